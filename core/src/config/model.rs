@@ -1,0 +1,298 @@
+//! What a checked configuration means for one host: the input of the engine and of the kernel edge.
+//!
+//! Made by `config::load` for one host name; every per-host table is resolved, every value is legal,
+//! every cross-reference is an index. Nothing here is `Option` because it "might be wrong".
+
+use crate::time::Duration;
+use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Priority, Version, Vip, Vrid};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The whole configuration as one host sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// `[cluster] name`; binds the heartbeat keys, so that two groups with one key stay apart.
+    pub cluster: Arc<str>,
+    /// This host.
+    pub host: HostIx,
+    /// All hosts, sorted by name.
+    pub hosts: Vec<Host>,
+    /// Heartbeats; `None`: no host has `paths`, plain VRRP.
+    pub heartbeat: Option<Heartbeat>,
+    /// Service interfaces of this host, by first mention.
+    pub links: Vec<Link>,
+    /// Instances that this host takes part in, sorted by name.
+    pub instances: Vec<Instance>,
+    /// Sync groups, sorted by name.
+    pub sync_groups: Vec<SyncGroup>,
+    /// 64-bit hash of the meaning of the file, the same on every host: shown by peers that differ.
+    pub hash: u64,
+}
+
+impl Model {
+    /// The instance at `ix`.
+    pub fn instance(&self, ix: InstanceIx) -> &Instance {
+        &self.instances[usize::from(ix.0)]
+    }
+
+    /// The name of the host at `ix`.
+    pub fn host_name(&self, ix: HostIx) -> &Arc<str> {
+        &self.hosts[usize::from(ix.0)].name
+    }
+
+    /// All instances with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = (InstanceIx, &Instance)> {
+        (0u16..).map(InstanceIx).zip(&self.instances)
+    }
+}
+
+/// A machine of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// `[hosts.NAME]`.
+    pub name: Arc<str>,
+    /// Heartbeat addresses, one per network, in the order of the networks; empty: none.
+    pub paths: Vec<IpAddr>,
+}
+
+/// How heartbeats run (DESIGN 5.9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// UDP port, the same on every host.
+    pub port: u16,
+    /// The cluster key.
+    pub key_file: PathBuf,
+    /// Time between two heartbeats on one path: the smallest advert interval of all instances.
+    pub interval: Interval,
+}
+
+/// A service interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface name.
+    pub name: Arc<str>,
+    /// Longest wait for a first frame after start and after carrier-up; zero: none (DESIGN 5.12).
+    pub settle: Duration,
+}
+
+/// One VRID on one interface with its addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// `[instance.NAME]`.
+    pub name: Arc<str>,
+    /// 64-bit hash of the name: how heartbeats name the instance. Unique in the file.
+    pub key: u64,
+    /// Virtual router identifier.
+    pub vrid: Vrid,
+    /// Service interface.
+    pub link: LinkIx,
+    /// VRRP version of the IPv4 router; the IPv6 router always speaks version 3.
+    pub version: Version,
+    /// Advertised addresses, in order, both families. IPv6: a link-local address comes first.
+    pub addresses: Vec<Vip>,
+    /// Claimed, leased and announced, but not in the advert.
+    pub unadvertised: Vec<Vip>,
+    /// Priority of each host, by [`HostIx`]; `None`: that host does not take part.
+    pub priorities: Vec<Option<Priority>>,
+    /// Priority of this host.
+    pub priority: Priority,
+    /// Advertisement interval of this host.
+    pub interval: Interval,
+    /// Take the address from a weaker owner.
+    pub preempt: bool,
+    /// Healthy this long before taking the address from a weaker owner.
+    pub preempt_delay: Duration,
+    /// Not claiming by preemption this long after losing the address to a fault.
+    pub hold_down: Duration,
+    /// Accept packets to the address when not its owner at 255 (RFC 9568 Accept_Mode; default true).
+    pub accept: bool,
+    /// Use the virtual router MAC on a macvlan device.
+    pub virtual_mac: bool,
+    /// How the address is put on the host.
+    pub claim: Claim,
+    /// Multicast, or unicast to these peers, by family.
+    pub transport: Transport,
+    /// Source address of adverts by family; `None`: first non-virtual address (IPv6: link-local).
+    pub source: [Option<IpAddr>; 2],
+    /// Checksum of version 3 over IPv4 in what is sent; both flavours are accepted.
+    pub checksum: ChecksumFlavour,
+    /// Authentication.
+    pub auth: Auth,
+    /// Finite kernel lifetime of claimed addresses (DESIGN 5.1).
+    pub lease: bool,
+    /// Wait for a silent peer's kernel to let go (DESIGN 5.2).
+    pub stale_holder_wait: bool,
+    /// What an unknown host that answers for the address does to a claim.
+    pub on_conflict: OnConflict,
+    /// Do the two families share their fate (DESIGN 5.11)? Only with heartbeats.
+    pub shared_fate: bool,
+    /// Install addresses with the configured prefix length instead of /32 or /128.
+    pub prefix_route: bool,
+    /// Targets on the service segment that tell a dead peer from a cut link; empty: gateway, neighbours.
+    pub targets: Vec<IpAddr>,
+    /// Routes that exist only while active.
+    pub routes: Vec<VirtualRoute>,
+    /// Policy rules that exist only while active.
+    pub rules: Vec<VirtualRule>,
+    /// Refuse what RFC 9568 lets a receiver refuse: a first IPv6 address that is not link-local.
+    pub strict: bool,
+}
+
+impl Instance {
+    /// Families in which this instance runs a virtual router: those of the advertised addresses.
+    pub fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        Family::ALL.into_iter().filter(|f| self.addresses.iter().any(|a| a.family() == *f))
+    }
+
+    /// The family that leads in a shared fate: that of the first address (DESIGN 5.11).
+    pub fn leader(&self) -> Family {
+        self.addresses.first().map_or(Family::V4, Vip::family)
+    }
+
+    /// Advertised addresses of one family, in order.
+    pub fn advertised(&self, family: Family) -> impl Iterator<Item = &Vip> {
+        self.addresses.iter().filter(move |a| a.family() == family)
+    }
+
+    /// Every address that is claimed, advertised or not.
+    pub fn claimed(&self) -> impl Iterator<Item = &Vip> {
+        self.addresses.iter().chain(&self.unadvertised)
+    }
+
+    /// VRRP version in `family`.
+    pub fn version_in(&self, family: Family) -> Version {
+        match family {
+            Family::V4 => self.version,
+            Family::V6 => Version::V3,
+        }
+    }
+
+    /// Advert source configured for `family`.
+    pub fn source_in(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.source[0],
+            Family::V6 => self.source[1],
+        }
+    }
+
+    /// Length of the address lease in whole seconds: the largest below 3T - 0.4 s, at least 1
+    /// (DESIGN 5.1); `None` without leases. `interval` is the one peers currently believe.
+    pub fn lease_secs(&self, interval: Interval) -> Option<u32> {
+        self.lease.then(|| {
+            let budget_ms = (u32::from(interval.centis()) * 30).saturating_sub(400);
+            (budget_ms.saturating_sub(1) / 1000).max(1)
+        })
+    }
+}
+
+/// How an address is put on the host.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// As interface addresses.
+    Address,
+    /// IPv4: one leased anchor address and local routes that use it as source; for large sets.
+    Route,
+}
+
+/// Where adverts go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// The VRRP group of the family.
+    Multicast,
+    /// Each of these peers (this host's own addresses already removed).
+    Unicast(Vec<IpAddr>),
+}
+
+/// What the checksum of version 3 over IPv4 covers.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum ChecksumFlavour {
+    /// The message alone (RFC 9568).
+    Rfc9568,
+    /// With a pseudo-header, as keepalived and FRR read RFC 5798.
+    Rfc5798,
+}
+
+/// Authentication of adverts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Auth {
+    /// None.
+    None,
+    /// Version 2 authentication type 1: eight octets, zero-padded (RFC 2338 section 5.3.10).
+    SimpleText([u8; 8]),
+    /// HMAC-SHA-256 trailer.
+    Hmac(HmacAuth),
+}
+
+/// The advert trailer of draft-cassen-vrrp-auth-hmac.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HmacAuth {
+    /// Who sends and who must send.
+    pub mode: HmacMode,
+    /// Key files by id; not empty.
+    pub keys: Vec<(u8, PathBuf)>,
+    /// Id of the key that signs; one of `keys`.
+    pub active_key: u8,
+    /// Freshness window; `None`: sequence only (`monotonic`).
+    pub window: Option<Duration>,
+}
+
+/// Roll-out of the trailer.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum HmacMode {
+    /// Verify if present, send none.
+    ReceiveOnly,
+    /// Send, accept without.
+    Permissive,
+    /// Send, require.
+    Enforce,
+}
+
+/// Answer to an unknown host that uses the address.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum OnConflict {
+    /// Claim all the same, with an alarm.
+    Alarm,
+    /// Do not claim while it answers.
+    Refuse,
+}
+
+/// A route that exists only while the instance is active.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VirtualRoute {
+    /// Destination; `0.0.0.0/0` and `::/0` for the default route.
+    pub to: IpNet,
+    /// Next hop.
+    pub via: Option<IpAddr>,
+    /// Preferred source; IPv4: a claimed address, so that the route goes with it (DESIGN 5.1).
+    pub src: Option<IpAddr>,
+    /// Routing table; 254 is `main`.
+    pub table: u32,
+    /// Metric; 0: the kernel's default.
+    pub metric: u32,
+}
+
+/// A policy rule that exists only while the instance is active.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VirtualRule {
+    /// Family of the rule.
+    pub family: Family,
+    /// Source prefix.
+    pub from: Option<IpNet>,
+    /// Destination prefix.
+    pub to: Option<IpNet>,
+    /// Table to look up.
+    pub table: u32,
+    /// Preference of the rule; unique per family.
+    pub preference: u32,
+}
+
+/// Instances that move together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncGroup {
+    /// `[sync.NAME]`.
+    pub name: Arc<str>,
+    /// Members.
+    pub members: Vec<InstanceIx>,
+}
