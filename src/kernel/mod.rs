@@ -20,7 +20,7 @@
 //!         Step::Renewed(r) => engine <- Input::Renewed(r),
 //!     }
 //! }
-//! let mut monitor = Monitor::open(model, claims)?;                              // thread `main`, in tokio
+//! let mut monitor = Monitor::open(&model, claims)?;                             // thread `main`, in tokio
 //! loop { match monitor.next().await? { .. } }
 //! ```
 //!
@@ -40,13 +40,16 @@ mod device;
 mod filter;
 mod host;
 mod link;
+mod monitor;
 mod netlink;
 mod route;
 mod sysctl;
+mod table;
 mod worker;
 
 pub use claims::Claims;
 pub use cleanup::{Cleaned, cleanup};
+pub use monitor::{Monitor, MonitorEvent};
 pub use netlink::Refusal;
 pub use worker::{Step, Worker};
 
