@@ -66,7 +66,6 @@ impl Engine {
         let over: Vec<Alarm> = self
             .reporter
             .alarms
-            .iter()
             .keys()
             .filter(|(i, a)| *i == Some(instance) && which(a))
             .map(|(_, a)| a.clone())

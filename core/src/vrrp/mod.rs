@@ -339,3 +339,6 @@ impl VirtualRouter {
         now.since(self.anchor)
     }
 }
+
+#[cfg(test)]
+mod tests;
