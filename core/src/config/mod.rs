@@ -43,7 +43,7 @@ pub fn load(
     host: &str,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut findings = Findings::new(text);
-    let Some((models, hosts)) = models(text, file, &mut findings) else {
+    let Some((mut models, hosts)) = models(text, file, &mut findings) else {
         return Err(findings.into_sorted());
     };
     let names: Vec<&str> = models.iter().map(|m| m.host_name(m.host).as_ref()).collect();
@@ -55,7 +55,6 @@ pub fn load(
         );
         return Err(findings.into_sorted());
     };
-    let mut models = models;
     Ok((models.swap_remove(at), findings.into_sorted()))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
     }
     for name in &file.instance_names {
         let views = file.views_of(&name.value);
-        priority::check(file, name, &views, findings);
+        priority::check(file, &views, findings);
         agreement::check(&views, findings);
     }
     groups::check(file, findings);
