@@ -177,6 +177,9 @@ const CASES: &[Case] = &[
     Case(PLAIN, MORE, "source = [\"192.0.2.11\", \"192.0.2.12\"] #!", E, "two ipv4 addresses", "one address per family"),
     Case(PLAIN, MORE, "source = \"fe80::1\" #!", W, "source fe80::1 has no effect", "remove it"),
     Case(BEATS, "#web", "source = \"2001:db8::1\" #!", E, "is not link-local (RFC 9568 section 5.1.2.1)", "link-local address of the interface"),
+    Case(PLAIN, MORE, "source = \"192.0.2.11\" #!", E, "lb1 and lb2 have the same source 192.0.2.11", "source = { lb1 ="),
+    Case(PLAIN, MORE, "unicast-peers = [\"192.0.2.11\", \"192.0.2.12\"] #!", W, "nothing tells which of unicast-peers is lb1 itself", "table by host"),
+    Case(PLAIN, MORE, "source = { lb1 = \"192.0.2.11\", lb2 = \"192.0.2.12\" }\nunicast-peers = [\"192.0.2.12\", \"192.0.2.13\"] #!", W, "lb2 does not send to 192.0.2.11, the source of lb1", "add \"192.0.2.11\""),
     // Routes and rules.
     Case(PLAIN, MORE, "[[instance.web.route]] #!", E, "[[instance.web.route]] has no to", "0.0.0.0/0"),
     Case(PLAIN, MORE, "[instance.web.route] #r\nto = \"0.0.0.0/0\"", E, "route must be a list of tables, not a table", "[[instance.web.route]]"),
@@ -300,6 +303,24 @@ fn limits_of_hosts_and_instances() {
     let all = findings(&(PLAIN.to_owned() + &instances));
     assert_eq!(all.len(), 1);
     assert!(all[0].message.starts_with("4002 instances; a file has at most 4000"));
+}
+
+#[test]
+fn of_a_long_line_only_the_place_is_shown() {
+    let list: Vec<_> = (1..200).map(|n| format!("\"192.0.2.{n}/24\"")).collect();
+    let text = PLAIN.replace("\"192.0.2.10/24\"", &(list.join(", ") + ", 7"));
+    let shown = findings(&text)[0].render(&text, "x");
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[2].starts_with("8 | ...") && lines[2].ends_with(", 7]"), "{}", lines[2]);
+    assert_eq!(lines[3].find('^'), lines[2].rfind('7'));
+}
+
+#[test]
+fn a_file_does_not_steer_the_terminal() {
+    let text = PLAIN.replace("[hosts.lb1]", "[hosts.\"\\u001b[2J\"]\n[hosts.lb1]");
+    for found in findings(&text) {
+        assert!(!found.render(&text, "x").contains('\x1b'), "{found:?}");
+    }
 }
 
 #[test]
