@@ -14,7 +14,7 @@ use vipd_core::time::{Duration, Instant, Now};
 use vipd_core::types::{Family, InstanceIx, Interval, RouterId, Version};
 
 /// Plain VRRP without any of the rules that the promises need; version 3, IPv4, one address.
-struct Plain {
+pub(crate) struct Plain {
     model: Arc<Model>,
     active: bool,
     deadline: Instant,
@@ -26,7 +26,7 @@ struct Plain {
 const ROUTER: RouterId = RouterId { instance: InstanceIx(0), family: Family::V4 };
 
 impl Plain {
-    fn make(model: Arc<Model>, _boot: u64, now: Now) -> Box<dyn Brain> {
+    pub(crate) fn make(model: Arc<Model>, _boot: u64, now: Now) -> Box<dyn Brain> {
         let deadline = now.mono + Self::down(&model);
         let out = VecDeque::new();
         Box::new(Self { model, active: false, deadline, order: 0, out, done: false })

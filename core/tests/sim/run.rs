@@ -38,8 +38,8 @@ impl Case {
 
     /// The end of the run: the last fault, and the time after which every promise must hold again.
     fn end(&self) -> Instant {
-        let quiet = self.scenario.longest_down() * 2 + Duration::from_millis(5500);
-        self.schedule.end() + quiet
+        let settle = self.scenario.to_settle().max(Duration::from_secs(5));
+        self.schedule.end() + settle + self.scenario.longest_down() + Duration::from_millis(500)
     }
 
     pub(crate) fn run(&self) -> Outcome {

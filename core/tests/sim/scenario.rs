@@ -15,6 +15,9 @@ use vipd_core::types::{HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vr
 /// The UDP port of heartbeats in every run.
 const HEARTBEAT_PORT: u16 = 1985;
 
+/// The kernel removes a lapsed address at the latest this much after its time (measured; DESIGN 5.1).
+pub(crate) const KERNEL_LATENESS: Duration = Duration::from_millis(1300);
+
 /// Address families of the one instance.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Families {
@@ -104,6 +107,11 @@ impl Scenario {
     pub(crate) fn lease(&self) -> Duration {
         let secs = self.model(0).instances[0].lease_secs(self.interval).unwrap_or(0);
         Duration::from_secs(u64::from(secs))
+    }
+
+    /// After this much calm nothing moves any more: leases ended, delays passed, timers ran out.
+    pub(crate) fn to_settle(&self) -> Duration {
+        self.longest_down() * 3 + self.preempt_delay + self.lease() + KERNEL_LATENESS
     }
 
     /// Addresses of the instance, in configured order.

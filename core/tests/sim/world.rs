@@ -69,7 +69,8 @@ pub(crate) struct World {
     sequence: u64,
     pub(crate) hosts: Vec<Host>,
     pub(crate) wire: Wire,
-    troubles: usize,
+    /// Faults that are on: of the service net, of the second net.
+    troubles: [usize; 2],
     pub(crate) client: Client,
     pub(crate) watch: Watch,
     pub(crate) trace: Trace,
@@ -111,7 +112,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             hosts,
-            troubles: 0,
+            troubles: [0; 2],
             client: Client::default(),
             trace: Trace::default(),
             spins: (Instant::ZERO, 0),
@@ -124,16 +125,10 @@ impl World {
         world
     }
 
-    /// Starts every host that no fault keeps off, and runs until `end` or the first broken promise.
+    /// Runs until `end` or the first broken promise; can be called again for a later end.
     pub(crate) fn run(&mut self, end: Instant) -> Option<Violation> {
-        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at == Instant::ZERO) {
-            self.step();
-        }
-        for host in 0..self.hosts.len() {
-            self.settle_agent(host);
-        }
-        for vip in self.scenario.vips() {
-            self.resolve(vip.addr);
+        if self.now == Instant::ZERO {
+            self.switch_on();
         }
         while self.watch.violations.is_empty()
             && self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end)
@@ -145,6 +140,16 @@ impl World {
             self.watch.judge(end);
         }
         self.watch.violations.first().cloned()
+    }
+
+    /// Every host that no fault of the first moment keeps off.
+    fn switch_on(&mut self) {
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at == Instant::ZERO) {
+            self.step();
+        }
+        for host in 0..self.hosts.len() {
+            self.settle_agent(host);
+        }
     }
 
     pub(crate) fn at(&mut self, at: Instant, event: Event) {
@@ -187,12 +192,13 @@ impl World {
         match fault {
             Fault::Wire(troubles) => {
                 for (i, trouble) in troubles.into_iter().enumerate() {
+                    let net = trouble.net;
                     self.wire.begin(ix * 8 + i, trouble);
+                    self.troubled(net, 1);
                 }
-                self.troubled(1);
             }
             Fault::Carrier(host) => {
-                self.troubled(1);
+                self.troubled(Net::Service, 1);
                 self.carrier(host, 1);
             }
             Fault::Pause(host) => {
@@ -222,6 +228,7 @@ impl World {
             Fault::Remove(host) => {
                 for vip in self.scenario.vips() {
                     if self.hosts[host].kernel.remove(vip.addr) {
+                        self.note(Fact::Tampers(vip.addr));
                         self.dropped(host, vip.addr);
                     }
                 }
@@ -234,14 +241,14 @@ impl World {
         self.trace.say(self.now, || format!("end: {fault}"));
         match fault {
             Fault::Wire(troubles) => {
-                for i in 0..troubles.len() {
+                for (i, trouble) in troubles.into_iter().enumerate() {
                     self.wire.end(ix * 8 + i);
+                    self.troubled(trouble.net, -1);
                 }
-                self.troubled(-1);
             }
             Fault::Carrier(host) => {
                 self.carrier(host, -1);
-                self.troubled(-1);
+                self.troubled(Net::Service, -1);
             }
             Fault::Pause(host) => {
                 self.hosts[host].hung -= 1;
@@ -261,9 +268,11 @@ impl World {
         }
     }
 
-    fn troubled(&mut self, by: isize) {
-        self.troubles = self.troubles.saturating_add_signed(by);
-        self.note(Fact::Whole(self.troubles == 0));
+    fn troubled(&mut self, net: Net, by: isize) {
+        let count = &mut self.troubles[net as usize];
+        *count = count.saturating_add_signed(by);
+        let [service, second] = self.troubles.map(|n| n == 0);
+        self.note(Fact::Whole { service, second });
     }
 
     fn carrier(&mut self, host: usize, by: i32) {
