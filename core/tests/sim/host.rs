@@ -154,6 +154,8 @@ pub(crate) struct Host {
     /// The one timer: what it is set to, and the number of the setting.
     pub(crate) timer: Option<Instant>,
     pub(crate) timer_gen: u64,
+    /// The agent was told to stop and has not left yet.
+    pub(crate) leaving: bool,
     /// Faults that want the agent hung, dead or off, as counters: they may overlap.
     pub(crate) hung: u32,
     pub(crate) dead: u32,
@@ -175,6 +177,7 @@ impl Host {
             kernel_due: false,
             timer: None,
             timer_gen: 0,
+            leaving: false,
             hung: 0,
             dead: 0,
             off: 0,

@@ -175,9 +175,7 @@ impl Kernel {
                 step.removed.push(addr);
             }
         }
-        for addr in &on {
-            self.set(now, *addr, lease_secs, &mut step);
-        }
+        self.set_all(now, &on, lease_secs, &mut step);
         self.records.insert(order.instance, on);
         step.report = Some(applied(now, order, Ok(())));
         step
@@ -193,32 +191,46 @@ impl Kernel {
                 continue;
             }
             // A renewal re-creates what is missing: only `not_after` stands against that.
-            for addr in self.records.get(instance).cloned().unwrap_or_default() {
-                self.set(now, addr, Some(*secs), &mut step);
-            }
+            let addrs = self.records.get(instance).cloned().unwrap_or_default();
+            self.set_all(now, &addrs, Some(*secs), &mut step);
         }
         step.report = Some(Report::Renewed(Renewed { order: order.order, at: now, failed }));
         step
     }
 
-    fn set(&mut self, now: Instant, addr: IpAddr, lease_secs: Option<u32>, step: &mut Step) {
-        let new = !self.held.contains_key(&addr);
-        let valid_until = lease_secs.map(|s| now + Duration::from_secs(u64::from(s)));
-        let most = if self.held.len() + usize::from(new) > 1 { LATE_BESIDE } else { LATE_ALONE };
-        let lateness = self.rng.duration(Duration::ZERO, most);
-        let early = self.rng.chance(10);
-        let removed_at = valid_until.filter(|_| self.expires).map(|until| match early {
-            true => until.before(EARLY),
-            false => until + lateness,
-        });
-        self.held.insert(addr, Held { touched: now, valid_until, removed_at });
-        if new {
-            step.added.push(addr);
-        }
-        if let Some(at) = removed_at {
-            step.expiries.push((addr, at));
+    /// How late the kernel will be with what is set now: one pass takes all of a family that lapsed together.
+    fn lateness(&mut self, addresses: usize) -> [Lateness; 2] {
+        let most = if addresses > 1 { LATE_BESIDE } else { LATE_ALONE };
+        let mut draw = || match self.rng.chance(10) {
+            true => Lateness::Early(EARLY),
+            false => Lateness::Late(self.rng.duration(Duration::ZERO, most)),
+        };
+        [draw(), draw()]
+    }
+
+    fn set_all(&mut self, now: Instant, addrs: &[IpAddr], lease_secs: Option<u32>, step: &mut Step) {
+        let lateness = self.lateness(self.held.len().max(addrs.len()));
+        for addr in addrs {
+            let valid_until = lease_secs.map(|s| now + Duration::from_secs(u64::from(s)));
+            let removed_at = valid_until.filter(|_| self.expires).map(|until| {
+                match lateness[Family::of(addr) as usize] {
+                    Lateness::Early(by) => until.before(by),
+                    Lateness::Late(by) => until + by,
+                }
+            });
+            if self.held.insert(*addr, Held { touched: now, valid_until, removed_at }).is_none() {
+                step.added.push(*addr);
+            }
+            step.expiries.extend(removed_at.map(|at| (*addr, at)));
         }
     }
+}
+
+/// When the kernel removes a lapsed address, against its time.
+#[derive(Copy, Clone)]
+enum Lateness {
+    Early(Duration),
+    Late(Duration),
 }
 
 fn applied(at: Instant, order: &Own, result: Result<(), KernelFault>) -> Report {

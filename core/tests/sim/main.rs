@@ -9,6 +9,7 @@
 mod client;
 mod engine;
 mod fake;
+mod hist;
 mod host;
 mod invariants;
 mod kernel;

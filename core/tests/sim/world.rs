@@ -215,6 +215,7 @@ impl World {
             }
             Fault::Stop(host) => {
                 if self.hosts[host].agent == Agent::Running {
+                    self.hosts[host].leaving = true;
                     self.hosts[host].agent = Agent::Leaving;
                     self.note(Fact::Agent(host, Agent::Leaving));
                     self.feed(host, Input::Stop);
@@ -286,7 +287,7 @@ impl World {
     /// Brings the agent where the faults that are on want it.
     fn settle_agent(&mut self, host: usize) {
         let h = &self.hosts[host];
-        let (before, leaving) = (h.agent, h.agent == Agent::Leaving);
+        let (before, leaving) = (h.agent, h.leaving);
         let wanted = match (h.off > 0, h.dead > 0, h.hung > 0) {
             (true, _, _) => Agent::Off,
             (_, true, _) => Agent::Dead,
@@ -311,7 +312,7 @@ impl World {
         self.hosts[host].agent = wanted;
         match wanted {
             Agent::Running if died(before) => self.start(host),
-            Agent::Running => self.resume(host),
+            Agent::Running | Agent::Leaving => self.resume(host, wanted),
             _ => self.note(Fact::Agent(host, wanted)),
         }
     }
@@ -319,6 +320,7 @@ impl World {
     fn die(&mut self, host: usize) {
         let h = &mut self.hosts[host];
         h.brain = None;
+        h.leaving = false;
         h.kernel.agent_died();
         h.queues.clear();
         h.kernel_due = false;
@@ -341,9 +343,9 @@ impl World {
 
     /// The process goes on: its kernel thread first, with the order that it was about to execute; then the protocol
     /// thread reads every socket, in any order, and only then looks at its timer.
-    fn resume(&mut self, host: usize) {
+    fn resume(&mut self, host: usize, as_what: Agent) {
         let rival = self.rival(host);
-        self.note(Fact::Agent(host, Agent::Running));
+        self.note(Fact::Agent(host, as_what));
         if let Some((rival, priority)) = rival {
             self.note(Fact::ResumedOver(host, rival, priority));
         }

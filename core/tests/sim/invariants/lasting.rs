@@ -45,10 +45,11 @@ impl Watch {
         }
         let disturbed = since.max(first.since).max(second.since);
         let leaving = first.agent == Agent::Leaving || second.agent == Agent::Leaving;
-        let (from, most) = match leaving {
+        let from = start.max(disturbed);
+        let most = match leaving {
             // A successor's word that it holds the address comes with its next heartbeat at the latest.
-            true => (start, OVERLAP + per_address(self.addrs.len()) + t + SLACK),
-            false => (start.max(disturbed), to_settle + SLACK),
+            true => OVERLAP + per_address(self.addrs.len()) + t + SLACK,
+            false => to_settle + SLACK,
         };
         if now - from > most {
             let (a, b) = (host_name(a), host_name(b));
@@ -93,7 +94,16 @@ impl Watch {
         if !self.hosts.iter().any(|h| h.agent == Agent::Running) {
             return;
         }
-        let from = vacant.max(whole).max(self.agents_changed);
+        let mut from = vacant.max(whole).max(self.agents_changed);
+        if self.scenario.heartbeats {
+            // Both families share their fate: while the kernel of a dead or hung agent serves one, both wait for it.
+            for other in &self.addrs {
+                if (0..self.hosts.len()).any(|h| other.held[h].is_some() && !self.hosts[h].agent.runs()) {
+                    return;
+                }
+                from = other.dropped.iter().flatten().fold(from, |from, at| from.max(*at));
+            }
+        }
         let end = from + self.longest_down + self.scenario.t() + SLACK;
         if now > end {
             let what = format!("{} in no kernel since {vacant}, undisturbed since {from}", view.addr);
@@ -103,14 +113,16 @@ impl Watch {
 
     /// Where the client's packets go, once every repeat of the announcements must have come.
     fn judge_entry(&mut self, now: Instant, view: &AddrView) {
-        let (Some((owner, since)), Some(whole), Some(entry)) = (view.settled, self.whole, view.entry)
+        let (Some((owner, since)), Some(whole), Some((entry, seen))) =
+            (view.settled, self.whole, view.entry)
         else {
             return;
         };
         if self.hosts[owner].agent != Agent::Running {
             return;
         }
-        let end = since.max(whole).max(self.hosts[owner].since) + LATE_REPEAT + SLACK;
+        let end = since.max(whole).max(self.hosts[owner].since) + LATE_REPEAT;
+        let end = end.max(seen) + SLACK;
         if now > end && entry != self.owner_mac(view.addr, owner) {
             let what = format!(
                 "the client sends {} to {entry}, {} owns it alone since {since}",

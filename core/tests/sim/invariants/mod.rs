@@ -53,6 +53,8 @@ pub(crate) enum Rule {
     NoOwner,
     /// An agent that was told to stop kept the address.
     StopOverran,
+    /// A host announced an address that its kernel does not have.
+    AnnouncedUnheld,
     /// The address changed hands and the owner did not announce it.
     NotAnnounced,
     /// The client sends to somebody else than the owner.
@@ -111,6 +113,8 @@ struct AddrView {
     addr: IpAddr,
     /// Per host: in its kernel since.
     held: Vec<Option<Instant>>,
+    /// Per host: last dropped by its kernel.
+    dropped: Vec<Option<Instant>>,
     /// In no kernel since.
     vacant: Option<Instant>,
     /// Per host: an announcement is due because somebody else let go: since when, and by when.
@@ -119,7 +123,8 @@ struct AddrView {
     tampered: Instant,
     /// One host alone has held it since.
     settled: Option<(usize, Instant)>,
-    entry: Option<Mac>,
+    /// The client's entry, and since when it is so.
+    entry: Option<(Mac, Instant)>,
 }
 
 pub(crate) struct Watch {
@@ -149,6 +154,7 @@ impl Watch {
         let addr = |addr| AddrView {
             addr,
             held: vec![None; scenario.hosts],
+            dropped: vec![None; scenario.hosts],
             vacant: Some(Instant::ZERO),
             owed: vec![None; scenario.hosts],
             tampered: Instant::ZERO,
@@ -195,7 +201,8 @@ impl Watch {
             Fact::Tampers(addr) => self.addr(*addr).tampered = now,
             Fact::Sees(addr, mac) => {
                 if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
-                    view.entry = Some(*mac);
+                    let since = view.entry.filter(|(m, _)| m == mac).map_or(now, |(_, since)| since);
+                    view.entry = Some((*mac, since));
                 }
             }
         }

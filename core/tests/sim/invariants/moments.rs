@@ -87,6 +87,7 @@ impl Watch {
         self.judge_stop(now, host, addr);
         let view = self.addr(addr);
         view.held[host] = None;
+        view.dropped[host] = Some(now);
         for (other, held) in view.held.iter().enumerate() {
             if held.is_some() {
                 view.owed[other] = Some((now, now + within + SLACK));
@@ -104,7 +105,13 @@ impl Watch {
             let what = format!("{} announces {addr}, {} owns it", host_name(host), host_name(rival));
             self.fail(now, Rule::WroteBeforeRead, what);
         }
-        self.addr(addr).owed[host] = None;
+        // The kernel may have dropped it a moment ago, with the news still on the way.
+        let view = self.addr(addr);
+        view.owed[host] = None;
+        if view.held[host].is_none() && now - view.dropped[host].unwrap_or_default() > SLACK {
+            let what = format!("{} announces {addr} before its kernel has it", host_name(host));
+            self.fail(now, Rule::AnnouncedUnheld, what);
+        }
     }
 
     pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
