@@ -116,12 +116,12 @@ impl Watch {
 
     pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
         let view = &self.hosts[host];
+        // A stronger host may preempt in the same moment; one with a delay has to be healthy for that long first.
         let outranks = self.scenario.priorities[host] > priority
             && self.scenario.preempt
-            && self.scenario.preempt_delay.is_zero();
+            && (self.scenario.preempt_delay.is_zero() || !view.owned_when_hung);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
-        // A Backup that outranks the owner may preempt at once; a former owner must not go on.
-        if silent && (!outranks || view.owned_when_hung) {
+        if silent && !outranks {
             self.hosts[host].muzzle = Some(Muzzle {
                 until: now + self.scenario.t() / 2,
                 rival,
