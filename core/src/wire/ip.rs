@@ -84,7 +84,7 @@ pub fn ipv4_header(src: Ipv4Addr, dst: Ipv4Addr, payload_len: u16) -> [u8; HEADE
     header[9] = PROTOCOL;
     header[12..16].copy_from_slice(&src.octets());
     header[16..].copy_from_slice(&dst.octets());
-    let checksum = Sum::new().add(&header).checksum();
+    let checksum = Sum::new().with(&header).checksum();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     header
 }
@@ -107,7 +107,7 @@ mod tests {
         let packet = packet(b"advert");
         let view = Ipv4View { src: SRC, dst: DST, ttl: 255, protocol: 112, payload: b"advert" };
         assert_eq!(ipv4(&packet), Ok(view));
-        assert!(Sum::new().add(&packet[..HEADER_LEN]).is_valid());
+        assert!(Sum::new().with(&packet[..HEADER_LEN]).is_valid());
         assert_eq!(packet[1], 0xc0);
     }
 

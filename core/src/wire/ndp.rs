@@ -102,7 +102,7 @@ fn frame(
     // In units of 8 octets.
     icmp[FIXED_LEN + 1] = 1;
     icmp[FIXED_LEN + 2..].copy_from_slice(&mac.0);
-    let checksum = Sum::pseudo_v6(src, dst, ICMPV6, ICMP_LEN as u32).add(icmp).checksum();
+    let checksum = Sum::pseudo_v6(src, dst, ICMPV6, ICMP_LEN as u32).with(icmp).checksum();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
     frame
 }
@@ -140,7 +140,7 @@ pub fn parse(frame: &[u8]) -> Option<NaSeen> {
     let solicited = na.get_flags() & SOLICITED != 0;
     if na.get_icmpv6_type().0 != ADVERTISEMENT
         || na.get_icmpv6_code().0 != 0
-        || !Sum::pseudo_v6(src, dst, ICMPV6, u32::from(len)).add(icmp).is_valid()
+        || !Sum::pseudo_v6(src, dst, ICMPV6, u32::from(len)).with(icmp).is_valid()
         || target.is_multicast()
         || (dst.is_multicast() && solicited)
     {
@@ -186,7 +186,7 @@ mod tests {
         let address = |at: usize| Ipv6Addr::from(*frame[at..].first_chunk::<16>().unwrap());
         let pseudo = Sum::pseudo_v6(address(22), address(38), ICMPV6, ICMP_LEN as u32);
         frame[ICMP_AT + 2..ICMP_AT + 4].fill(0);
-        let sum = pseudo.add(&frame[ICMP_AT..FRAME_LEN]).checksum();
+        let sum = pseudo.with(&frame[ICMP_AT..FRAME_LEN]).checksum();
         frame[ICMP_AT + 2..ICMP_AT + 4].copy_from_slice(&sum.to_be_bytes());
         frame
     }
