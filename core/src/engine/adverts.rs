@@ -13,8 +13,13 @@ impl Engine {
     pub(super) fn on_packet(&mut self, packet: &Packet<'_>) {
         self.on_frame_seen(packet.link);
         let family = Family::of(&packet.src);
-        let datagram =
-            Datagram { family, src: packet.src, dst: packet.dst, ttl: packet.ttl, payload: packet.payload };
+        let datagram = Datagram {
+            family,
+            src: packet.src,
+            dst: packet.dst,
+            ttl: packet.ttl,
+            payload: packet.payload,
+        };
         let mut target = None;
         let (routers, units) = (&self.routers, &mut self.units);
         let own = &self.links[usize::from(packet.link.0)].state.addrs;
@@ -34,7 +39,14 @@ impl Engine {
         }
     }
 
-    fn on_advert(&mut self, u: UnitIx, v: usize, packet: &Packet<'_>, accepted: &Accepted, at: Instant) {
+    fn on_advert(
+        &mut self,
+        u: UnitIx,
+        v: usize,
+        packet: &Packet<'_>,
+        accepted: &Accepted,
+        at: Instant,
+    ) {
         let advert = &accepted.advert;
         let instance = self.units[u].instance;
         if accepted.list_mismatch {
@@ -43,14 +55,16 @@ impl Engine {
         if accepted.duplicate_owner {
             self.alarm(Some(instance), Alarm::DuplicateOwner(packet.src), true);
         }
-        let heard = Heard { src: packet.src, priority: advert.priority, interval: advert.interval, at };
+        let heard =
+            Heard { src: packet.src, priority: advert.priority, interval: advert.interval, at };
         self.units[u].release_asked = None;
         if self.units[u].leaving.is_some() {
             self.successor_heard(u, &heard);
             return;
         }
         let owner_speaks = advert.priority != 0;
-        let doubtful = self.units[u].overslept.is_some() || self.now.mono < self.units[u].adopted_until;
+        let doubtful =
+            self.units[u].overslept.is_some() || self.now.mono < self.units[u].adopted_until;
         if owner_speaks && doubtful && self.units[u].is_active() {
             let cause = Cause::Overslept(self.units[u].overslept.unwrap_or(Duration::ZERO));
             self.units[u].overslept = None;
@@ -96,13 +110,34 @@ impl Engine {
         }
     }
 
-    /// A weaker peer keeps advertising although we answer: it does not hear us (DESIGN 5.12).
+    /// A weaker peer advertises although we do. Once is the last word of a host that yields; more is a second owner,
+    /// and one that goes on after our answers does not hear us (DESIGN 5.12).
     fn weaker_heard(&mut self, u: UnitIx, heard: &Heard, authenticated: bool) {
         let instance = self.units[u].instance;
-        self.alarm(Some(instance), Alarm::DualActive(heard.src), true);
         self.units[u].weaker_run += 1;
-        if authenticated && self.units[u].weaker_run > 3 {
+        self.units[u].weaker_at = heard.at;
+        let run = self.units[u].weaker_run;
+        if run > 1 {
+            self.alarm(Some(instance), Alarm::DualActive(heard.src), true);
+        }
+        if authenticated && run > 3 {
             self.alarm(Some(instance), Alarm::DeafPeer(heard.src), true);
+        }
+    }
+
+    /// Nobody weaker was heard for 3T: the conflict is over, and the neighbours are told once more who owns.
+    pub(super) fn conflict_over(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        let unit = &mut self.units[u];
+        if unit.weaker_run > 0 && now.since(unit.weaker_at) > unit.interval() * 3 {
+            let run = std::mem::take(&mut unit.weaker_run);
+            let instance = unit.instance;
+            if run > 1 {
+                unit.announce.start(now);
+                self.clear_alarms(instance, |a| {
+                    matches!(a, Alarm::DualActive(_) | Alarm::DeafPeer(_))
+                });
+            }
         }
     }
 
@@ -142,7 +177,7 @@ impl Engine {
             let counters = &mut voice.receiver.counters;
             counters.advertisement_sent += 1;
             if priority == 0 {
-                counters.priority_zero_sent += 1;
+                counters.priority_zero_pkts_sent += 1;
             }
             self.outputs.push_back(Output::Send(Transmit {
                 router: RouterId { instance: unit.instance, family },
@@ -165,7 +200,7 @@ impl Engine {
             if unit.speaks(router.family) {
                 unit.last_sent = Some(now);
                 unit.adverts_sent += 1;
-                self.advert_accepted(u);
+                self.advert_accepted();
             }
         }
     }

@@ -25,21 +25,18 @@ impl Engine {
             self.units[u].vr.ask_again(now + interval);
             return;
         }
+        // Woken late: adverts may have been lost meanwhile, listen once more (DESIGN 5.3).
+        if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
+            self.units[u].late_rounds += 1;
+            self.units[u].vr.owner_alive(now);
+            return;
+        }
         let cause = match expiry {
             Expiry::Released => Cause::Released,
             Expiry::Preempts(priority) => Cause::Preempts(priority),
             Expiry::Silence => {
-                // Woken late: the owner's adverts may have been lost meanwhile, listen once more (DESIGN 5.3).
-                if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
-                    self.units[u].late_rounds += 1;
-                    self.units[u].vr.owner_alive(now);
-                    return;
-                }
-                if let Some(again) = self.silence_forbids(u) {
-                    self.units[u].vr.ask_again(again);
-                    return;
-                }
-                if let Some(again) = self.stale_holder_forbids(u) {
+                let again = self.silence_forbids(u).or_else(|| self.stale_holder_forbids(u));
+                if let Some(again) = again {
                     self.units[u].vr.ask_again(again);
                     return;
                 }
@@ -138,7 +135,8 @@ impl Engine {
         self.units[u].gates.usable(now);
         self.units[u].vr.listen(now);
         self.refresh_preemption(u);
-        let cause = if self.units[u].cause == Cause::Startup { Cause::Startup } else { Cause::LinkUp };
+        let cause =
+            if self.units[u].cause == Cause::Startup { Cause::Startup } else { Cause::LinkUp };
         self.entered(u, State::Initialize, cause);
         let owner = self.instance(u).priority.is_owner();
         // An owner of the address waits for nobody it cannot know (RFC 9568 section 6.4.1); with vipd peers it
@@ -199,7 +197,11 @@ impl Engine {
         let family = (unit.voices.len() == 1).then(|| unit.voices[0].family);
         let (instance, priority) = (unit.instance, unit.vr.params().priority);
         let epoch = self.epoch_of(instance);
-        self.event(Some(instance), family, EventKind::Transition { from, to, cause, owner, priority, epoch });
+        self.event(
+            Some(instance),
+            family,
+            EventKind::Transition { from, to, cause, owner, priority, epoch },
+        );
         self.urgent();
         self.rearm(u);
     }

@@ -14,6 +14,7 @@ use crate::types::{Epoch, InstanceIx, LinkIx};
 use crate::vrrp::bucket::Bucket;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Leases are renewed at most this often.
 const RENEW_GAP: Duration = Duration::from_millis(300);
@@ -118,7 +119,7 @@ impl Engine {
         let ix = self.units[u].instance;
         let interval = self.units[u].vr.params().interval;
         let mut families = [false; 2];
-        for other in self.units_of(ix).filter(|o| self.units[*o].is_active()) {
+        for other in self.units_of(ix).filter(|o| self.units[*o].keeps_addresses()) {
             for voice in &self.units[other].voices {
                 families[voice.family as usize] = true;
             }
@@ -132,13 +133,18 @@ impl Engine {
         holding.may_hold = true;
         holding.lease_secs = lease_secs;
         let not_after = now + (interval.duration() * 3).max(ORDER_SLACK);
-        self.push(Output::Own(Own { instance: ix, order, want: Want::Hold { lease_secs, not_after, families } }));
+        self.push(Output::Own(Own {
+            instance: ix,
+            order,
+            want: Want::Hold { lease_secs, not_after, families },
+        }));
     }
 
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
         let ix = self.units[u].instance;
-        if let Some(other) = self.units_of(ix).find(|o| *o != u && self.units[*o].is_active()) {
+        if let Some(other) = self.units_of(ix).find(|o| *o != u && self.units[*o].keeps_addresses())
+        {
             self.order_hold(other);
             return;
         }
@@ -200,12 +206,9 @@ impl Engine {
         let want = self.holding(ix).want;
         self.event(Some(ix), None, EventKind::KernelFailed(fault));
         if !want {
-            // A release that failed is tried again; the lease ends it in any case.
-            let again = self.now.mono + Duration::from_secs(1);
-            self.holdings[usize::from(ix.0)].asked_at = again;
-            if self.stopping {
-                self.holdings[usize::from(ix.0)].may_hold = false;
-            }
+            // The lease ends what could not be taken off; a stop does not wait for it.
+            self.holdings[usize::from(ix.0)].may_hold = false;
+            self.released(ix);
             return;
         }
         for u in self.units_of(ix) {
@@ -222,29 +225,35 @@ impl Engine {
     }
 
     /// An advert of this unit was accepted by sendmsg: its leases may be renewed.
-    pub(super) fn advert_accepted(&mut self, _u: UnitIx) {
-        self.plan_renewal();
+    pub(super) fn advert_accepted(&mut self) {
+        let now = self.now.mono;
+        if let Some(gap) = self.renewal_gap() {
+            let soonest = if self.leased_addresses() > MANY { gap } else { RENEW_GAP };
+            self.set_slot(Slot::Renew, now.max(self.renew.last + soonest));
+        }
     }
 
     fn leased(&self) -> impl Iterator<Item = (InstanceIx, &Holding)> {
-        (0u16..).map(InstanceIx).zip(&self.holdings).filter(|(_, h)| h.applied() && h.lease_secs.is_some())
+        (0u16..)
+            .map(InstanceIx)
+            .zip(&self.holdings)
+            .filter(|(_, h)| h.applied() && h.lease_secs.is_some())
+    }
+
+    fn leased_addresses(&self) -> usize {
+        self.leased().map(|(_, h)| h.count).sum()
+    }
+
+    /// Longest time between two renewals; `None`: nothing is leased.
+    fn renewal_gap(&self) -> Option<Duration> {
+        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min()?;
+        let half = Duration::from_secs(u64::from(shortest)) / 2;
+        Some(if self.leased_addresses() > MANY { half } else { RENEW_GAP.max(half / 2) })
     }
 
     /// Next renewal: a gap after the last one, never with nothing to renew.
     pub(super) fn plan_renewal(&mut self) {
-        let mut addresses = 0;
-        let mut shortest = u32::MAX;
-        for (_, holding) in self.leased() {
-            addresses += holding.count;
-            shortest = shortest.min(holding.lease_secs.unwrap_or(u32::MAX));
-        }
-        let at = if addresses == 0 {
-            Instant::MAX
-        } else {
-            let half = Duration::from_secs(u64::from(shortest)) / 2;
-            let gap = if addresses > MANY { half } else { RENEW_GAP.max(half / 2) };
-            self.renew.last + gap
-        };
+        let at = self.renewal_gap().map_or(Instant::MAX, |gap| self.renew.last + gap);
         self.set_slot(Slot::Renew, at);
     }
 
@@ -258,7 +267,7 @@ impl Engine {
             let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
             let patience = unit.interval() * 3;
             let room = patience.saturating_sub(lease).max(patience.min(ORDER_SLACK));
-            until = until.max(sent.map(|t| t + room.max(unit.interval())));
+            until = until.max(sent.map(|t| t + room));
         }
         until
     }
@@ -270,7 +279,8 @@ impl Engine {
         let mut not_after = Instant::MAX;
         for ix in held {
             self.doubt_lease(ix);
-            if let (Some(until), Some(secs)) = (self.renewable_until(ix), self.holding(ix).lease_secs)
+            if let (Some(until), Some(secs)) =
+                (self.renewable_until(ix), self.holding(ix).lease_secs)
                 && until >= now
             {
                 not_after = not_after.min(until);
@@ -289,12 +299,16 @@ impl Engine {
     fn doubt_lease(&mut self, ix: InstanceIx) {
         let now = self.now.mono;
         let holding = self.holding(ix);
-        let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else { return };
+        let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
+            return;
+        };
         let half = Duration::from_secs(u64::from(secs)) / 2;
         if left >= half || now.since(holding.asked_at) < half {
             return;
         }
-        let unit = self.units_of(ix).find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
+        let unit = self
+            .units_of(ix)
+            .find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
         if let Some(u) = unit {
             self.order_hold(u);
         }
@@ -326,7 +340,9 @@ impl Engine {
         match (holding.confirmed, holding.lease_secs) {
             (_, None) => false,
             (None, Some(_)) => true,
-            (Some(_), Some(_)) => holding.lease_left(self.now.mono).is_none_or(|left| left <= EARLY),
+            (Some(_), Some(_)) => {
+                holding.lease_left(self.now.mono).is_none_or(|left| left <= EARLY)
+            }
         }
     }
 
@@ -364,7 +380,8 @@ impl Engine {
     }
 
     fn owner_of(&self, link: LinkIx, addr: IpAddr) -> Option<InstanceIx> {
-        let found = self.model.iter().find(|(_, i)| i.link == link && i.claimed().any(|v| v.addr == addr));
+        let found =
+            self.model.iter().find(|(_, i)| i.link == link && i.claimed().any(|v| v.addr == addr));
         found.map(|(ix, _)| ix)
     }
 
@@ -422,12 +439,17 @@ impl Engine {
             oldest = there.and_then(|a| Some(oldest?.max(a.age)));
         }
         let young = oldest.filter(|age| *age < instance.interval.duration() * 3);
-        let starting = self.units_of(ix).all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
+        let starting = self
+            .units_of(ix)
+            .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
         if young.is_some() && starting && !self.stopping {
             self.holdings[usize::from(ix.0)].found = young;
             let idle: Vec<UnitIx> = self.units_of(ix).collect();
             for u in idle {
-                if self.units[u].source().is_some() && self.may_adopt(u) && self.units[u].vr.heard().is_none() {
+                if self.units[u].source().is_some()
+                    && self.may_adopt(u)
+                    && self.units[u].vr.heard().is_none()
+                {
                     self.adopt(u);
                 }
             }
@@ -457,5 +479,3 @@ impl Engine {
         }
     }
 }
-
-use std::sync::Arc;

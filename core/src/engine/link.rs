@@ -77,7 +77,8 @@ impl Engine {
             .map(|voice| {
                 let fits = |a: &&IpAddr| {
                     Family::of(a) == voice.family
-                        && (instance.priority.is_owner() || !instance.claimed().any(|v| v.addr == **a))
+                        && (instance.priority.is_owner()
+                            || !instance.claimed().any(|v| v.addr == **a))
                 };
                 match instance.source_in(voice.family) {
                     Some(wanted) => addrs.iter().filter(fits).find(|a| **a == wanted).copied(),
@@ -141,7 +142,7 @@ impl Engine {
     /// addresses of the peers are unknown, so only an owner can tell.
     fn foreign_holder(&mut self, u: UnitIx, seen: &NeighbourIn) {
         let instance = self.units[u].instance;
-        let known = self.mac_of_a_peer(u, seen.mac) || self.is_virtual_mac(u, seen.mac);
+        let known = self.mac_of_a_peer(seen.mac) || self.is_virtual_mac(u, seen.mac);
         if known || (!self.units[u].is_active() && self.peers.is_none()) {
             return;
         }

@@ -88,7 +88,7 @@ impl Engine {
                 units.push(unit);
             }
         }
-        let peers = Peers::new(&model, &secrets, boot, now.mono);
+        let peers = Peers::new(&model, &secrets, boot);
         let slots = units.len() + Slot::FIXED;
         let mut engine = Self {
             links: model.links.iter().map(Link::new).collect(),
@@ -164,7 +164,7 @@ impl Engine {
                 Slot::Heartbeat => self.heartbeat_due(),
                 Slot::Renew => self.renew_due(),
                 Slot::Reach => self.reach_due(),
-                Slot::Peers => self.peers_due(),
+                Slot::Alarms => self.alarms_due(),
             }
         }
     }
@@ -189,7 +189,8 @@ impl Engine {
     }
 
     fn units_of(&self, instance: InstanceIx) -> impl Iterator<Item = UnitIx> + use<> {
-        let here: Vec<UnitIx> = (0..self.units.len()).filter(|u| self.units[*u].instance == instance).collect();
+        let here: Vec<UnitIx> =
+            (0..self.units.len()).filter(|u| self.units[*u].instance == instance).collect();
         here.into_iter()
     }
 }
@@ -200,7 +201,7 @@ enum Slot {
     Heartbeat,
     Renew,
     Reach,
-    Peers,
+    Alarms,
 }
 
 impl Slot {
@@ -211,7 +212,7 @@ impl Slot {
             Self::Heartbeat => units,
             Self::Renew => units + 1,
             Self::Reach => units + 2,
-            Self::Peers => units + 3,
+            Self::Alarms => units + 3,
             Self::Unit(u) => *u,
         }
     }
@@ -222,7 +223,7 @@ impl Slot {
             Some(0) => Self::Heartbeat,
             Some(1) => Self::Renew,
             Some(2) => Self::Reach,
-            Some(_) => Self::Peers,
+            Some(_) => Self::Alarms,
         }
     }
 }

@@ -12,7 +12,9 @@ impl Engine {
         let Some(group) = self.model.sync_groups.iter().find(|g| g.members.contains(&mine)) else {
             return Vec::new();
         };
-        (0..self.units.len()).filter(|o| *o != u && group.members.contains(&self.units[*o].instance)).collect()
+        (0..self.units.len())
+            .filter(|o| *o != u && group.members.contains(&self.units[*o].instance))
+            .collect()
     }
 
     /// A partner that cannot own forbids the claim.

@@ -7,6 +7,7 @@ use super::io::{Cause, Output};
 use super::leave::Leaving;
 use super::stale::StaleWait;
 use super::{Engine, UnitIx};
+use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
@@ -15,7 +16,6 @@ use crate::vrrp::announce::Schedule;
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
-use crate::config::model::HmacMode;
 use std::net::IpAddr;
 
 /// One family of a unit: how it speaks and hears.
@@ -58,17 +58,27 @@ pub(super) struct Unit {
     pub(super) barred_until: Instant,
     /// Weaker adverts in a row from a peer that does not hear us.
     pub(super) weaker_run: u32,
+    /// When the last of them arrived.
+    pub(super) weaker_at: Instant,
     /// We asked an unreachable owner over heartbeats to release, since then (DESIGN 5.9).
     pub(super) release_asked: Option<Instant>,
 }
 
 impl Unit {
     /// The units of an instance: one for both families in shared fate, one each otherwise.
-    pub(super) fn of(ix: InstanceIx, instance: &Instance, ring: Option<&KeyRing>, now: Instant) -> Vec<Self> {
+    pub(super) fn of(
+        ix: InstanceIx,
+        instance: &Instance,
+        ring: Option<&KeyRing>,
+        now: Instant,
+    ) -> Vec<Self> {
         let mut families: Vec<Family> = instance.families().collect();
         families.sort_by_key(|f| *f != instance.leader());
-        let groups: Vec<Vec<Family>> =
-            if instance.shared_fate { vec![families] } else { families.into_iter().map(|f| vec![f]).collect() };
+        let groups: Vec<Vec<Family>> = if instance.shared_fate {
+            vec![families]
+        } else {
+            families.into_iter().map(|f| vec![f]).collect()
+        };
         groups
             .into_iter()
             .filter(|families| !families.is_empty())
@@ -98,6 +108,7 @@ impl Unit {
                     leaving: None,
                     barred_until: Instant::ZERO,
                     weaker_run: 0,
+                    weaker_at: Instant::ZERO,
                     release_asked: None,
                 }
             })
@@ -110,6 +121,11 @@ impl Unit {
 
     pub(super) fn is_active(&self) -> bool {
         self.vr.state() == State::Active
+    }
+
+    /// Is it owner, or does it keep the addresses for a successor?
+    pub(super) fn keeps_addresses(&self) -> bool {
+        self.is_active() || self.leaving.as_ref().is_some_and(|l| !l.released())
     }
 
     /// The source address that decides ties: that of the leading voice.
@@ -218,6 +234,7 @@ impl Engine {
             Some(Due::Advert) => {
                 let priority = self.units[u].vr.params().priority;
                 self.advertise(u, priority);
+                self.conflict_over(u);
             }
             Some(Due::Claim(expiry)) => self.claim_due(u, expiry),
             None => {}

@@ -124,9 +124,15 @@ mod tests {
         assert_eq!(g.closed(at(61_000), false, delay, hold), Some(Closed::Off));
         g.unusable(at(70_000), true);
         g.usable(at(71_000));
-        assert_eq!(g.closed(at(72_000), true, Duration::ZERO, hold), Some(Closed::HoldDown(at(80_000))));
+        assert_eq!(
+            g.closed(at(72_000), true, Duration::ZERO, hold),
+            Some(Closed::HoldDown(at(80_000)))
+        );
         g.yielded_to(HostIx(1));
-        assert_eq!(g.closed(at(90_000), true, Duration::ZERO, hold), Some(Closed::Unheard(HostIx(1))));
+        assert_eq!(
+            g.closed(at(90_000), true, Duration::ZERO, hold),
+            Some(Closed::Unheard(HostIx(1)))
+        );
         g.heard_by(HostIx(2));
         assert_eq!(g.waits_for(), Some(HostIx(1)));
         g.heard_by(HostIx(1));
@@ -135,9 +141,16 @@ mod tests {
 
     #[test]
     fn eligibility_is_class_then_priority_then_address() {
-        let s = |class, priority, last| Standing { class, priority, addr: Some(IpAddr::from([192, 0, 2, last])) };
+        let s = |class, priority, last| Standing {
+            class,
+            priority,
+            addr: Some(IpAddr::from([192, 0, 2, last])),
+        };
         assert_eq!(s(Class::Held, 200, 1).compare(&s(Class::Healthy, 1, 1)), Ordering::Less);
-        assert_eq!(s(Class::Healthy, 200, 1).compare(&s(Class::Healthy, 100, 9)), Ordering::Greater);
+        assert_eq!(
+            s(Class::Healthy, 200, 1).compare(&s(Class::Healthy, 100, 9)),
+            Ordering::Greater
+        );
         assert_eq!(s(Class::Healthy, 100, 1).compare(&s(Class::Healthy, 100, 9)), Ordering::Less);
     }
 }

@@ -21,7 +21,11 @@ pub fn difference(wanted: &BTreeSet<IpAddr>, present: &[KernelAddr]) -> Differen
     let there: BTreeSet<IpAddr> = present.iter().map(|a| a.addr).collect();
     Difference {
         missing: wanted.difference(&there).copied().collect(),
-        stray: present.iter().filter(|a| a.ours && !wanted.contains(&a.addr)).map(|a| a.addr).collect(),
+        stray: present
+            .iter()
+            .filter(|a| a.ours && !wanted.contains(&a.addr))
+            .map(|a| a.addr)
+            .collect(),
     }
 }
 

@@ -100,9 +100,14 @@ pub enum Due {
 enum Timer {
     Off,
     /// Active_Down_Timer.
-    Down { at: Instant, expiry: Expiry },
+    Down {
+        at: Instant,
+        expiry: Expiry,
+    },
     /// Adver_Timer.
-    Adver { at: Instant },
+    Adver {
+        at: Instant,
+    },
 }
 
 /// One virtual router.
@@ -202,7 +207,8 @@ impl VirtualRouter {
     /// Changes priority or preemption; Backup recomputes its timer on the old anchor (V68).
     /// True when an Active must advertise at once.
     pub fn set_params(&mut self, params: Params) -> bool {
-        let changed = (self.params.priority, self.params.interval) != (params.priority, params.interval);
+        let changed =
+            (self.params.priority, self.params.interval) != (params.priority, params.interval);
         self.params = params;
         if changed && let Timer::Down { expiry, .. } = self.timer {
             self.timer = match expiry {
@@ -308,6 +314,14 @@ impl VirtualRouter {
                 Some(Due::Advert)
             }
             Timer::Down { at, expiry } if at <= now => Some(Due::Claim(expiry)),
+            _ => None,
+        }
+    }
+
+    /// Backup: when and why it would claim if nothing more is heard.
+    pub const fn next_claim(&self) -> Option<(Instant, Expiry)> {
+        match self.timer {
+            Timer::Down { at, expiry } => Some((at, expiry)),
             _ => None,
         }
     }
