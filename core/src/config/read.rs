@@ -40,7 +40,9 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
         .filter_map(|(name, section)| read_group(name, &section, findings))
         .collect();
     let instance_names = instances.into_iter().map(|(name, _)| name).collect();
-    File { cluster, hosts, instance_names, views, groups }
+    let hosts_span = top.key_span(&file::HOSTS);
+    let instances_span = top.key_span(&file::INSTANCE);
+    File { cluster, hosts, hosts_span, instance_names, instances_span, views, groups }
 }
 
 /// The tables of a table of names, sorted by name: `[instance.web]`, `[instance.dns]`.

@@ -98,6 +98,11 @@ impl<'d> Section<'d> {
         self.table.get(key.name)
     }
 
+    /// Where `key` is written; the section itself when it is not.
+    pub(super) fn key_span(&self, key: &Key) -> Span {
+        self.table.get_key_value(key.name).map_or_else(|| self.span.clone(), |(k, _)| k.span())
+    }
+
     /// Entries of a table of names, with the span of each name.
     pub(super) fn entries(&self) -> impl Iterator<Item = (At<&'d str>, Node<'d>)> + use<'d> {
         self.table.iter().map(|(k, v)| (At { value: k.get_ref().as_ref(), span: k.span() }, v))
@@ -281,12 +286,11 @@ impl<'d> Section<'d> {
         let node = self.pick_table(key, findings)?;
         match node.get_ref() {
             DeValue::Table(table) => {
-                let (key_at, _) = self.table.get_key_value(key.name)?;
                 let title = match self.title.strip_suffix(']') {
                     Some(outer) => format!("{outer}.{}]", key.name),
                     None => format!("[{}]", key.name),
                 };
-                Some(self.below(title, key_at.span(), table))
+                Some(self.below(title, self.key_span(key), table))
             }
             other => {
                 refuse(key, node.span(), Wrong::Not(describe(other)), findings);

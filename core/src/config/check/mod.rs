@@ -28,7 +28,7 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
             transport::check(decl, host, &claims, findings);
             routes::check(decl, &claims, findings);
         }
-        instance::check_vrids(host, instances, findings);
+        instance::check_vrids(instances, findings);
         routes::check_unique(instances, findings);
     }
     for name in &file.instance_names {
