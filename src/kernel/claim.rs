@@ -62,7 +62,8 @@ impl Claim {
             return Err(KernelFault::Refused { what, error: why.clone() });
         }
         let name = host.link_name(instance);
-        let parent = host.parent(instance)?.ok_or(KernelFault::NoInterface(name.clone()))?;
+        let parent =
+            host.parent(instance)?.ok_or_else(|| KernelFault::NoInterface(name.clone()))?;
         let targets = device::prepare(host, instance, &name, parent, families)?;
         let mut claim = Self {
             order: order.clone(),
@@ -223,7 +224,7 @@ impl Claim {
                 }
                 (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
                 (_, Err(e)) => {
-                    refusal = refusal.or(Some(self.explain(host, item, &e)));
+                    refusal = refusal.or_else(|| Some(self.explain(host, item, &e)));
                 }
             }
         }

@@ -155,12 +155,12 @@ impl Monitor {
                 Ok(n) => {
                     self.take(n);
                     if self.table.routes_in_doubt() {
-                        self.reread_at.get_or_insert(clock::monotonic() + REREAD);
+                        self.reread_soon();
                     }
                 }
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.overruns += 1;
-                    self.reread_at.get_or_insert(clock::monotonic() + REREAD);
+                    self.reread_soon();
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -177,6 +177,11 @@ impl Monitor {
     /// How often events were lost and everything was read anew, for metrics.
     pub fn overruns(&self) -> u64 {
         self.overruns
+    }
+
+    /// Reads everything anew, not at once: more may be lost or in doubt by then.
+    fn reread_soon(&mut self) {
+        self.reread_at.get_or_insert_with(|| clock::monotonic() + REREAD);
     }
 
     /// The events of one datagram.

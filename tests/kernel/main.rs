@@ -2,6 +2,9 @@
 //!
 //! What was done is checked with the `ip` program, not with our own code.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "measurements")]
+
 mod devices;
 mod lab;
 mod leases;
