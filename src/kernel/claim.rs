@@ -55,8 +55,7 @@ impl Claim {
         let instance = order.instance;
         let shared = host.model.clone();
         let config = shared.instance(instance);
-        if let (false, false, Some(why)) =
-            (config.accept, config.priority.is_owner(), &host.no_filter)
+        if let (false, false, Err(why)) = (config.accept, config.priority.is_owner(), &host.filter)
         {
             let what = "install the packet filter of `accept = false`".to_owned();
             return Err(KernelFault::Refused { what, error: why.clone() });
@@ -136,6 +135,7 @@ impl Claim {
         indices.extend(targets.iter().filter(|t| **t != self.parent));
         let held = host.held.get(&self.order.instance).cloned().unwrap_or_default();
         indices.extend(held.placed.iter().map(|p| p.index));
+        indices.extend(host.devices(config, Some(self.parent)));
         indices.sort_unstable();
         indices.dedup();
         let seen = host
@@ -211,6 +211,9 @@ impl Claim {
         let n = self.todo.len().min(CHUNK);
         let items: Vec<Item> = self.todo.drain(..n).collect();
         let requests: Vec<Request> = items.iter().map(|i| i.request(self.lease_secs)).collect();
+        // Recorded first: on kernels without tags the monitor knows our adds by the record alone.
+        let on = |i: &Item| i.placement().map(|p| (p.index, p.addr));
+        host.claims.put_on(items.iter().filter_map(on));
         let answers = host.net.batch(&requests);
         let mut refusal = None;
         let mut put = Vec::new();
@@ -228,7 +231,8 @@ impl Claim {
                 }
             }
         }
-        host.claims.put_on(put.iter().map(|p| (p.index, p.addr)));
+        let failed = items.iter().filter_map(Item::placement).filter(|p| !put.contains(p));
+        host.claims.took_off(failed.map(|p| (p.index, p.addr)));
         if let Some(held) = host.held.get_mut(&self.order.instance) {
             held.placed.extend(put);
         }
@@ -305,6 +309,14 @@ impl Claim {
 }
 
 impl Item {
+    /// The address that it puts on, if it is one.
+    fn placement(&self) -> Option<Placement> {
+        match *self {
+            Self::Add(p) | Self::Adopt(p) => Some(p),
+            Self::AddLocal(_) | Self::ReplaceLocal(_) => None,
+        }
+    }
+
     fn request(&self, lease_secs: Option<u32>) -> Request {
         match *self {
             Self::Add(p) => p.add(lease_secs),

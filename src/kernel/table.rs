@@ -13,6 +13,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use vipd_core::config::model::Link;
 use vipd_core::engine::io::{KernelAddr, LinkState};
 use vipd_core::types::{IfIndex, LinkIx, Mac};
 
@@ -39,8 +40,25 @@ struct Known {
 struct Watched {
     name: Arc<str>,
     reported: Option<LinkState>,
-    /// Frames counted when the carrier came up; `None` once somebody was heard.
-    settling_from: Option<u64>,
+    /// How long it settles at most, centiseconds.
+    settle: u32,
+    settling: Option<Settling>,
+}
+
+/// An interface on which nobody was heard since its carrier came up.
+#[derive(Copy, Clone, Debug)]
+struct Settling {
+    /// Frames counted at that time.
+    from: u64,
+    /// Then, in centiseconds.
+    since: u32,
+}
+
+impl Watched {
+    fn new(link: &Link) -> Self {
+        let settle = u32::try_from(link.settle.as_millis() / 10).unwrap_or(u32::MAX);
+        Self { name: link.name.clone(), reported: None, settle, settling: None }
+    }
 }
 
 /// The mirror of the kernel.
@@ -57,9 +75,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(names: impl Iterator<Item = Arc<str>>, claims: Arc<Claims>) -> Self {
-        let watched =
-            names.map(|name| Watched { name, reported: None, settling_from: None }).collect();
+    pub(super) fn new(links: &[Link], claims: Arc<Claims>) -> Self {
+        let watched = links.iter().map(Watched::new).collect();
         Self {
             watched,
             claims,
@@ -76,13 +93,14 @@ impl Table {
     }
 
     /// Other interfaces are configured. What is known of those that remain stays.
-    pub(super) fn rename(&mut self, names: impl Iterator<Item = Arc<str>>) {
-        let mut before = std::mem::take(&mut self.watched);
-        self.watched = names
-            .map(|name| match before.iter().position(|w| w.name == name) {
-                // Positions change, so everything is said again.
-                Some(at) => Watched { reported: None, ..before.swap_remove(at) },
-                None => Watched { name, reported: None, settling_from: None },
+    pub(super) fn watch(&mut self, links: &[Link]) {
+        let before = std::mem::take(&mut self.watched);
+        self.watched = links
+            .iter()
+            .map(|link| Watched {
+                // Positions may change, so everything is said again; what settles goes on settling.
+                settling: before.iter().find(|w| w.name == link.name).and_then(|w| w.settling),
+                ..Watched::new(link)
             })
             .collect();
     }
@@ -101,7 +119,7 @@ impl Table {
         for m in messages {
             self.absorb(m, now, &mut silent);
         }
-        self.report_links(out);
+        self.report_links(now, out);
         for (link, w) in (0u16..).map(LinkIx).zip(&self.watched) {
             let Some(index) = self.index_of(&w.name) else { continue };
             let present = self.present(index, now);
@@ -117,7 +135,7 @@ impl Table {
         out: &mut VecDeque<MonitorEvent>,
     ) {
         if self.absorb(message, now, out) {
-            self.report_links(out);
+            self.report_links(now, out);
         }
     }
 
@@ -180,19 +198,21 @@ impl Table {
         self.devices.get(&index).map(|d| d.received)
     }
 
-    /// Indices of the interfaces on which nobody was heard since the carrier came up.
-    pub(super) fn settling(&self) -> Vec<u32> {
+    /// Indices of the interfaces that settle: nobody was heard since the carrier came up, and the
+    /// longest wait is not over.
+    pub(super) fn settling(&self, now: u32) -> Vec<u32> {
         self.watched
             .iter()
-            .filter(|w| w.settling_from.is_some())
+            .filter(|w| w.settling.is_some_and(|s| now.wrapping_sub(s.since) < w.settle))
             .filter_map(|w| self.index_of(&w.name))
             .collect()
     }
 
-    /// Compares the frame counters of settling interfaces.
+    /// Takes in fresh frame counters of settling interfaces.
     pub(super) fn hear(
         &mut self,
         messages: Vec<RouteNetlinkMessage>,
+        now: u32,
         out: &mut VecDeque<MonitorEvent>,
     ) {
         for m in messages {
@@ -200,17 +220,21 @@ impl Table {
                 self.new_link(m);
             }
         }
+        self.report_links(now, out);
+    }
+
+    /// Says which settling interfaces have received a frame.
+    fn report_frames(&mut self, out: &mut VecDeque<MonitorEvent>) {
         for at in 0..self.watched.len() {
             let received = self.received(at).unwrap_or(0);
             let w = &mut self.watched[at];
-            if w.settling_from.is_some_and(|from| received > from) {
-                w.settling_from = None;
+            if w.settling.is_some_and(|s| received > s.from) {
+                w.settling = None;
                 if let Ok(link) = u16::try_from(at) {
                     out.push_back(MonitorEvent::FrameSeen(LinkIx(link)));
                 }
             }
         }
-        self.report_links(out);
     }
 
     fn new_link(&mut self, m: LinkMessage) {
@@ -266,7 +290,7 @@ impl Table {
     }
 
     /// Says of each service interface what changed since it was last said.
-    fn report_links(&mut self, out: &mut VecDeque<MonitorEvent>) {
+    fn report_links(&mut self, now: u32, out: &mut VecDeque<MonitorEvent>) {
         for at in 0..self.watched.len() {
             let state = self.state(&self.watched[at].name);
             let received = self.received(at);
@@ -277,15 +301,16 @@ impl Table {
             let was_running =
                 w.reported.as_ref().is_some_and(|r| r.running && r.index == state.index);
             if state.running && !was_running {
-                w.settling_from = received;
+                w.settling = received.map(|from| Settling { from, since: now });
             } else if !state.running {
-                w.settling_from = None;
+                w.settling = None;
             }
             w.reported = Some(state.clone());
             if let Ok(link) = u16::try_from(at) {
                 out.push_back(MonitorEvent::Link { link: LinkIx(link), state });
             }
         }
+        self.report_frames(out);
     }
 
     fn state(&self, name: &str) -> LinkState {

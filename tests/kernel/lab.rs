@@ -134,7 +134,7 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         host: HostIx(0),
         hosts: Vec::new(),
         heartbeat: None,
-        links: vec![Link { name: "v0".into(), settle: Duration::ZERO }],
+        links: vec![Link { name: "v0".into(), settle: Duration::from_secs(35) }],
         instances,
         sync_groups: Vec::new(),
         hash: 0,
