@@ -198,6 +198,7 @@ impl Claim {
                 if let Some(held) = host.held.get_mut(&self.order.instance) {
                     held.placed.retain(|p| !self.added.contains(p));
                 }
+                host.abandon(self.order.instance);
                 Some(Err(fault))
             }
         }

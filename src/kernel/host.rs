@@ -215,6 +215,22 @@ impl Host {
         true
     }
 
+    /// A claim failed: its devices and settings go when nothing is held after it.
+    pub(super) fn abandon(&mut self, instance: InstanceIx) {
+        if self.held.get(&instance).is_some_and(|h| !h.placed.is_empty()) {
+            return;
+        }
+        self.held.remove(&instance);
+        let model = self.model.clone();
+        let link = &self.link_name(instance);
+        let parent = link::index_of(&mut self.net, link).ok().flatten();
+        for device in self.devices(model.instance(instance), parent) {
+            self.keep(device);
+            self.leftover.push_back((instance, device));
+        }
+        self.settle(instance);
+    }
+
     /// Puts settings back once nothing is held for `instance` and its devices are gone.
     fn settle(&mut self, instance: InstanceIx) {
         if !self.held.contains_key(&instance) && self.leftover.iter().all(|(i, _)| *i != instance) {

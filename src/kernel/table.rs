@@ -40,6 +40,8 @@ struct Known {
 struct Watched {
     name: Arc<str>,
     reported: Option<LinkState>,
+    /// Say it again, changed or not.
+    again: bool,
     /// How long it settles at most, centiseconds.
     settle: u32,
     settling: Option<Settling>,
@@ -57,7 +59,7 @@ struct Settling {
 impl Watched {
     fn new(link: &Link) -> Self {
         let settle = u32::try_from(link.settle.as_millis() / 10).unwrap_or(u32::MAX);
-        Self { name: link.name.clone(), reported: None, settle, settling: None }
+        Self { name: link.name.clone(), reported: None, again: false, settle, settling: None }
     }
 }
 
@@ -94,13 +96,19 @@ impl Table {
 
     /// Other interfaces are configured. What is known of those that remain stays.
     pub(super) fn watch(&mut self, links: &[Link]) {
-        let before = std::mem::take(&mut self.watched);
+        let mut before = std::mem::take(&mut self.watched);
         self.watched = links
             .iter()
-            .map(|link| Watched {
-                // Positions may change, so everything is said again; what settles goes on settling.
-                settling: before.iter().find(|w| w.name == link.name).and_then(|w| w.settling),
-                ..Watched::new(link)
+            .map(|link| {
+                let fresh = Watched::new(link);
+                match before.iter().position(|w| w.name == link.name) {
+                    Some(at) => {
+                        // Positions may have changed, so its state is said again.
+                        let known = before.swap_remove(at);
+                        Watched { again: true, settle: fresh.settle, ..known }
+                    }
+                    None => fresh,
+                }
             })
             .collect();
     }
@@ -295,9 +303,10 @@ impl Table {
             let state = self.state(&self.watched[at].name);
             let received = self.received(at);
             let w = &mut self.watched[at];
-            if w.reported.as_ref() == Some(&state) {
+            if w.reported.as_ref() == Some(&state) && !w.again {
                 continue;
             }
+            w.again = false;
             let was_running =
                 w.reported.as_ref().is_some_and(|r| r.running && r.index == state.index);
             if state.running && !was_running {
