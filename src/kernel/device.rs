@@ -137,6 +137,8 @@ fn virtual_mac(
             inherit("ipv4", parent_name, &name);
         }
         Family::V6 => {
+            // Any device of a host answers ARP for any of its addresses, with its own MAC: this never.
+            of_device(&format!("ipv4/conf/{name}/arp_ignore"), "8")?;
             for setting in ["accept_ra", "autoconf", "ndisc_notify"] {
                 of_device(&format!("ipv6/conf/{name}/{setting}"), "0")?;
             }

@@ -64,6 +64,24 @@ pub(crate) fn virtual_mac_comes_and_goes() {
     assert_eq!(links().len(), 2);
 }
 
+pub(crate) fn virtual_mac_answers_a_peer() {
+    let mut i = instance("web", 51, &["192.0.2.10", "2001:db8::10"]);
+    i.virtual_mac = true;
+    let (mut w, _) = worker(model(vec![i]));
+    let peer = Peer::new("192.0.2.2/24");
+    peer.run(|| ip("addr add 2001:db8::2/64 dev v1 nodad"));
+    own(&mut w, hold(0, Some(5))).unwrap();
+    for (addr, mac) in [("192.0.2.10", "00:00:5e:00:01:33"), ("2001:db8::10", "00:00:5e:00:02:33")]
+    {
+        assert!(peer.reaches(addr), "{addr}");
+        let neighbours = peer.run(move || ip(&format!("neigh show to {addr}")));
+        assert!(neighbours.contains(mac), "{neighbours}");
+    }
+    assert!(peer.reaches("192.0.2.1"));
+    let neighbours = peer.run(|| ip("neigh show to 192.0.2.1"));
+    assert!(!neighbours.contains("00:00:5e"), "the own address keeps its own MAC: {neighbours}");
+}
+
 pub(crate) fn settings_survive_a_crash() {
     let mut i = instance("web", 51, &["192.0.2.10", "2001:db8::10"]);
     i.virtual_mac = true;

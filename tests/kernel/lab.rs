@@ -77,11 +77,16 @@ pub(crate) fn address(dev: &str, addr: &str) -> Option<Json> {
     addresses(dev).into_iter().find(|a| a["local"] == addr)
 }
 
+/// Where the folders of this run are.
+pub(crate) fn scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("vipd-kernel-test-{}", std::process::id()))
+}
+
 /// A fresh runtime folder.
 pub(crate) fn runtime_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("vipd-kernel-test-{}-{n}", std::process::id()));
+    let dir = scratch().join(n.to_string());
     fs::create_dir_all(&dir).unwrap();
     dir
 }

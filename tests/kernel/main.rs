@@ -28,6 +28,7 @@ fn main() {
         ("cleanup_leaves_foreign_things", leases::cleanup_leaves_foreign_things),
         ("reload_keeps_what_stays", leases::reload_keeps_what_stays),
         ("virtual_mac_comes_and_goes", devices::virtual_mac_comes_and_goes),
+        ("virtual_mac_answers_a_peer", devices::virtual_mac_answers_a_peer),
         ("settings_survive_a_crash", devices::settings_survive_a_crash),
         ("routes_and_rules_come_and_go", devices::routes_and_rules_come_and_go),
         ("filter_refuses_packets", devices::filter_refuses_packets),
@@ -55,5 +56,7 @@ fn main() {
             .with_ignored_flag(skip.is_some())
         })
         .collect();
-    libtest_mimic::run(&args, trials).exit();
+    let conclusion = libtest_mimic::run(&args, trials);
+    let _none_made = std::fs::remove_dir_all(lab::scratch());
+    conclusion.exit();
 }
