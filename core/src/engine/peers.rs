@@ -10,6 +10,7 @@ use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
 };
@@ -374,7 +375,8 @@ impl Engine {
                 if owned && gone && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
-                    self.units[u].vr.owner_unable(now, first);
+                    let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
+                    self.units[u].vr.owner_gone(now, expiry, first);
                 }
             }
             State::Active => {
