@@ -1,0 +1,147 @@
+//! Key files: read once at start, refused when anybody but the owner could read or change them.
+//!
+//! Called by the start sequence. It never prints a key, not even in an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Shortest key in octets.
+const SHORTEST: usize = 32;
+/// Longest key in octets.
+const LONGEST: usize = 64;
+/// Longest file: the longest key in hex, with room for blanks around it.
+const LONGEST_FILE: u64 = 4096;
+
+/// Why a key file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Cannot be read.
+    #[error("key file {path}: {error}; `vipd keygen {path}` makes one")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// Group or others have rights on it.
+    #[error("key file {path} has mode {mode:04o}: others could read or change it; run: chmod 600 {path}")]
+    Mode {
+        /// Which file.
+        path: PathBuf,
+        /// Permission bits as found.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("key file {path} belongs to user {uid}, who could change it; run: chown root {path}")]
+    Owner {
+        /// Which file.
+        path: PathBuf,
+        /// Owner as found.
+        uid: u32,
+    },
+    /// A folder, a device, a pipe.
+    #[error("key file {path} is not a regular file")]
+    NotAFile {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Too short or too long.
+    #[error("key file {path}: a key has 32 to 64 octets, in hex or raw, this one has {octets}; `vipd keygen` makes one")]
+    Length {
+        /// Which file.
+        path: PathBuf,
+        /// Octets found.
+        octets: usize,
+    },
+}
+
+/// The key in `path`: 32 to 64 octets, written in hex or raw.
+///
+/// # Errors
+/// When it cannot be read, is not a key, or when anybody but root or this user has rights on it.
+pub fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let failed = |error| KeyError::Read { path: path.to_owned(), error };
+    let file = File::open(path).map_err(failed)?;
+    // Of the open file, so that nothing can be swapped between the look and the read.
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(KeyError::NotAFile { path: path.to_owned() });
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Mode { path: path.to_owned(), mode });
+    }
+    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(KeyError::Owner { path: path.to_owned(), uid: meta.uid() });
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    let key = decode(bytes);
+    if (SHORTEST..=LONGEST).contains(&key.len()) {
+        Ok(key)
+    } else {
+        Err(KeyError::Length { path: path.to_owned(), octets: key.len() })
+    }
+}
+
+/// Hex when it is hex of a legal length, the octets as they are otherwise.
+fn decode(bytes: Vec<u8>) -> Vec<u8> {
+    let text = bytes.trim_ascii();
+    let legal = text.len().is_multiple_of(2) && (SHORTEST..=LONGEST).contains(&(text.len() / 2));
+    let hex: Option<Vec<u8>> =
+        text.chunks(2).map(|pair| Some(nibble(pair.first()?)? << 4 | nibble(pair.get(1)?)?)).collect();
+    match hex {
+        Some(key) if legal => key,
+        _ => bytes,
+    }
+}
+
+fn nibble(c: &u8) -> Option<u8> {
+    char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(name: &str, content: &[u8], mode: u32) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("vipd-keys-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("cluster.key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn reads_hex_and_raw() {
+        let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F\n";
+        let key = read(&file("hex", hex.as_bytes(), 0o600)).unwrap();
+        assert_eq!(key, (0..32).collect::<Vec<u8>>());
+        let raw: Vec<u8> = (100..150).collect();
+        assert_eq!(read(&file("raw", &raw, 0o400)).unwrap(), raw);
+    }
+
+    #[test]
+    fn refuses_what_others_can_read_or_change_and_names_the_fix() {
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            let path = file(&format!("mode{mode:o}"), &[7; 32], mode);
+            let said = read(&path).unwrap_err().to_string();
+            assert!(said.contains(&format!("chmod 600 {}", path.display())), "{said}");
+            assert!(said.contains(&format!("{mode:04o}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn refuses_wrong_lengths_folders_and_absent_files() {
+        assert!(matches!(read(&file("short", &[1; 31], 0o600)), Err(KeyError::Length { octets: 31, .. })));
+        assert!(matches!(read(&file("long", &[1; 65], 0o600)), Err(KeyError::Length { octets: 65, .. })));
+        assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
+        let said = read(Path::new("/nonexistent/cluster.key")).unwrap_err().to_string();
+        assert!(said.contains("vipd keygen"), "{said}");
+    }
+}

@@ -1,0 +1,156 @@
+//! The bounded queue into the protocol thread and the eventfd that wakes it.
+//!
+//! Written by the threads `main` and `kernel`, read by `protocol` alone. The reader never waits for a
+//! writer; a writer waits when the reader is behind, because what it carries must not be lost.
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::oneshot;
+use vipd_core::engine::io::{Applied, KernelAddr, LinkState, Renewed};
+use vipd_core::types::LinkIx;
+
+use super::protocol::Report;
+
+/// Messages in flight. A dump of all links fits; more only means that the writer waits.
+const DEPTH: usize = 1024;
+
+/// What the other threads tell the protocol thread.
+#[derive(Debug)]
+pub enum Message {
+    /// From the netlink monitor: the state of a service interface, whole.
+    Link {
+        /// Which one.
+        link: LinkIx,
+        /// Its state.
+        state: LinkState,
+    },
+    /// From the netlink monitor: every address of a service interface, after a dump.
+    Addresses {
+        /// Which one.
+        link: LinkIx,
+        /// All addresses.
+        present: Vec<KernelAddr>,
+    },
+    /// From the netlink monitor: one address appeared or changed.
+    AddressAdded {
+        /// Where.
+        link: LinkIx,
+        /// What.
+        addr: KernelAddr,
+    },
+    /// From the netlink monitor: one address went away.
+    AddressRemoved {
+        /// Where.
+        link: LinkIx,
+        /// What.
+        addr: std::net::IpAddr,
+    },
+    /// From the kernel thread.
+    Applied(Applied),
+    /// From the kernel thread.
+    Renewed(Renewed),
+    /// From the control socket: what is going on?
+    Report(oneshot::Sender<Report>),
+    /// From the signal handler: leave cleanly.
+    Stop,
+}
+
+/// The writing end; one per thread.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    queue: SyncSender<Message>,
+    wake: Arc<EventFd>,
+}
+
+/// The protocol thread is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the protocol thread has ended")]
+pub struct Gone;
+
+impl Sender {
+    /// Hands over `message`; waits while the queue is full.
+    ///
+    /// # Errors
+    /// When the protocol thread has ended.
+    pub fn send(&self, message: Message) -> Result<(), Gone> {
+        self.queue.send(message).map_err(|_| Gone)?;
+        // EAGAIN: the counter is at its end, so the reader is awake already.
+        if let Err(errno) = self.wake.write(1)
+            && errno != nix::errno::Errno::EAGAIN
+        {
+            return Err(Gone);
+        }
+        Ok(())
+    }
+}
+
+/// The reading end: the protocol thread's.
+#[derive(Debug)]
+pub struct Inbox {
+    queue: Receiver<Message>,
+    wake: Arc<EventFd>,
+}
+
+impl Inbox {
+    /// The next message, without waiting.
+    pub fn next(&self) -> Option<Message> {
+        self.queue.try_recv().ok()
+    }
+
+    /// Forgets earlier wake-ups; to be called before the queue is read, so that none is missed.
+    pub fn acknowledge(&self) {
+        // EAGAIN: nobody wrote. Nothing else can happen to an eventfd that we own.
+        let _ = self.wake.read();
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// A new queue.
+///
+/// # Errors
+/// When the kernel has no eventfd to give.
+pub fn queue() -> io::Result<(Sender, Inbox)> {
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    let (tx, rx) = sync_channel(DEPTH);
+    Ok((Sender { queue: tx, wake: Arc::clone(&wake) }, Inbox { queue: rx, wake }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_writer_waits_for_room_and_nothing_is_lost() {
+        let (tx, rx) = queue().unwrap();
+        let writer = std::thread::spawn(move || {
+            for index in 0..3 * u16::try_from(DEPTH).unwrap() {
+                tx.send(Message::AddressRemoved { link: LinkIx(index), addr: [0, 0, 0, 0].into() }).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while seen < 3 * u16::try_from(DEPTH).unwrap() {
+            rx.acknowledge();
+            while let Some(message) = rx.next() {
+                assert!(matches!(message, Message::AddressRemoved { link, .. } if link.0 == seen));
+                seen += 1;
+            }
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_learns_that_the_reader_is_gone() {
+        let (tx, rx) = queue().unwrap();
+        drop(rx);
+        assert!(tx.send(Message::Stop).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Orders for the kernel thread: one slot per instance, the newest order wins (DESIGN section 4).
+//!
+//! Written by the protocol thread, which must never wait: the lock is held for a few moves only, by either
+//! side, and never across a system call. Read by the kernel thread: releases before renewals before claims.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use vipd_core::engine::io::{Own, Renew, Want};
+
+/// The next thing for the kernel thread to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Put on or take off.
+    Own(Own),
+    /// Renew leases.
+    Renew(Renew),
+}
+
+/// Both ends hold one.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    own: Vec<Option<Own>>,
+    /// Each instance is in one of them at most, so there are never more than instances.
+    renew: VecDeque<Renew>,
+    closed: bool,
+}
+
+impl Slots {
+    /// Empty slots for `instances` instances.
+    pub fn new(instances: usize) -> Self {
+        let state = State { own: vec![None; instances], renew: VecDeque::new(), closed: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), filled: Condvar::new() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of the other side leaves the slots whole: every change is a single move.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is waiting for the instance. An earlier renewal of it is dropped with it: an address that
+    /// shall go must not be renewed, and one that is put on gets its lifetime that way.
+    pub fn own(&self, order: Own) {
+        let mut state = self.lock();
+        state.forget_renewal(|instance| instance == order.instance);
+        if let Some(slot) = state.own.get_mut(usize::from(order.instance.0)) {
+            *slot = Some(order);
+        }
+        drop(state);
+        self.shared.filled.notify_one();
+    }
+
+    /// Adds a renewal; older ones keep only the instances that this one does not name.
+    pub fn renew(&self, order: Renew) {
+        let mut state = self.lock();
+        state.forget_renewal(|instance| order.instances.iter().any(|(named, _)| *named == instance));
+        state.renew.push_back(order);
+        drop(state);
+        self.shared.filled.notify_one();
+    }
+
+    /// The next order, waiting for one; `None` when closed and empty.
+    pub fn take(&self) -> Option<Order> {
+        let mut state = self.lock();
+        loop {
+            if let Some(order) = state.next(true) {
+                return Some(order);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What must not wait behind a long claim: the next release or renewal, if there is one.
+    pub fn take_urgent(&self) -> Option<Order> {
+        self.lock().next(false)
+    }
+
+    /// Is a newer order for this instance waiting?
+    pub fn superseded(&self, instance: vipd_core::types::InstanceIx) -> bool {
+        self.lock().own.get(usize::from(instance.0)).is_some_and(Option::is_some)
+    }
+
+    /// No more orders will come; the kernel thread ends after those that wait.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.shared.filled.notify_all();
+    }
+}
+
+impl State {
+    fn forget_renewal(&mut self, which: impl Fn(vipd_core::types::InstanceIx) -> bool) {
+        for renew in &mut self.renew {
+            renew.instances.retain(|(instance, _)| !which(*instance));
+        }
+        self.renew.retain(|renew| !renew.instances.is_empty());
+    }
+
+    fn next(&mut self, claims_too: bool) -> Option<Order> {
+        let free = |slot: &&mut Option<Own>| slot.as_ref().is_some_and(|own| own.want == Want::Free);
+        if let Some(own) = self.own.iter_mut().find(free).and_then(Option::take) {
+            return Some(Order::Own(own));
+        }
+        if let Some(renew) = self.renew.pop_front() {
+            return Some(Order::Renew(renew));
+        }
+        if !claims_too {
+            return None;
+        }
+        self.own.iter_mut().find_map(Option::take).map(Order::Own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use vipd_core::time::Instant;
+    use vipd_core::types::InstanceIx;
+
+    fn hold(instance: u16, order: u64) -> Own {
+        let want = Want::Hold { lease_secs: Some(2), not_after: Instant::MAX, families: [true, false] };
+        Own { instance: InstanceIx(instance), order, want }
+    }
+
+    fn free(instance: u16, order: u64) -> Own {
+        Own { want: Want::Free, ..hold(instance, order) }
+    }
+
+    fn renew(order: u64, instances: &[u16]) -> Renew {
+        let instances = instances.iter().map(|i| (InstanceIx(*i), 2)).collect();
+        Renew { instances, order, not_after: Instant::MAX }
+    }
+
+    #[test]
+    fn releases_then_renewals_then_claims() {
+        let slots = Slots::new(4);
+        slots.own(hold(0, 1));
+        slots.renew(renew(2, &[2, 3]));
+        slots.own(free(1, 3));
+        assert_eq!(slots.take_urgent(), Some(Order::Own(free(1, 3))));
+        assert_eq!(slots.take(), Some(Order::Renew(renew(2, &[2, 3]))));
+        assert_eq!(slots.take_urgent(), None);
+        assert!(slots.superseded(InstanceIx(0)));
+        assert_eq!(slots.take(), Some(Order::Own(hold(0, 1))));
+        assert!(!slots.superseded(InstanceIx(0)));
+        slots.close();
+        assert_eq!(slots.take(), None);
+    }
+
+    #[test]
+    fn newest_order_of_an_instance_wins() {
+        let slots = Slots::new(1);
+        slots.own(hold(0, 1));
+        slots.own(free(0, 2));
+        slots.own(hold(0, 3));
+        slots.close();
+        assert_eq!(slots.take(), Some(Order::Own(hold(0, 3))));
+        assert_eq!(slots.take(), None);
+    }
+
+    #[test]
+    fn nothing_that_shall_go_is_renewed() {
+        let slots = Slots::new(2);
+        slots.renew(renew(1, &[0, 1]));
+        slots.own(free(0, 2));
+        slots.close();
+        assert_eq!(slots.take(), Some(Order::Own(free(0, 2))));
+        assert_eq!(slots.take(), Some(Order::Renew(renew(1, &[1]))));
+        assert_eq!(slots.take(), None);
+    }
+
+    #[test]
+    fn stays_bounded_however_many_orders_come() {
+        let slots = Slots::new(3);
+        for order in 0..10_000 {
+            slots.renew(renew(order, &[0, 1, 2]));
+            slots.renew(renew(order, &[1]));
+        }
+        assert!(slots.lock().renew.len() <= 3);
+    }
+
+    #[test]
+    fn a_waiting_reader_is_woken() {
+        let slots = Slots::new(1);
+        let reader = std::thread::spawn({
+            let slots = slots.clone();
+            move || slots.take()
+        });
+        slots.own(free(0, 9));
+        assert_eq!(reader.join().unwrap(), Some(Order::Own(free(0, 9))));
+    }
+}
