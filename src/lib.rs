@@ -9,6 +9,8 @@
 //! | `runtime` | threads, start and stop order, signals; carries core outputs to the edges and back |
 //! | `control` | unix socket of the running agent: protocol, server, client, the status document |
 //! | `telemetry` | events become log lines |
+//! | `sys` | the only `unsafe` code: raw and packet sockets, epoll, timerfd, clock, scheduling, capabilities |
+//! | `kernel` | netlink: addresses, links, routes, macvlan, sysctls; the monitor |
 //!
 //! ```text
 //! NIC > raw socket (sys) > Input::Packet > engine.handle(now, ..)            thread `protocol`
@@ -23,5 +25,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod kernel;
 pub mod runtime;
+pub mod sys;
 pub mod telemetry;
