@@ -282,7 +282,10 @@ impl<'d> Section<'d> {
         match node.get_ref() {
             DeValue::Table(table) => {
                 let (key_at, _) = self.table.get_key_value(key.name)?;
-                let title = format!("{}.{}]", self.title.trim_end_matches(']'), key.name);
+                let title = match self.title.strip_suffix(']') {
+                    Some(outer) => format!("{outer}.{}]", key.name),
+                    None => format!("[{}]", key.name),
+                };
                 Some(self.below(title, key_at.span(), table))
             }
             other => {

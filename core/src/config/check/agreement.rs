@@ -1,0 +1,119 @@
+//! What the hosts of one instance must have in common, where per-host tables let it differ.
+
+use crate::config::diagnostic::Findings;
+use crate::config::model::HmacMode;
+use crate::config::schema::{HostDecl, InstanceDecl};
+use crate::config::section::{At, Span};
+use crate::types::{Version, Vip};
+
+pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Findings<'_>) {
+    let Some(((first_host, first), others)) = views.split_first() else { return };
+    for (host, decl) in others {
+        let pair = (*first_host, *host);
+        if first.vrid.value != decl.vrid.value {
+            refuse("vrid", &decl.vrid.span, pair, "they would not hear each other", findings);
+        }
+        if first.version.value != decl.version.value {
+            refuse("version", &decl.version.span, pair, "they would not hear each other", findings);
+        }
+        if first.unicast_peers.is_some() != decl.unicast_peers.is_some() {
+            let span = decl.unicast_peers.as_ref().map_or(&decl.name.span, |p| &p.span);
+            refuse("unicast-peers", span, pair, "all speak unicast, or none", findings);
+        }
+        if values(&first.addresses.value) != values(&decl.addresses.value) {
+            let why = "receivers compare the list in the advert with their own";
+            refuse("addresses", &decl.addresses.span, pair, why, findings);
+        }
+        if values(&first.unadvertised) != values(&decl.unadvertised) {
+            let span = decl.unadvertised.first().map_or(&decl.name.span, |vip| &vip.span);
+            refuse("unadvertised", span, pair, "an address would be lost in a move", findings);
+        }
+        if first.simple_text.as_ref().map(|p| p.value) != decl.simple_text.as_ref().map(|p| p.value)
+        {
+            let span = decl.simple_text.as_ref().map_or(&decl.name.span, |p| &p.span);
+            refuse("simple-text", span, pair, "they would not hear each other", findings);
+        }
+        check_interval(pair, first, decl, findings);
+    }
+    for (host, decl) in views {
+        for (peer, other) in views {
+            check_hmac((host, decl), (peer, other), findings);
+        }
+    }
+}
+
+/// Reports that `what` differs between two hosts where it must not.
+fn refuse(
+    what: &str,
+    span: &Span,
+    (first, second): (&HostDecl, &HostDecl),
+    why: &str,
+    findings: &mut Findings<'_>,
+) {
+    findings.error(
+        span,
+        format!("{what} differs between {} and {}: {why}", first.name.value, second.name.value),
+        format!("write one {what} for all hosts"),
+    );
+}
+
+fn values(list: &[At<Vip>]) -> impl PartialEq + use<'_> {
+    list.iter().map(|vip| vip.value).collect::<Vec<_>>()
+}
+
+/// Version 2 discards adverts with another interval (RFC 3768 section 7.1), version 3 adopts it.
+fn check_interval(
+    pair: (&HostDecl, &HostDecl),
+    first: &InstanceDecl,
+    decl: &InstanceDecl,
+    findings: &mut Findings<'_>,
+) {
+    if first.interval.value == decl.interval.value {
+        return;
+    }
+    match decl.version.value {
+        Version::V2 => {
+            let why = "version 2 discards adverts with another interval";
+            refuse("advert-interval", &decl.interval.span, pair, why, findings);
+        }
+        Version::V3 => findings.warning(
+            &decl.interval.span,
+            format!(
+                "advert-interval differs between {} and {}: failures are detected at the owner's pace",
+                pair.0.name.value, pair.1.name.value
+            ),
+            "write one advert-interval for all hosts",
+        ),
+    }
+}
+
+/// What `host` sends must be verifiable by `peer`, and what `host` requires must be sent by `peer`.
+fn check_hmac(
+    (host, decl): (&HostDecl, &InstanceDecl),
+    (peer, other): (&HostDecl, &InstanceDecl),
+    findings: &mut Findings<'_>,
+) {
+    let (Some(mine), Some(theirs)) = (&decl.hmac, &other.hmac) else { return };
+    if mine.mode == HmacMode::Enforce && theirs.mode == HmacMode::ReceiveOnly {
+        findings.error(
+            &theirs.span,
+            format!(
+                "{} requires the trailer (enforce), {} sends none (receive-only)",
+                host.name.value, peer.name.value
+            ),
+            "roll out in steps: every host permissive before the first one enforces",
+        );
+    }
+    let Some(id) = mine.active_key() else { return };
+    if mine.mode != HmacMode::ReceiveOnly && !theirs.keys.iter().any(|(k, _)| k.value == id) {
+        let span = mine.active_key.as_ref().map_or(&mine.span, |active| &active.span);
+        findings.error(
+            span,
+            format!(
+                "{} signs with key {id}, which {} does not have",
+                host.name.value, peer.name.value
+            ),
+            format!("give every host key {id} before one signs with it"),
+        );
+    }
+}
