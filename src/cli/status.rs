@@ -39,7 +39,7 @@ fn verdict(status: &Status) -> Exit {
     } else if any(|i| i.owner.is_none()) {
         Exit::NobodyActive
     } else if !status.alarms.is_empty()
-        || any(|i| !i.alarms.is_empty() || i.condition.is_some() || i.routers.iter().any(|r| r.owner.is_none()))
+        || any(|i| !i.alarms.is_empty() || i.condition.is_some())
         || status.peers.iter().any(|p| !p.alive || p.paths.iter().any(|path| path.heard_s.is_none() || !path.hears_me))
     {
         Exit::Degraded
@@ -66,13 +66,13 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
         age(status.uptime_s),
         status.config_hash.get(..8).unwrap_or(&status.config_hash),
     )?;
-    let width = status.instances.iter().map(|i| i.name.len()).max().unwrap_or(0).max("INSTANCE".len());
+    let width = status.instances.iter().map(|i| label(status, i).len()).max().unwrap_or(0).max("INSTANCE".len());
     writeln!(out, "\n{:width$}  {:<10}  {:<7}  {:<9}  OWNER", "INSTANCE", "STATE", "SINCE", "PRIORITY")?;
     for i in &status.instances {
         writeln!(
             out,
             "{:width$}  {:<10}  {:<7}  {:<9}  {}",
-            i.name,
+            label(status, i),
             i.state,
             age(i.since_s),
             format!("{}/{}", i.priority, i.configured_priority),
@@ -80,7 +80,7 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
         )?;
     }
     for i in &status.instances {
-        details(i, out)?;
+        details(&label(status, i), i, out)?;
     }
     if !status.peers.is_empty() {
         writeln!(out)?;
@@ -88,9 +88,8 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
             peer_lines(peer, out)?;
         }
     }
-    let looks: Vec<&String> = status.alarms.iter().collect();
-    for alarm in looks {
-        writeln!(out, "\n! {alarm}")?;
+    for alarm in &status.alarms {
+        writeln!(out, "\n! {}", alarm.message)?;
     }
     if let Some(refused) = &status.scheduling.refused {
         writeln!(out, "\nnot in real time: {refused}")?;
@@ -98,34 +97,34 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn details(i: &Instance, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "\n{}: VRID {} on {}", i.name, i.vrid, i.interface)?;
+/// The name of the instance, with its family where it has several entries.
+fn label(status: &Status, i: &Instance) -> String {
+    let several = status.instances.iter().filter(|other| other.name == i.name).count() > 1;
+    match i.families.first() {
+        Some(family) if several => format!("{}/{}", i.name, family.family),
+        _ => i.name.clone(),
+    }
+}
+
+fn details(label: &str, i: &Instance, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n{label}: VRID {} on {}", i.vrid, i.interface)?;
     if let Some(condition) = &i.condition {
         writeln!(out, "  condition  {condition}")?;
     }
-    if let Some(cause) = &i.cause {
-        writeln!(out, "  cause      {cause}")?;
-    }
-    if let Some(cause) = &i.priority_cause {
-        writeln!(out, "  priority   {} of {}: {cause}", i.priority, i.configured_priority)?;
-    }
+    writeln!(out, "  cause      {}", i.cause)?;
+    let place = if i.applied { "on this host" } else { "not on this host" };
     for (n, address) in i.addresses.iter().enumerate() {
-        let title = if n == 0 { "addresses" } else { "" };
-        let place = if address.applied { "on this host" } else { "not here" };
-        writeln!(out, "  {title:9}  {:<28}  {place}", address.address)?;
+        let (title, place) = if n == 0 { ("addresses", place) } else { ("", "") };
+        writeln!(out, "{}", format!("  {title:9}  {address:<28}  {place}").trim_end())?;
     }
     if let Some(left) = i.lease_left_s {
         writeln!(out, "  lease      {left:.1} s left")?;
     }
-    if let Some(next) = &i.next_owner {
-        let after = next.after_s.map_or_else(String::new, |s| format!(" after {s:.2} s"));
-        writeln!(out, "  next       {}{after}", next.host)?;
+    if let Some(next) = &i.next {
+        writeln!(out, "  next       {next}")?;
     }
-    if i.routers.len() > 1 {
-        for router in &i.routers {
-            let owner = router.owner.as_deref().unwrap_or("nobody");
-            writeln!(out, "  {:9}  {}, owner {owner}", router.family, router.state)?;
-        }
+    for family in i.families.iter().filter(|family| family.source.is_none()) {
+        writeln!(out, "  {:9}  no source address: sends no adverts", family.family)?;
     }
     for alarm in &i.alarms {
         writeln!(out, "  ! {}", alarm.message)?;
@@ -172,28 +171,23 @@ fn age(seconds: f64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::control::status::{Address, Alarm, Counters, NextOwner, Owner, Path, Router, SCHEMA, Scheduling};
+    use crate::control::status::{Alarm, Family, Owner, Path, SCHEMA, Scheduling};
 
     fn status() -> Status {
-        let router = Router {
-            family: "ipv4".into(),
-            state: "backup".into(),
-            owner: Some("192.0.2.11".into()),
-            counters: [("received".to_owned(), 12)].into(),
-        };
+        let family = Family { family: "ipv4".into(), source: Some("192.0.2.12".into()), ..Family::default() };
         let web = Instance {
             name: "web".into(),
             vrid: 51,
             interface: "eth0".into(),
             state: "backup".into(),
             since_s: 273_600.0,
-            cause: Some("the agent started".into()),
+            cause: "the agent started".into(),
             priority: 80,
             configured_priority: 100,
             owner: Some(Owner { host: Some("lb2".into()), address: Some("192.0.2.11".into()), this_host: false }),
-            next_owner: Some(NextOwner { host: "lb1".into(), after_s: Some(3.61) }),
-            addresses: vec![Address { address: "192.0.2.10/24".into(), applied: false }],
-            routers: vec![router],
+            next: Some("claims in 3.61 s if no advert comes".into()),
+            addresses: vec!["192.0.2.10/24".into()],
+            families: vec![family],
             ..Instance::default()
         };
         let path = Path { address: "10.9.0.12".into(), heard_s: Some(0.42), hears_me: true };
@@ -206,9 +200,10 @@ mod tests {
             uptime_s: 42.0,
             scheduling: Scheduling { real_time: true, memory_locked: true, refused: None },
             instances: vec![web],
-            peers: vec![Peer { host: "lb2".into(), alive: true, paths: vec![path] }],
+            peers: vec![Peer { host: "lb2".into(), alive: true, version: "0.1.0".into(), paths: vec![path] }],
+            interfaces: vec![],
             alarms: vec![],
-            counters: Counters::default(),
+            counters: [].into(),
         }
     }
 
@@ -218,7 +213,7 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("web       backup      3d04h    80/100     lb2 (192.0.2.11)"), "{text}");
         assert!(text.contains("heard 0.4 s ago, hears this host"), "{text}");
-        assert!(text.contains("next       lb1 after 3.61 s"), "{text}");
+        assert!(text.contains("next       claims in 3.61 s"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! new fields do not change it. Times are seconds before now, so that no clock has to be right.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -27,10 +28,12 @@ pub struct Status {
     pub instances: Vec<Instance>,
     /// Other hosts; empty without heartbeats.
     pub peers: Vec<Peer>,
+    /// Service interfaces.
+    pub interfaces: Vec<Interface>,
     /// Conditions of the host to look at.
-    pub alarms: Vec<String>,
-    /// What the edges counted.
-    pub counters: Counters,
+    pub alarms: Vec<Alarm>,
+    /// What belongs to no instance, by name.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// How the protocol thread runs.
@@ -44,43 +47,54 @@ pub struct Scheduling {
     pub refused: Option<String>,
 }
 
-/// One instance.
+/// One instance; where its families run by themselves, one entry for each family.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     /// `[instance.NAME]`.
     pub name: String,
+    /// `ipv4`, `ipv6`: the leading one first.
+    pub families: Vec<Family>,
     /// VRID.
     pub vrid: u8,
     /// Service interface.
     pub interface: String,
     /// `initialize`, `backup` or `active`.
     pub state: String,
-    /// Why it may not claim or is second choice, where that is so: `fault`, `settling`, `held` ...
+    /// Why it may not claim or is second choice: `fault`, `settling`, `held`, `leaving`.
     pub condition: Option<String>,
     /// Seconds since it entered the state.
     pub since_s: f64,
     /// What brought it there.
-    pub cause: Option<String>,
-    /// Priority in use; 0: cannot own.
+    pub cause: String,
+    /// Priority in use.
     pub priority: u8,
     /// Priority as configured.
     pub configured_priority: u8,
-    /// Why the two differ.
-    pub priority_cause: Option<String>,
-    /// Number and host of the last claim seen.
-    pub epoch: Option<String>,
-    /// Who owns it.
+    /// Number and host of the last claim of this host.
+    pub epoch: String,
+    /// Who owns it, as far as this host knows.
     pub owner: Option<Owner>,
-    /// Who would be next.
-    pub next_owner: Option<NextOwner>,
-    /// Its addresses.
-    pub addresses: Vec<Address>,
+    /// What this host does next by itself.
+    pub next: Option<String>,
+    /// Its addresses, with their prefix lengths.
+    pub addresses: Vec<String>,
+    /// Did the kernel of this host confirm every address?
+    pub applied: bool,
     /// Seconds until the kernel drops the addresses unless they are renewed.
     pub lease_left_s: Option<f64>,
-    /// Its virtual routers.
-    pub routers: Vec<Router>,
     /// Conditions to look at.
     pub alarms: Vec<Alarm>,
+}
+
+/// One family of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Source of this host's adverts; absent: it cannot speak.
+    pub source: Option<String>,
+    /// Counters by the names of RFC 8347.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Who owns an instance.
@@ -88,41 +102,10 @@ pub struct Instance {
 pub struct Owner {
     /// Name, where a heartbeat told.
     pub host: Option<String>,
-    /// Source of its adverts; absent when it is this host before its first advert.
+    /// Source of its adverts.
     pub address: Option<String>,
     /// Is it this host?
     pub this_host: bool,
-}
-
-/// Who would own an instance if its owner died now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NextOwner {
-    /// Name.
-    pub host: String,
-    /// Seconds that it would take, as far as this host can tell.
-    pub after_s: Option<f64>,
-}
-
-/// An address of an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
-    /// As configured, with its prefix length.
-    pub address: String,
-    /// Confirmed by the kernel on this host.
-    pub applied: bool,
-}
-
-/// A virtual router.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Router {
-    /// `ipv4` or `ipv6`.
-    pub family: String,
-    /// Its state.
-    pub state: String,
-    /// Source of the owner's adverts.
-    pub owner: Option<String>,
-    /// Counters by name.
-    pub counters: std::collections::BTreeMap<String, u64>,
 }
 
 /// A condition to look at.
@@ -141,6 +124,8 @@ pub struct Peer {
     pub host: String,
     /// Heard on any path?
     pub alive: bool,
+    /// Its version.
+    pub version: String,
     /// Every path to it.
     pub paths: Vec<Path>,
 }
@@ -156,15 +141,15 @@ pub struct Path {
     pub hears_me: bool,
 }
 
-/// What the edges counted since the start.
+/// A service interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Turns of the protocol thread.
-    pub wakeups: u64,
-    /// Longest time from a deadline to its handling, microseconds.
-    pub latest_us: u64,
-    /// Events that did not fit into the queue to the log.
-    pub events_dropped: u64,
-    /// Datagrams that the socket edge could not read or send.
-    pub socket_errors: u64,
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Does it exist?
+    pub exists: bool,
+    /// Up, with carrier?
+    pub running: bool,
+    /// Usable addresses that are not virtual.
+    pub addresses: Vec<String>,
 }

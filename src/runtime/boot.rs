@@ -57,6 +57,14 @@ pub fn next(state_dir: &Path, runtime_dir: &Path) -> Boot {
     Boot { counter, warning: Some(warning) }
 }
 
+/// Stores `counter`, which a peer remembered, where this start's counter went.
+///
+/// # Errors
+/// When neither folder takes it.
+pub fn raise(state_dir: &Path, runtime_dir: &Path, counter: u64) -> io::Result<()> {
+    store(state_dir, counter).or_else(|_| store(runtime_dir, counter))
+}
+
 /// The counter in `dir`; 0 when there is none or it is not a number.
 fn read(dir: &Path) -> u64 {
     fs::read_to_string(dir.join(FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)

@@ -6,11 +6,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use vipd_core::config::model::{Auth, Model};
+use vipd_core::engine::Secrets;
+use vipd_core::wire::auth::{self, KeyRing};
 
-/// Shortest key in octets.
-const SHORTEST: usize = 32;
-/// Longest key in octets.
-const LONGEST: usize = 64;
 /// Longest file: the longest key in hex, with room for blanks around it.
 const LONGEST_FILE: u64 = 4096;
 
@@ -47,13 +46,13 @@ pub enum KeyError {
         /// Which file.
         path: PathBuf,
     },
-    /// Too short or too long.
-    #[error("key file {path}: a key has 32 to 64 octets, in hex or raw, this one has {octets}; `vipd keygen` makes one")]
-    Length {
+    /// Not a key.
+    #[error("key file {path}: {error}")]
+    Content {
         /// Which file.
         path: PathBuf,
-        /// Octets found.
-        octets: usize,
+        /// What is wrong with it.
+        error: auth::KeyError,
     },
 }
 
@@ -78,28 +77,28 @@ pub fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     }
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
-    let key = decode(bytes);
-    if (SHORTEST..=LONGEST).contains(&key.len()) {
-        Ok(key)
-    } else {
-        Err(KeyError::Length { path: path.to_owned(), octets: key.len() })
-    }
+    auth::parse_key(&bytes).map_err(|error| KeyError::Content { path: path.to_owned(), error })
 }
 
-/// Hex when it is hex of a legal length, the octets as they are otherwise.
-fn decode(bytes: Vec<u8>) -> Vec<u8> {
-    let text = bytes.trim_ascii();
-    let legal = text.len().is_multiple_of(2) && (SHORTEST..=LONGEST).contains(&(text.len() / 2));
-    let hex: Option<Vec<u8>> =
-        text.chunks(2).map(|pair| Some(nibble(pair.first()?)? << 4 | nibble(pair.get(1)?)?)).collect();
-    match hex {
-        Some(key) if legal => key,
-        _ => bytes,
-    }
+/// Everything secret that `model` names.
+///
+/// # Errors
+/// The first file that is refused.
+pub fn secrets(model: &Model) -> Result<Secrets, KeyError> {
+    let cluster_key = model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
+    let trailers = model.instances.iter().map(|instance| ring(&instance.auth)).collect::<Result<_, _>>()?;
+    Ok(Secrets { cluster_key, trailers })
 }
 
-fn nibble(c: &u8) -> Option<u8> {
-    char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok())
+fn ring(auth: &Auth) -> Result<Option<KeyRing>, KeyError> {
+    let Auth::Hmac(hmac) = auth else { return Ok(None) };
+    let mut keys = Vec::new();
+    let mut last = PathBuf::new();
+    for (id, path) in &hmac.keys {
+        keys.push((*id, read(path)?));
+        last.clone_from(path);
+    }
+    KeyRing::new(keys, hmac.active_key).map(Some).map_err(|error| KeyError::Content { path: last, error })
 }
 
 #[cfg(test)]
@@ -138,8 +137,8 @@ mod tests {
 
     #[test]
     fn refuses_wrong_lengths_folders_and_absent_files() {
-        assert!(matches!(read(&file("short", &[1; 31], 0o600)), Err(KeyError::Length { octets: 31, .. })));
-        assert!(matches!(read(&file("long", &[1; 65], 0o600)), Err(KeyError::Length { octets: 65, .. })));
+        assert!(matches!(read(&file("short", &[1; 31], 0o600)), Err(KeyError::Content { error: auth::KeyError::Length(31), .. })));
+        assert!(matches!(read(&file("long", &[1; 65], 0o600)), Err(KeyError::Content { error: auth::KeyError::Length(65), .. })));
         assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
         let said = read(Path::new("/nonexistent/cluster.key")).unwrap_err().to_string();
         assert!(said.contains("vipd keygen"), "{said}");

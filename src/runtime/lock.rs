@@ -35,6 +35,13 @@ pub enum LockError {
     },
 }
 
+impl LockError {
+    /// Is it held, rather than broken?
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+}
+
 fn holder(pid: &Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }

@@ -1,9 +1,9 @@
-//! The bounded queue into the protocol thread and the eventfd that wakes it.
+//! The bounded queue into the protocol thread, with the bell that wakes it.
 //!
 //! Written by the threads `main` and `kernel`, read by `protocol` alone. The reader never waits for a
 //! writer; a writer waits when the reader is behind, because what it carries must not be lost.
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use crate::sys::Waker;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub enum Message {
 #[derive(Clone, Debug)]
 pub struct Sender {
     queue: SyncSender<Message>,
-    wake: Arc<EventFd>,
+    wake: Arc<Waker>,
 }
 
 /// The protocol thread is gone.
@@ -77,12 +77,7 @@ impl Sender {
     /// When the protocol thread has ended.
     pub fn send(&self, message: Message) -> Result<(), Gone> {
         self.queue.send(message).map_err(|_| Gone)?;
-        // EAGAIN: the counter is at its end, so the reader is awake already.
-        if let Err(errno) = self.wake.write(1)
-            && errno != nix::errno::Errno::EAGAIN
-        {
-            return Err(Gone);
-        }
+        self.wake.ring();
         Ok(())
     }
 }
@@ -91,7 +86,7 @@ impl Sender {
 #[derive(Debug)]
 pub struct Inbox {
     queue: Receiver<Message>,
-    wake: Arc<EventFd>,
+    wake: Arc<Waker>,
 }
 
 impl Inbox {
@@ -102,8 +97,12 @@ impl Inbox {
 
     /// Forgets earlier wake-ups; to be called before the queue is read, so that none is missed.
     pub fn acknowledge(&self) {
-        // EAGAIN: nobody wrote. Nothing else can happen to an eventfd that we own.
-        let _ = self.wake.read();
+        self.wake.clear();
+    }
+
+    /// Wakes the reader once more: it left messages in the queue.
+    pub fn remind(&self) {
+        self.wake.ring();
     }
 }
 
@@ -116,9 +115,9 @@ impl AsFd for Inbox {
 /// A new queue.
 ///
 /// # Errors
-/// When the kernel has no eventfd to give.
+/// When the process is out of descriptors.
 pub fn queue() -> io::Result<(Sender, Inbox)> {
-    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    let wake = Arc::new(Waker::new()?);
     let (tx, rx) = sync_channel(DEPTH);
     Ok((Sender { queue: tx, wake: Arc::clone(&wake) }, Inbox { queue: rx, wake }))
 }

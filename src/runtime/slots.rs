@@ -1,19 +1,20 @@
-//! Orders for the kernel thread: one slot per instance, the newest order wins (DESIGN section 4).
+//! Orders on their way to the kernel thread: one slot per instance, the newest order wins (DESIGN section 4).
 //!
-//! Written by the protocol thread, which must never wait: the lock is held for a few moves only, by either
-//! side, and never across a system call. Read by the kernel thread: releases before renewals before claims.
+//! Written by the protocol thread, which must never wait: the lock is held for a few moves only, by either side,
+//! and never across a system call. Read by the kernel thread, whose worker decides what comes first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use vipd_core::engine::io::{Own, Renew, Want};
+use vipd_core::engine::io::{Own, Renew};
+use vipd_core::types::InstanceIx;
 
-/// The next thing for the kernel thread to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Put on or take off.
-    Own(Own),
-    /// Renew leases.
-    Renew(Renew),
+/// What waits for the kernel thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// At most one for each instance.
+    pub own: Vec<Own>,
+    /// Oldest first; each instance is in one of them at most.
+    pub renew: Vec<Renew>,
 }
 
 /// Both ends hold one.
@@ -69,28 +70,24 @@ impl Slots {
         self.shared.filled.notify_one();
     }
 
-    /// The next order, waiting for one; `None` when closed and empty.
-    pub fn take(&self) -> Option<Order> {
+    /// Everything that waits, without waiting for more.
+    pub fn take(&self) -> Orders {
+        self.lock().take()
+    }
+
+    /// Everything that waits, at least one order; `None` when closed and empty.
+    pub fn wait(&self) -> Option<Orders> {
         let mut state = self.lock();
         loop {
-            if let Some(order) = state.next(true) {
-                return Some(order);
+            let orders = state.take();
+            if orders != Orders::default() {
+                return Some(orders);
             }
             if state.closed {
                 return None;
             }
             state = self.shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// What must not wait behind a long claim: the next release or renewal, if there is one.
-    pub fn take_urgent(&self) -> Option<Order> {
-        self.lock().next(false)
-    }
-
-    /// Is a newer order for this instance waiting?
-    pub fn superseded(&self, instance: vipd_core::types::InstanceIx) -> bool {
-        self.lock().own.get(usize::from(instance.0)).is_some_and(Option::is_some)
     }
 
     /// No more orders will come; the kernel thread ends after those that wait.
@@ -101,25 +98,18 @@ impl Slots {
 }
 
 impl State {
-    fn forget_renewal(&mut self, which: impl Fn(vipd_core::types::InstanceIx) -> bool) {
+    fn forget_renewal(&mut self, which: impl Fn(InstanceIx) -> bool) {
         for renew in &mut self.renew {
             renew.instances.retain(|(instance, _)| !which(*instance));
         }
         self.renew.retain(|renew| !renew.instances.is_empty());
     }
 
-    fn next(&mut self, claims_too: bool) -> Option<Order> {
-        let free = |slot: &&mut Option<Own>| slot.as_ref().is_some_and(|own| own.want == Want::Free);
-        if let Some(own) = self.own.iter_mut().find(free).and_then(Option::take) {
-            return Some(Order::Own(own));
+    fn take(&mut self) -> Orders {
+        Orders {
+            own: self.own.iter_mut().filter_map(Option::take).collect(),
+            renew: self.renew.drain(..).collect(),
         }
-        if let Some(renew) = self.renew.pop_front() {
-            return Some(Order::Renew(renew));
-        }
-        if !claims_too {
-            return None;
-        }
-        self.own.iter_mut().find_map(Option::take).map(Order::Own)
     }
 }
 
@@ -127,8 +117,8 @@ impl State {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
+    use vipd_core::engine::io::Want;
     use vipd_core::time::Instant;
-    use vipd_core::types::InstanceIx;
 
     fn hold(instance: u16, order: u64) -> Own {
         let want = Want::Hold { lease_secs: Some(2), not_after: Instant::MAX, families: [true, false] };
@@ -145,30 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn releases_then_renewals_then_claims() {
-        let slots = Slots::new(4);
-        slots.own(hold(0, 1));
-        slots.renew(renew(2, &[2, 3]));
-        slots.own(free(1, 3));
-        assert_eq!(slots.take_urgent(), Some(Order::Own(free(1, 3))));
-        assert_eq!(slots.take(), Some(Order::Renew(renew(2, &[2, 3]))));
-        assert_eq!(slots.take_urgent(), None);
-        assert!(slots.superseded(InstanceIx(0)));
-        assert_eq!(slots.take(), Some(Order::Own(hold(0, 1))));
-        assert!(!slots.superseded(InstanceIx(0)));
-        slots.close();
-        assert_eq!(slots.take(), None);
-    }
-
-    #[test]
     fn newest_order_of_an_instance_wins() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(2);
         slots.own(hold(0, 1));
         slots.own(free(0, 2));
-        slots.own(hold(0, 3));
+        slots.own(hold(1, 3));
+        slots.own(hold(0, 4));
+        assert_eq!(slots.take(), Orders { own: vec![hold(0, 4), hold(1, 3)], renew: vec![] });
+        assert_eq!(slots.take(), Orders::default());
         slots.close();
-        assert_eq!(slots.take(), Some(Order::Own(hold(0, 3))));
-        assert_eq!(slots.take(), None);
+        assert_eq!(slots.wait(), None);
     }
 
     #[test]
@@ -177,9 +153,8 @@ mod tests {
         slots.renew(renew(1, &[0, 1]));
         slots.own(free(0, 2));
         slots.close();
-        assert_eq!(slots.take(), Some(Order::Own(free(0, 2))));
-        assert_eq!(slots.take(), Some(Order::Renew(renew(1, &[1]))));
-        assert_eq!(slots.take(), None);
+        assert_eq!(slots.wait(), Some(Orders { own: vec![free(0, 2)], renew: vec![renew(1, &[1])] }));
+        assert_eq!(slots.wait(), None);
     }
 
     #[test]
@@ -197,9 +172,9 @@ mod tests {
         let slots = Slots::new(1);
         let reader = std::thread::spawn({
             let slots = slots.clone();
-            move || slots.take()
+            move || slots.wait()
         });
         slots.own(free(0, 9));
-        assert_eq!(reader.join().unwrap(), Some(Order::Own(free(0, 9))));
+        assert_eq!(reader.join().unwrap(), Some(Orders { own: vec![free(0, 9)], renew: vec![] }));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -34,6 +35,11 @@ pub fn init() -> Journal {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
+        // The fields repeat what the sentence says; the journal has them.
+        .fmt_fields(debug_fn(|writer, field, value| match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            _ => Ok(()),
+        }))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let _ = registry.with(lines).try_init();
     Journal::Lines

@@ -4,8 +4,10 @@
 
 mod limit;
 mod log;
+mod tell;
 mod text;
 
-pub use limit::{Limiter, Verdict};
+
 pub use log::{Journal, init};
-pub use text::{Narrator, alarm_text, cause_text, seconds};
+pub use tell::Teller;
+pub use text::{alarm_code, alarm_text, cause_text, seconds};

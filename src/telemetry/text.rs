@@ -78,6 +78,23 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
     }
 }
 
+/// The name of an alarm for programs: metrics, `status --json`, exit codes.
+pub fn alarm_code(alarm: &Alarm) -> &'static str {
+    match alarm {
+        Alarm::AdvertPathBroken(_) => "advert-path-broken",
+        Alarm::DualActive(_) => "dual-active",
+        Alarm::Conflict(..) => "conflict",
+        Alarm::DuplicateVrid(_) => "duplicate-vrid",
+        Alarm::StaleHolder(_) => "stale-holder",
+        Alarm::DeafPeer(_) => "deaf-peer",
+        Alarm::ConfigMismatch(_) => "config-mismatch",
+        Alarm::DuplicateOwner(_) => "duplicate-owner",
+        Alarm::AddressFight => "address-fight",
+        Alarm::FamilyDegraded(_) => "family-degraded",
+        Alarm::BootCounterBehind(_) => "boot-counter-behind",
+    }
+}
+
 /// The name of `host`; its number when the model is younger than the event.
 fn host_name(model: &Model, host: HostIx) -> String {
     model.hosts.get(usize::from(host.0)).map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
@@ -133,6 +150,13 @@ impl Narrator {
                     (Level::WARN, format!("peer {host} is silent on all paths"))
                 }
             }
+            EventKind::Boot { counter, told_by } => (
+                Level::WARN,
+                format!(
+                    "{} remembers a later start of this host: the boot counter goes on at {counter}",
+                    host_name(&self.model, *told_by)
+                ),
+            ),
             EventKind::Alarm(alarm, true) => (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm))),
             EventKind::Alarm(alarm, false) => (Level::INFO, format!("over: {}", alarm_text(&self.model, alarm))),
         };
@@ -153,7 +177,7 @@ impl Narrator {
             EventKind::Refused { src, reason, .. } => (src, reason).hash(&mut hasher),
             EventKind::Peer { host, alive } => (host, alive).hash(&mut hasher),
             EventKind::Alarm(alarm, on) => (alarm, on).hash(&mut hasher),
-            EventKind::Claimed { .. } | EventKind::Released => {}
+            EventKind::Claimed { .. } | EventKind::Released | EventKind::Boot { .. } => {}
         }
         hasher.finish()
     }
