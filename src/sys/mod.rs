@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`clock`] | monotonic and universal time; age of a received datagram |
 //! | [`poll`] | [`Poller`] (epoll), [`DeadlineTimer`] (absolute timerfd), [`Waker`] (eventfd) |
+//! | [`readable`] | [`Readable`]: a descriptor for the tokio runtime of the main thread |
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
@@ -26,6 +27,7 @@ pub mod frame;
 pub mod lock;
 mod packet;
 pub mod poll;
+pub mod readable;
 pub mod sched;
 pub mod udp;
 pub mod vrrp;
@@ -34,6 +36,7 @@ pub mod watchdog;
 pub use frame::FrameSocket;
 pub use lock::{AlreadyRunning, NamespaceLock};
 pub use poll::{DeadlineTimer, Poller, Waker};
+pub use readable::Readable;
 pub use udp::{Datagram, HeartbeatSocket};
 pub use vrrp::{Delivery, Received, VrrpSocket};
 pub use watchdog::Watchdog;

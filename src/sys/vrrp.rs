@@ -181,12 +181,7 @@ fn raw(family: Family) -> io::Result<Socket> {
     Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(VRRP)))
 }
 
-fn prepare_rx(
-    rx: &Socket,
-    index: IfIndex,
-    family: Family,
-    delivery: Delivery,
-) -> io::Result<()> {
+fn prepare_rx(rx: &Socket, index: IfIndex, family: Family, delivery: Delivery) -> io::Result<()> {
     packet::widen(rx);
     packet::stamp(rx)?;
     match family {
