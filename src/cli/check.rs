@@ -43,7 +43,8 @@ fn summary(model: &Model) -> String {
         text.push_str("  takes part in no instance\n");
     }
     for instance in &model.instances {
-        let link = model.links.get(usize::from(instance.link.0)).map_or("?", |link| link.name.as_ref());
+        let link =
+            model.links.get(usize::from(instance.link.0)).map_or("?", |link| link.name.as_ref());
         let addresses: Vec<String> = instance.claimed().map(ToString::to_string).collect();
         text.push_str(&format!(
             "  {}: VRID {} on {link}, priority {}, every {}: {}\n",

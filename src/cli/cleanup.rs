@@ -5,15 +5,18 @@ use crate::runtime::cleanup::{self, CleanupError};
 use crate::sys::AlreadyRunning;
 
 pub(super) fn run(place: &Place) -> Result<Exit, Failure> {
-    let done = cleanup::run(&place.config, &place.host()?, &place.runtime_dir).map_err(|error| {
-        let exit = match &error {
-            CleanupError::Capability(_) => Exit::Permission,
-            CleanupError::Lock(lock) if lock.is_held() => Exit::Refused,
-            CleanupError::Namespace(AlreadyRunning::Taken) => Exit::Refused,
-            CleanupError::Lock(_) | CleanupError::Namespace(_) | CleanupError::Netlink(_) => Exit::Failed,
-        };
-        Failure::new(exit, error)
-    })?;
+    let done =
+        cleanup::run(&place.config, &place.host()?, &place.runtime_dir).map_err(|error| {
+            let exit = match &error {
+                CleanupError::Capability(_) => Exit::Permission,
+                CleanupError::Lock(lock) if lock.is_held() => Exit::Refused,
+                CleanupError::Namespace(AlreadyRunning::Taken) => Exit::Refused,
+                CleanupError::Lock(_) | CleanupError::Namespace(_) | CleanupError::Netlink(_) => {
+                    Exit::Failed
+                }
+            };
+            Failure::new(exit, error)
+        })?;
     for name in &done.told {
         say(format_args!("{name}: peers were told that this host leaves (priority 0)"));
     }

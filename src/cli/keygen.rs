@@ -19,8 +19,9 @@ pub struct KeygenArgs {
 
 pub(super) fn run(args: &KeygenArgs) -> Result<Exit, Failure> {
     let mut key = [0; KEY_OCTETS];
-    getrandom::fill(&mut key)
-        .map_err(|e| Failure::new(Exit::Failed, format!("the kernel gave no random octets: {e}")))?;
+    getrandom::fill(&mut key).map_err(|e| {
+        Failure::new(Exit::Failed, format!("the kernel gave no random octets: {e}"))
+    })?;
     let mut text: String = key.iter().map(|octet| format!("{octet:02x}")).collect();
     text.push('\n');
 
@@ -42,9 +43,11 @@ pub(super) fn run(args: &KeygenArgs) -> Result<Exit, Failure> {
                 _ => Failure::new(Exit::Failed, format!("{path}: {e}")),
             }
         })?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|e| Failure::new(Exit::Failed, format!("{path}: {e}; remove the incomplete file")))?;
-    say(format_args!("{path}: new key; copy it to every host of the group, owned by root, mode 0600"));
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| {
+        Failure::new(Exit::Failed, format!("{path}: {e}; remove the incomplete file"))
+    })?;
+    say(format_args!(
+        "{path}: new key; copy it to every host of the group, owned by root, mode 0600"
+    ));
     Ok(Exit::Done)
 }

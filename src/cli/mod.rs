@@ -53,8 +53,9 @@ impl Place {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let name = nix::unistd::gethostname()
-            .map_err(|e| Failure::new(Exit::Usage, format!("cannot read the hostname: {e}; give --host NAME")))?;
+        let name = nix::unistd::gethostname().map_err(|e| {
+            Failure::new(Exit::Usage, format!("cannot read the hostname: {e}; give --host NAME"))
+        })?;
         name.into_string()
             .map_err(|_| Failure::new(Exit::Usage, "the hostname is not UTF-8; give --host NAME"))
     }

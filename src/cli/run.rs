@@ -21,8 +21,10 @@ fn code(error: &RunError) -> Exit {
         RunError::Lock(error) if error.is_held() => Exit::Refused,
         RunError::Namespace(crate::sys::AlreadyRunning::Taken) => Exit::Refused,
         RunError::Config(_) | RunError::Key(_) => Exit::Config,
-        RunError::Lock(_) | RunError::Namespace(_) | RunError::Io { .. } | RunError::Died(_) | RunError::Stuck(_) => {
-            Exit::Failed
-        }
+        RunError::Lock(_)
+        | RunError::Namespace(_)
+        | RunError::Io { .. }
+        | RunError::Died(_)
+        | RunError::Stuck(_) => Exit::Failed,
     }
 }

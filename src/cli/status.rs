@@ -18,12 +18,15 @@ pub(super) fn run(place: &Place, args: &StatusArgs) -> Result<Exit, Failure> {
     let status = client::status(&socket_path(&place.runtime_dir)).map_err(|error| {
         let exit = match error {
             ClientError::Permission { .. } => Exit::Permission,
-            ClientError::Unreachable { .. } | ClientError::Refused(_) | ClientError::Garbled(_) => Exit::Unreachable,
+            ClientError::Unreachable { .. } | ClientError::Refused(_) | ClientError::Garbled(_) => {
+                Exit::Unreachable
+            }
         };
         Failure::new(exit, error)
     })?;
     if args.json {
-        let text = serde_json::to_string_pretty(&status).map_err(|e| Failure::new(Exit::Failed, e))?;
+        let text =
+            serde_json::to_string_pretty(&status).map_err(|e| Failure::new(Exit::Failed, e))?;
         say(text);
     } else {
         say(table(&status).trim_end());
@@ -40,7 +43,9 @@ fn verdict(status: &Status) -> Exit {
         Exit::NobodyActive
     } else if !status.alarms.is_empty()
         || any(|i| !i.alarms.is_empty() || i.condition.is_some())
-        || status.peers.iter().any(|p| !p.alive || p.paths.iter().any(|path| path.heard_s.is_none() || !path.hears_me))
+        || status.peers.iter().any(|p| {
+            !p.alive || p.paths.iter().any(|path| path.heard_s.is_none() || !path.hears_me)
+        })
     {
         Exit::Degraded
     } else {
@@ -66,8 +71,18 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
         age(status.uptime_s),
         status.config_hash.get(..8).unwrap_or(&status.config_hash),
     )?;
-    let width = status.instances.iter().map(|i| label(status, i).len()).max().unwrap_or(0).max("INSTANCE".len());
-    writeln!(out, "\n{:width$}  {:<10}  {:<7}  {:<9}  OWNER", "INSTANCE", "STATE", "SINCE", "PRIORITY")?;
+    let width = status
+        .instances
+        .iter()
+        .map(|i| label(status, i).len())
+        .max()
+        .unwrap_or(0)
+        .max("INSTANCE".len());
+    writeln!(
+        out,
+        "\n{:width$}  {:<10}  {:<7}  {:<9}  OWNER",
+        "INSTANCE", "STATE", "SINCE", "PRIORITY"
+    )?;
     for i in &status.instances {
         writeln!(
             out,
@@ -143,9 +158,16 @@ fn owner(i: &Instance) -> String {
 }
 
 fn peer_lines(peer: &Peer, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "peer {}: {}", peer.host, if peer.alive { "alive" } else { "silent on all paths" })?;
+    writeln!(
+        out,
+        "peer {}: {}",
+        peer.host,
+        if peer.alive { "alive" } else { "silent on all paths" }
+    )?;
     for path in &peer.paths {
-        let heard = path.heard_s.map_or_else(|| "never heard".to_owned(), |s| format!("heard {s:.1} s ago"));
+        let heard = path
+            .heard_s
+            .map_or_else(|| "never heard".to_owned(), |s| format!("heard {s:.1} s ago"));
         let back = if path.hears_me { "hears this host" } else { "does not hear this host" };
         writeln!(out, "  {:<28}  {heard}, {back}", path.address)?;
     }
@@ -174,7 +196,11 @@ mod tests {
     use crate::control::status::{Alarm, Family, Owner, Path, SCHEMA, Scheduling};
 
     fn status() -> Status {
-        let family = Family { family: "ipv4".into(), source: Some("192.0.2.12".into()), ..Family::default() };
+        let family = Family {
+            family: "ipv4".into(),
+            source: Some("192.0.2.12".into()),
+            ..Family::default()
+        };
         let web = Instance {
             name: "web".into(),
             vrid: 51,
@@ -184,7 +210,11 @@ mod tests {
             cause: "the agent started".into(),
             priority: 80,
             configured_priority: 100,
-            owner: Some(Owner { host: Some("lb2".into()), address: Some("192.0.2.11".into()), this_host: false }),
+            owner: Some(Owner {
+                host: Some("lb2".into()),
+                address: Some("192.0.2.11".into()),
+                this_host: false,
+            }),
             next: Some("claims in 3.61 s if no advert comes".into()),
             addresses: vec!["192.0.2.10/24".into()],
             families: vec![family],
@@ -200,7 +230,12 @@ mod tests {
             uptime_s: 42.0,
             scheduling: Scheduling { real_time: true, memory_locked: true, refused: None },
             instances: vec![web],
-            peers: vec![Peer { host: "lb2".into(), alive: true, version: "0.1.0".into(), paths: vec![path] }],
+            peers: vec![Peer {
+                host: "lb2".into(),
+                alive: true,
+                version: "0.1.0".into(),
+                paths: vec![path],
+            }],
             interfaces: vec![],
             alarms: vec![],
             counters: [].into(),
@@ -211,7 +246,10 @@ mod tests {
     fn reads_well_on_80_columns() {
         let text = table(&status());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("web       backup      3d04h    80/100     lb2 (192.0.2.11)"), "{text}");
+        assert!(
+            text.contains("web       backup      3d04h    80/100     lb2 (192.0.2.11)"),
+            "{text}"
+        );
         assert!(text.contains("heard 0.4 s ago, hears this host"), "{text}");
         assert!(text.contains("next       claims in 3.61 s"), "{text}");
     }
@@ -230,9 +268,14 @@ mod tests {
 
     #[test]
     fn ages_fit_their_column() {
-        for (seconds, want) in
-            [(-1.0, "0.0s"), (4.23, "4.2s"), (59.9, "59s"), (723.0, "12m03s"), (11_050.0, "3h04m"), (1e6, "11d13h")]
-        {
+        for (seconds, want) in [
+            (-1.0, "0.0s"),
+            (4.23, "4.2s"),
+            (59.9, "59s"),
+            (723.0, "12m03s"),
+            (11_050.0, "3h04m"),
+            (1e6, "11d13h"),
+        ] {
             assert_eq!(age(seconds), want);
         }
     }

@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no agent answers on {path}: {error}; is `vipd run` alive, with the same --runtime-dir?")]
+    #[error(
+        "no agent answers on {path}: {error}; is `vipd run` alive, with the same --runtime-dir?"
+    )]
     Unreachable {
         /// The socket.
         path: PathBuf,
@@ -31,7 +33,9 @@ pub enum ClientError {
     #[error("the agent says: {}", .0.message)]
     Refused(Complaint),
     /// Not an answer.
-    #[error("the agent's answer makes no sense: {0}; do agent and command line have the same version?")]
+    #[error(
+        "the agent's answer makes no sense: {0}; do agent and command line have the same version?"
+    )]
     Garbled(String),
 }
 
@@ -60,7 +64,9 @@ fn ask(socket: &Path, request: Request) -> Result<Answer, ClientError> {
     // A busy agent answers and closes without reading: its answer counts, not the broken pipe.
     let asked = stream.write_all(&line);
     let mut answer = Vec::new();
-    BufReader::new(stream.take(LONGEST_ANSWER as u64)).read_until(b'\n', &mut answer).map_err(failed)?;
+    BufReader::new(stream.take(LONGEST_ANSWER as u64))
+        .read_until(b'\n', &mut answer)
+        .map_err(failed)?;
     if answer.is_empty() {
         asked.map_err(failed)?;
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));

@@ -102,13 +102,20 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// One client, request by request, until it leaves, errs or is too slow.
-async fn attend(mut stream: UnixStream, limits: Limits, handler: impl Handler, seat: OwnedSemaphorePermit) {
+async fn attend(
+    mut stream: UnixStream,
+    limits: Limits,
+    handler: impl Handler,
+    seat: OwnedSemaphorePermit,
+) {
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
         let mut bounded = (&mut reader).take(LONGEST_REQUEST as u64);
-        let (answer, goes_on) = match timeout(limits.request, bounded.read_until(b'\n', &mut line)).await {
+        let (answer, goes_on) = match timeout(limits.request, bounded.read_until(b'\n', &mut line))
+            .await
+        {
             Ok(Ok(0) | Err(_)) => break,
             Ok(Ok(_)) if line.ends_with(b"\n") => match parse(&line) {
                 Ok(request) => (handler.answer(request).await, true),
@@ -120,7 +127,8 @@ async fn attend(mut stream: UnixStream, limits: Limits, handler: impl Handler, s
             }
             Ok(Ok(_)) => (Answer::error(Code::Malformed, "a request ends with a newline"), false),
             Err(_) => {
-                let message = format!("no complete request within {} s", limits.request.as_secs_f32());
+                let message =
+                    format!("no complete request within {} s", limits.request.as_secs_f32());
                 (Answer::error(Code::TimedOut, message), false)
             }
         };

@@ -4,9 +4,9 @@
 //! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
 
-use super::lock::{Lock, LockError};
-use super::load::{self, LoadError};
 use super::keys::{self, KeyError};
+use super::load::{self, LoadError};
+use super::lock::{Lock, LockError};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
@@ -34,6 +34,8 @@ use vipd_core::engine::io::EventKind;
 const REAL_TIME: u8 = 20;
 /// A real-time thread that computes this long without waiting has gone wrong.
 const BRAKE: Duration = Duration::from_millis(500);
+/// Longest time for the first dump of links and addresses.
+const DUMP: Duration = Duration::from_secs(10);
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -113,7 +115,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let claims = Arc::new(Claims::open(&options.runtime_dir));
     let worker = Worker::new(Arc::clone(&model), &options.runtime_dir, Arc::clone(&claims))
         .map_err(io_at("cannot open a netlink socket"))?;
-    let (sender, inbox) = queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
+    let (sender, inbox) =
+        queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
     let (told, events) = mpsc::channel(EVENTS);
     let slots = Slots::new(model.instances.len());
     let pulse = watchdog().map(|watchdog| Pulse::start(watchdog, &model));
@@ -126,7 +129,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         told,
         pulse,
     };
-    let protocol = Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
+    let protocol =
+        Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
 
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -134,8 +138,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot start the main loop"))?
         .block_on(async {
             let mut monitor =
-                Monitor::open(Arc::clone(&model), claims).map_err(io_at("cannot watch the network"))?;
-            let first = first_dump(&mut monitor).await?;
+                Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
+            let first = first_dump(&mut monitor, model.links.len()).await?;
             let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
             Main { options, model, monitor, events, sender, threads }.run().await
         })
@@ -278,7 +282,7 @@ impl Main<'_> {
                 }
                 event = self.monitor.next() => {
                     let event = event.map_err(io_at("cannot watch the network"))?;
-                    self.sender.send(message(event)).map_err(|_| RunError::Died("protocol"))?;
+                    self.sender.send(Message::Network(event)).map_err(|_| RunError::Died("protocol"))?;
                     continue;
                 }
                 _ = hangup.recv() => {
@@ -321,6 +325,18 @@ impl Main<'_> {
         }
     }
 
+    /// The engine did not finish: the addresses go all the same, without a handover.
+    fn remove_by_force(&self, patience: Duration) -> RunError {
+        self.threads.slots.close();
+        match kernel::cleanup(&self.options.runtime_dir) {
+            Ok(cleaned) => cleaned.errors.iter().for_each(|error| tracing::error!("{error}")),
+            Err(error) => tracing::error!(
+                "cannot remove the addresses: {error}; their leases end by themselves"
+            ),
+        }
+        RunError::Stuck(patience)
+    }
+
     fn tell_scheduling(&self) {
         for granted in [&self.threads.scheduling, &self.threads.memory] {
             if let Some(Err(reason)) = granted.get() {
@@ -334,15 +350,31 @@ impl Main<'_> {
 fn patience(model: &Model) -> Duration {
     let longest = model.instances.iter().map(|i| i.interval.duration()).max().unwrap_or_default();
     let addresses: usize = model.instances.iter().map(|i| i.claimed().count()).sum();
-    longest * 2 + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX)) + Duration::from_secs(3)
+    longest * 2
+        + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX))
+        + Duration::from_secs(3)
 }
 
-/// What the monitor says, as the protocol thread hears it.
-fn message(event: MonitorEvent) -> Message {
-    match event {
-        MonitorEvent::Link { link, state } => Message::Link { link, state },
-        MonitorEvent::Addresses { link, present } => Message::Addresses { link, present },
-        MonitorEvent::AddressAdded { link, addr } => Message::AddressAdded { link, addr },
-        MonitorEvent::AddressRemoved { link, addr } => Message::AddressRemoved { link, addr },
+/// The state of every service interface with its addresses, before anything is decided.
+async fn first_dump(monitor: &mut Monitor, links: usize) -> Result<Vec<Message>, RunError> {
+    let what = "cannot read the state of the network";
+    let mut first = Vec::new();
+    // One state for each link, and the addresses of those that exist.
+    let mut missing = links;
+    let dump = async {
+        while missing > 0 {
+            let event = monitor.next().await.map_err(io_at(what))?;
+            match &event {
+                MonitorEvent::Link { state, .. } if state.index.is_none() => missing -= 1,
+                MonitorEvent::Addresses { .. } => missing -= 1,
+                _ => {}
+            }
+            first.push(Message::Network(event));
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(DUMP, dump).await {
+        Ok(done) => done.map(|()| first),
+        Err(_) => Err(RunError::Io { what, error: io::ErrorKind::TimedOut.into() }),
     }
 }

@@ -12,7 +12,7 @@ const FILE: &str = "boot";
 
 /// The counter of this start, and what was wrong with keeping it.
 #[derive(Debug)]
-pub struct Boot {
+pub(super) struct Boot {
     /// At least 1.
     pub counter: u64,
     /// Set when the counter may repeat after the machine restarts.
@@ -21,7 +21,7 @@ pub struct Boot {
 
 /// The counter could not be kept where it belongs.
 #[derive(Debug, thiserror::Error)]
-pub enum BootWarning {
+pub(super) enum BootWarning {
     /// Kept in the runtime folder, which does not survive a restart of the machine.
     #[error(
         "{path}: {error}; the boot counter is kept in the runtime folder and may repeat after the machine \
@@ -34,7 +34,9 @@ pub enum BootWarning {
         error: io::Error,
     },
     /// Kept nowhere.
-    #[error("{path}: {error}; the boot counter is kept nowhere and will repeat: make the folder writable")]
+    #[error(
+        "{path}: {error}; the boot counter is kept nowhere and will repeat: make the folder writable"
+    )]
     Lost {
         /// The second file that could not be written.
         path: PathBuf,
@@ -44,7 +46,7 @@ pub enum BootWarning {
 }
 
 /// One more than the highest counter found in either folder, written to the first one that takes it.
-pub fn next(state_dir: &Path, runtime_dir: &Path) -> Boot {
+pub(super) fn next(state_dir: &Path, runtime_dir: &Path) -> Boot {
     let last = read(state_dir).max(read(runtime_dir));
     let counter = last.saturating_add(1);
     let Err(error) = store(state_dir, counter) else {
@@ -61,7 +63,7 @@ pub fn next(state_dir: &Path, runtime_dir: &Path) -> Boot {
 ///
 /// # Errors
 /// When neither folder takes it.
-pub fn raise(state_dir: &Path, runtime_dir: &Path, counter: u64) -> io::Result<()> {
+pub(super) fn raise(state_dir: &Path, runtime_dir: &Path, counter: u64) -> io::Result<()> {
     store(state_dir, counter).or_else(|_| store(runtime_dir, counter))
 }
 
@@ -73,7 +75,8 @@ fn read(dir: &Path) -> u64 {
 fn store(dir: &Path, counter: u64) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let fresh = dir.join(format!("{FILE}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&fresh)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&fresh)?;
     writeln!(file, "{counter}")?;
     file.sync_all()?;
     fs::rename(&fresh, dir.join(FILE))?;

@@ -76,7 +76,8 @@ fn tell_peers(mut model: Model, runtime_dir: &Path, done: &mut Done) -> io::Resu
         instance.accept = true;
     }
     let model = Arc::new(model);
-    let mut worker = Worker::new(Arc::clone(&model), runtime_dir, Arc::new(Claims::open(runtime_dir)))?;
+    let mut worker =
+        Worker::new(Arc::clone(&model), runtime_dir, Arc::new(Claims::open(runtime_dir)))?;
     for (link, _) in (0u16..).map(LinkIx).zip(&model.links) {
         let present = match worker.snapshot(link) {
             Ok(present) => present,
@@ -89,7 +90,8 @@ fn tell_peers(mut model: Model, runtime_dir: &Path, done: &mut Done) -> io::Resu
         for (ix, instance) in model.iter().filter(|(_, i)| i.link == link) {
             let ring = secrets.trailers.get(usize::from(ix.0)).and_then(Option::as_ref);
             for family in instance.families() {
-                if !instance.claimed().any(|vip| vip.family() == family && left.contains(&vip.addr)) {
+                if !instance.claimed().any(|vip| vip.family() == family && left.contains(&vip.addr))
+                {
                     continue;
                 }
                 let name = format!("{} {family}", instance.name);
@@ -136,7 +138,9 @@ fn release(
     };
     let destinations = match &instance.transport {
         Transport::Multicast => vec![family.group()],
-        Transport::Unicast(peers) => peers.iter().copied().filter(|p| Family::of(p) == family).collect(),
+        Transport::Unicast(peers) => {
+            peers.iter().copied().filter(|p| Family::of(p) == family).collect()
+        }
     };
     let delivery = Delivery { multicast: false, unicast: false };
     let socket = VrrpSocket::open(name, index, family, delivery)?;

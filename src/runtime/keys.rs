@@ -25,7 +25,9 @@ pub enum KeyError {
         error: io::Error,
     },
     /// Group or others have rights on it.
-    #[error("key file {path} has mode {mode:04o}: others could read or change it; run: chmod 600 {path}")]
+    #[error(
+        "key file {path} has mode {mode:04o}: others could read or change it; run: chmod 600 {path}"
+    )]
     Mode {
         /// Which file.
         path: PathBuf,
@@ -60,7 +62,7 @@ pub enum KeyError {
 ///
 /// # Errors
 /// When it cannot be read, is not a key, or when anybody but root or this user has rights on it.
-pub fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |error| KeyError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     // Of the open file, so that nothing can be swapped between the look and the read.
@@ -84,9 +86,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
 ///
 /// # Errors
 /// The first file that is refused.
-pub fn secrets(model: &Model) -> Result<Secrets, KeyError> {
-    let cluster_key = model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
-    let trailers = model.instances.iter().map(|instance| ring(&instance.auth)).collect::<Result<_, _>>()?;
+pub(super) fn secrets(model: &Model) -> Result<Secrets, KeyError> {
+    let cluster_key =
+        model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
+    let trailers =
+        model.instances.iter().map(|instance| ring(&instance.auth)).collect::<Result<_, _>>()?;
     Ok(Secrets { cluster_key, trailers })
 }
 
@@ -98,7 +102,9 @@ fn ring(auth: &Auth) -> Result<Option<KeyRing>, KeyError> {
         keys.push((*id, read(path)?));
         last.clone_from(path);
     }
-    KeyRing::new(keys, hmac.active_key).map(Some).map_err(|error| KeyError::Content { path: last, error })
+    KeyRing::new(keys, hmac.active_key)
+        .map(Some)
+        .map_err(|error| KeyError::Content { path: last, error })
 }
 
 #[cfg(test)]
@@ -137,8 +143,14 @@ mod tests {
 
     #[test]
     fn refuses_wrong_lengths_folders_and_absent_files() {
-        assert!(matches!(read(&file("short", &[1; 31], 0o600)), Err(KeyError::Content { error: auth::KeyError::Length(31), .. })));
-        assert!(matches!(read(&file("long", &[1; 65], 0o600)), Err(KeyError::Content { error: auth::KeyError::Length(65), .. })));
+        assert!(matches!(
+            read(&file("short", &[1; 31], 0o600)),
+            Err(KeyError::Content { error: auth::KeyError::Length(31), .. })
+        ));
+        assert!(matches!(
+            read(&file("long", &[1; 65], 0o600)),
+            Err(KeyError::Content { error: auth::KeyError::Length(65), .. })
+        ));
         assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
         let said = read(Path::new("/nonexistent/cluster.key")).unwrap_err().to_string();
         assert!(said.contains("vipd keygen"), "{said}");

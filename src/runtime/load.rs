@@ -61,12 +61,14 @@ fn with<M>(
     path: &Path,
     load: impl FnOnce(&str, &str) -> Result<(M, Vec<Diagnostic>), Vec<Diagnostic>>,
 ) -> Result<Loaded<M>, LoadError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let file = path.display().to_string();
     let render = |finding: &Diagnostic| finding.render(&text, &file);
     match load(&text, &file) {
-        Ok((meaning, warnings)) => Ok(Loaded { meaning, warnings: warnings.iter().map(render).collect() }),
+        Ok((meaning, warnings)) => {
+            Ok(Loaded { meaning, warnings: warnings.iter().map(render).collect() })
+        }
         Err(findings) => Err(LoadError::Invalid {
             path: path.to_owned(),
             rendered: findings.iter().map(|finding| render(finding) + "\n").collect(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     _file: Flock<File>,
 }
 
@@ -51,10 +51,11 @@ impl Lock {
     ///
     /// # Errors
     /// When another process holds it, or the folder cannot be written.
-    pub fn take(runtime_dir: &Path) -> Result<Self, LockError> {
+    pub(super) fn take(runtime_dir: &Path) -> Result<Self, LockError> {
         let path = runtime_dir.join("lock");
         let io = |error| LockError::Io { path: path.clone(), error };
-        fs::create_dir_all(runtime_dir).map_err(|error| LockError::Io { path: runtime_dir.to_owned(), error })?;
+        fs::create_dir_all(runtime_dir)
+            .map_err(|error| LockError::Io { path: runtime_dir.to_owned(), error })?;
         // Never truncated on open: a loser must not wipe the holder's process id.
         let file = OpenOptions::new()
             .read(true)
@@ -68,7 +69,8 @@ impl Lock {
             Ok(file) => file,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let pid =
+                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
                 return Err(LockError::Held { path, pid });
             }
             Err((_, errno)) => return Err(io(errno.into())),

@@ -16,7 +16,7 @@ const STRANGERS_PER_SECOND: u32 = 20;
 
 /// Which frames of one link reach the engine.
 #[derive(Debug)]
-pub struct Filter {
+pub(super) struct Filter {
     link: LinkIx,
     /// From the configuration: virtual addresses, targets, unicast peers, heartbeat addresses of hosts.
     configured: BTreeSet<IpAddr>,
@@ -28,8 +28,9 @@ pub struct Filter {
 
 impl Filter {
     /// For `link` of `model`.
-    pub fn new(model: &Model, link: LinkIx) -> Self {
-        let mut configured: BTreeSet<IpAddr> = model.hosts.iter().flat_map(|h| h.paths.iter().copied()).collect();
+    pub(super) fn new(model: &Model, link: LinkIx) -> Self {
+        let mut configured: BTreeSet<IpAddr> =
+            model.hosts.iter().flat_map(|h| h.paths.iter().copied()).collect();
         for instance in model.instances.iter().filter(|i| i.link == link) {
             configured.extend(instance.claimed().map(|vip| vip.addr));
             configured.extend(&instance.targets);
@@ -41,12 +42,17 @@ impl Filter {
     }
 
     /// The monitor reported the link.
-    pub fn update(&mut self, state: &LinkState) {
+    pub(super) fn update(&mut self, state: &LinkState) {
         self.gateways.clone_from(&state.gateways);
     }
 
     /// What `frame` of family `family` says about a neighbour, if the engine shall hear it.
-    pub fn read(&mut self, family: Family, frame: &[u8], now: Instant) -> Option<NeighbourIn> {
+    pub(super) fn read(
+        &mut self,
+        family: Family,
+        frame: &[u8],
+        now: Instant,
+    ) -> Option<NeighbourIn> {
         let (addr, mac, reply) = match family {
             Family::V4 => {
                 let seen = arp::parse(frame)?;
@@ -79,7 +85,7 @@ impl Filter {
 
 /// Gratuitous ARP or unsolicited NA. R is set: the virtual router is one (RFC 9568 section 6.4.1); a host that takes
 /// the address for its default router would drop it otherwise.
-pub fn announcement(announce: &Announce) -> Vec<u8> {
+pub(super) fn announcement(announce: &Announce) -> Vec<u8> {
     match announce.addr {
         IpAddr::V4(addr) => arp::gratuitous(announce.mac, addr).to_vec(),
         IpAddr::V6(addr) => ndp::unsolicited_na(announce.mac, addr, true).to_vec(),
@@ -87,9 +93,11 @@ pub fn announcement(announce: &Announce) -> Vec<u8> {
 }
 
 /// ARP request or NS; `None` when an NS has no source of its family.
-pub fn question(probe: &Probe) -> Option<Vec<u8>> {
+pub(super) fn question(probe: &Probe) -> Option<Vec<u8>> {
     match (probe.addr, probe.source) {
-        (IpAddr::V4(addr), _) => Some(arp::probe(probe.from, probe.to.unwrap_or(Mac::BROADCAST), addr).to_vec()),
+        (IpAddr::V4(addr), _) => {
+            Some(arp::probe(probe.from, probe.to.unwrap_or(Mac::BROADCAST), addr).to_vec())
+        }
         (IpAddr::V6(addr), Some(IpAddr::V6(source))) => {
             Some(ndp::solicitation(probe.from, source, probe.to, addr).to_vec())
         }

@@ -8,6 +8,7 @@ use super::pulse::Pulse;
 use super::queue::{Inbox, Message};
 use super::slots::Slots;
 use super::sockets::{Sockets, Token};
+use crate::kernel::MonitorEvent;
 use crate::sys::{DeadlineTimer, Poller, clock};
 use std::io;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const BUFFER: usize = 9216;
 
 /// What the thread has to tell the main thread.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub(super) enum Told {
     /// From the engine.
     Event(Event),
     /// A socket could not be opened: the sentence for the log.
@@ -40,7 +41,7 @@ pub enum Told {
 
 /// Answer to [`Message::Report`].
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(super) struct Report {
     /// What the engine says.
     pub snapshot: Snapshot,
     /// When it said so.
@@ -51,7 +52,7 @@ pub struct Report {
 
 /// What the loop counted since the start.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct LoopCounters {
+pub(super) struct LoopCounters {
     /// Turns.
     pub wakeups: u64,
     /// Longest time from a deadline to its handling.
@@ -63,7 +64,7 @@ pub struct LoopCounters {
 }
 
 /// Everything that the thread owns.
-pub struct Protocol {
+pub(super) struct Protocol {
     engine: Engine,
     model: Arc<Model>,
     poller: Poller,
@@ -81,7 +82,7 @@ pub struct Protocol {
 }
 
 /// What [`Protocol::new`] needs from the runtime.
-pub struct Parts {
+pub(super) struct Parts {
     /// The configuration.
     pub model: Arc<Model>,
     /// Its keys.
@@ -103,7 +104,7 @@ impl Protocol {
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub fn new(parts: Parts) -> io::Result<Self> {
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let Parts { model, secrets, boot, inbox, slots, told, pulse } = parts;
         let poller = Poller::new()?;
         let timer = DeadlineTimer::new()?;
@@ -112,7 +113,11 @@ impl Protocol {
         Ok(Self {
             engine: Engine::new(Arc::clone(&model), secrets, boot, clock::now()),
             sockets: Sockets::new(&model),
-            filters: (0u16..).map(LinkIx).zip(&model.links).map(|(link, _)| Filter::new(&model, link)).collect(),
+            filters: (0u16..)
+                .map(LinkIx)
+                .zip(&model.links)
+                .map(|(link, _)| Filter::new(&model, link))
+                .collect(),
             model,
             poller,
             timer,
@@ -128,7 +133,7 @@ impl Protocol {
     }
 
     /// Takes what the first dump said, so that sockets are open and left-over addresses known before any timer.
-    pub fn begin(&mut self, first: Vec<Message>) {
+    pub(super) fn begin(&mut self, first: Vec<Message>) {
         for message in first {
             self.take_message(message);
         }
@@ -139,7 +144,7 @@ impl Protocol {
     ///
     /// # Errors
     /// When the kernel refuses to wait or to set a timer, which a correct program does not meet.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             self.arm()?;
             self.tokens.clear();
@@ -264,7 +269,8 @@ impl Protocol {
                     break;
                 }
             };
-            let spoken = self.filters.get_mut(usize::from(link.0)).and_then(|f| f.read(family, frame, now));
+            let spoken =
+                self.filters.get_mut(usize::from(link.0)).and_then(|f| f.read(family, frame, now));
             self.frame_seen(link);
             if let Some(neighbour) = spoken {
                 self.feed(Input::Neighbour(neighbour));
@@ -280,7 +286,12 @@ impl Protocol {
             match socket.recv(&mut buffer) {
                 Ok(Some(seen)) => {
                     let payload = buffer.get(..seen.len).unwrap_or_default();
-                    self.feed(Input::Heartbeat(HeartbeatIn { path, src: seen.src, payload, age: seen.age }));
+                    self.feed(Input::Heartbeat(HeartbeatIn {
+                        path,
+                        src: seen.src,
+                        payload,
+                        age: seen.age,
+                    }));
                 }
                 Ok(None) => break,
                 // An earlier send came back as an ICMP error; more may wait behind it.
@@ -299,17 +310,7 @@ impl Protocol {
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Link { link, state } => {
-                let news = self.sockets.update(link, &state, &self.poller, clock::monotonic());
-                self.tell_sockets(news);
-                if let Some(filter) = self.filters.get_mut(usize::from(link.0)) {
-                    filter.update(&state);
-                }
-                self.feed(Input::Link { link, state });
-            }
-            Message::Addresses { link, present } => self.feed(Input::Addresses { link, present: &present }),
-            Message::AddressAdded { link, addr } => self.feed(Input::AddressAdded { link, addr }),
-            Message::AddressRemoved { link, addr } => self.feed(Input::AddressRemoved { link, addr }),
+            Message::Network(event) => self.take_network(event),
             Message::Applied(applied) => self.feed(Input::Applied(applied)),
             Message::Renewed(renewed) => self.feed(Input::Renewed(renewed)),
             Message::Report(answer) => {
@@ -317,6 +318,29 @@ impl Protocol {
                 let _ = answer.send(self.report());
             }
             Message::Stop => self.feed(Input::Stop),
+        }
+    }
+
+    fn take_network(&mut self, event: MonitorEvent) {
+        match event {
+            MonitorEvent::Link { link, state } => {
+                let news = self.sockets.update(link, &state, &self.poller, clock::monotonic());
+                self.tell_sockets(news);
+                if let Some(filter) = self.filters.get_mut(usize::from(link.0)) {
+                    filter.update(&state);
+                }
+                self.feed(Input::Link { link, state });
+            }
+            MonitorEvent::Addresses { link, present } => {
+                self.feed(Input::Addresses { link, present: &present })
+            }
+            MonitorEvent::AddressAdded { link, addr } => {
+                self.feed(Input::AddressAdded { link, addr })
+            }
+            MonitorEvent::AddressRemoved { link, addr } => {
+                self.feed(Input::AddressRemoved { link, addr })
+            }
+            MonitorEvent::FrameSeen(link) => self.frame_seen(link),
         }
     }
 
@@ -331,10 +355,13 @@ impl Protocol {
             match output {
                 Output::Send(advert) => {
                     let accepted = self.sockets.send(&self.model, &advert);
-                    self.engine.handle(clock::now(), Input::Sent { router: advert.router, accepted });
+                    self.engine
+                        .handle(clock::now(), Input::Sent { router: advert.router, accepted });
                 }
                 Output::Heartbeat(heartbeat) => self.sockets.send_heartbeat(&heartbeat),
-                Output::Announce(announce) => self.sockets.send_frame(announce.link, &announcement(&announce)),
+                Output::Announce(announce) => {
+                    self.sockets.send_frame(announce.link, &announcement(&announce))
+                }
                 Output::Probe(probe) => {
                     if let Some(frame) = question(&probe) {
                         self.sockets.send_frame(probe.link, &frame);

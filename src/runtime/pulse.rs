@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_millis(500);
 
 /// Pings often enough; never waits.
 #[derive(Debug)]
-pub struct Pulse {
+pub(super) struct Pulse {
     watchdog: Watchdog,
     every: Duration,
     next: Instant,
@@ -20,19 +20,19 @@ pub struct Pulse {
 
 impl Pulse {
     /// Tells the service manager the interval and starts with a ping at once.
-    pub fn start(watchdog: Watchdog, model: &Model) -> Self {
+    pub(super) fn start(watchdog: Watchdog, model: &Model) -> Self {
         let interval = interval(model);
         watchdog.set_interval_us(u64::try_from(interval.as_micros()).unwrap_or(u64::MAX));
         Self { watchdog, every: interval / 4, next: Instant::ZERO }
     }
 
     /// When the next one is due.
-    pub fn due(&self) -> Instant {
+    pub(super) fn due(&self) -> Instant {
         self.next
     }
 
     /// Pings when it is due.
-    pub fn beat(&mut self, now: Instant) {
+    pub(super) fn beat(&mut self, now: Instant) {
         if now >= self.next {
             self.watchdog.ping();
             self.next = now + self.every;
@@ -44,9 +44,10 @@ impl Pulse {
 /// peers take over stands in for it.
 fn interval(model: &Model) -> Duration {
     let lease = |instance: &vipd_core::config::model::Instance| {
-        instance
-            .lease_secs(instance.interval)
-            .map_or_else(|| instance.interval.duration() * 3, |secs| Duration::from_secs(secs.into()))
+        instance.lease_secs(instance.interval).map_or_else(
+            || instance.interval.duration() * 3,
+            |secs| Duration::from_secs(secs.into()),
+        )
     };
     let shortest = model.instances.iter().map(lease).min().unwrap_or(Duration::from_secs(10));
     shortest.saturating_sub(MARGIN).max(SHORTEST)

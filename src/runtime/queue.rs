@@ -3,14 +3,14 @@
 //! Written by the threads `main` and `kernel`, read by `protocol` alone. The reader never waits for a
 //! writer; a writer waits when the reader is behind, because what it carries must not be lost.
 
+use crate::kernel::MonitorEvent;
 use crate::sys::Waker;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
-use vipd_core::engine::io::{Applied, KernelAddr, LinkState, Renewed};
-use vipd_core::types::LinkIx;
+use vipd_core::engine::io::{Applied, Renewed};
 
 use super::protocol::Report;
 
@@ -19,35 +19,9 @@ const DEPTH: usize = 1024;
 
 /// What the other threads tell the protocol thread.
 #[derive(Debug)]
-pub enum Message {
-    /// From the netlink monitor: the state of a service interface, whole.
-    Link {
-        /// Which one.
-        link: LinkIx,
-        /// Its state.
-        state: LinkState,
-    },
-    /// From the netlink monitor: every address of a service interface, after a dump.
-    Addresses {
-        /// Which one.
-        link: LinkIx,
-        /// All addresses.
-        present: Vec<KernelAddr>,
-    },
-    /// From the netlink monitor: one address appeared or changed.
-    AddressAdded {
-        /// Where.
-        link: LinkIx,
-        /// What.
-        addr: KernelAddr,
-    },
-    /// From the netlink monitor: one address went away.
-    AddressRemoved {
-        /// Where.
-        link: LinkIx,
-        /// What.
-        addr: std::net::IpAddr,
-    },
+pub(super) enum Message {
+    /// From the netlink monitor.
+    Network(MonitorEvent),
     /// From the kernel thread.
     Applied(Applied),
     /// From the kernel thread.
@@ -60,7 +34,7 @@ pub enum Message {
 
 /// The writing end; one per thread.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub(super) struct Sender {
     queue: SyncSender<Message>,
     wake: Arc<Waker>,
 }
@@ -68,14 +42,14 @@ pub struct Sender {
 /// The protocol thread is gone.
 #[derive(Debug, thiserror::Error)]
 #[error("the protocol thread has ended")]
-pub struct Gone;
+pub(super) struct Gone;
 
 impl Sender {
     /// Hands over `message`; waits while the queue is full.
     ///
     /// # Errors
     /// When the protocol thread has ended.
-    pub fn send(&self, message: Message) -> Result<(), Gone> {
+    pub(super) fn send(&self, message: Message) -> Result<(), Gone> {
         self.queue.send(message).map_err(|_| Gone)?;
         self.wake.ring();
         Ok(())
@@ -84,24 +58,24 @@ impl Sender {
 
 /// The reading end: the protocol thread's.
 #[derive(Debug)]
-pub struct Inbox {
+pub(super) struct Inbox {
     queue: Receiver<Message>,
     wake: Arc<Waker>,
 }
 
 impl Inbox {
     /// The next message, without waiting.
-    pub fn next(&self) -> Option<Message> {
+    pub(super) fn next(&self) -> Option<Message> {
         self.queue.try_recv().ok()
     }
 
     /// Forgets earlier wake-ups; to be called before the queue is read, so that none is missed.
-    pub fn acknowledge(&self) {
+    pub(super) fn acknowledge(&self) {
         self.wake.clear();
     }
 
     /// Wakes the reader once more: it left messages in the queue.
-    pub fn remind(&self) {
+    pub(super) fn remind(&self) {
         self.wake.ring();
     }
 }
@@ -116,7 +90,7 @@ impl AsFd for Inbox {
 ///
 /// # Errors
 /// When the process is out of descriptors.
-pub fn queue() -> io::Result<(Sender, Inbox)> {
+pub(super) fn queue() -> io::Result<(Sender, Inbox)> {
     let wake = Arc::new(Waker::new()?);
     let (tx, rx) = sync_channel(DEPTH);
     Ok((Sender { queue: tx, wake: Arc::clone(&wake) }, Inbox { queue: rx, wake }))
@@ -126,20 +100,23 @@ pub fn queue() -> io::Result<(Sender, Inbox)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
+    use vipd_core::types::LinkIx;
 
     #[test]
     fn a_writer_waits_for_room_and_nothing_is_lost() {
         let (tx, rx) = queue().unwrap();
         let writer = std::thread::spawn(move || {
             for index in 0..3 * u16::try_from(DEPTH).unwrap() {
-                tx.send(Message::AddressRemoved { link: LinkIx(index), addr: [0, 0, 0, 0].into() }).unwrap();
+                tx.send(Message::Network(MonitorEvent::FrameSeen(LinkIx(index)))).unwrap();
             }
         });
         let mut seen = 0;
         while seen < 3 * u16::try_from(DEPTH).unwrap() {
             rx.acknowledge();
             while let Some(message) = rx.next() {
-                assert!(matches!(message, Message::AddressRemoved { link, .. } if link.0 == seen));
+                assert!(
+                    matches!(message, Message::Network(MonitorEvent::FrameSeen(link)) if link.0 == seen)
+                );
                 seen += 1;
             }
         }

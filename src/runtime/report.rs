@@ -4,7 +4,9 @@ use super::protocol::Report;
 use super::queue::{Message, Sender};
 use crate::control::protocol::{Answer, Code, Request, Verb};
 use crate::control::server::Handler;
-use crate::control::status::{Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status};
+use crate::control::status::{
+    Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
+};
 use crate::sys::sched::Granted;
 use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the main thread knows by itself.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     /// The configuration in use.
     pub model: Arc<Model>,
     /// Was real-time scheduling granted?
@@ -33,14 +35,14 @@ pub struct Facts {
 
 /// Answers requests of the control socket.
 #[derive(Clone, Debug)]
-pub struct StatusHandler {
+pub(super) struct StatusHandler {
     facts: Facts,
     protocol: Sender,
 }
 
 impl StatusHandler {
     /// Asks the protocol thread behind `protocol`.
-    pub fn new(facts: Facts, protocol: Sender) -> Self {
+    pub(super) fn new(facts: Facts, protocol: Sender) -> Self {
         Self { facts, protocol }
     }
 }
@@ -56,7 +58,9 @@ impl Handler for StatusHandler {
                 match tokio::time::timeout(PATIENCE, rx).await {
                     Ok(Ok(report)) => Answer::status(document(&self.facts, &report)),
                     Ok(Err(_)) => Answer::error(Code::Unavailable, "the agent is stopping"),
-                    Err(_) => Answer::error(Code::Unavailable, "the protocol thread does not answer"),
+                    Err(_) => {
+                        Answer::error(Code::Unavailable, "the protocol thread does not answer")
+                    }
                 }
             }
         }
@@ -84,14 +88,24 @@ fn document(facts: &Facts, report: &Report) -> Status {
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
         alarms: alarms(model, snapshot, None),
-        counters: snapshot.counters.iter().chain(loops).map(|(name, count)| (name.to_owned(), count)).collect(),
+        counters: snapshot
+            .counters
+            .iter()
+            .chain(loops)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
     }
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {
     let granted = |what: &OnceLock<Granted>| what.get().is_some_and(Result::is_ok);
-    let refused = [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
-    Scheduling { real_time: granted(&facts.scheduling), memory_locked: granted(&facts.memory), refused }
+    let refused =
+        [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
+    Scheduling {
+        real_time: granted(&facts.scheduling),
+        memory_locked: granted(&facts.memory),
+        refused,
+    }
 }
 
 fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
@@ -105,7 +119,10 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         name: configured.name.to_string(),
         families: families.collect(),
         vrid: configured.vrid.get(),
-        interface: model.links.get(usize::from(configured.link.0)).map_or_else(String::new, |l| l.name.to_string()),
+        interface: model
+            .links
+            .get(usize::from(configured.link.0))
+            .map_or_else(String::new, |l| l.name.to_string()),
         state: unit.state.to_string(),
         condition: condition(unit).map(str::to_owned),
         since_s: unit.since.as_secs_f64(),
@@ -151,13 +168,19 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         match expiry {
             Expiry::Silence => format!("claims in {after} if no advert comes"),
             Expiry::Released => format!("claims in {after}: the owner has left"),
-            Expiry::Preempts(theirs) => format!("claims in {after}: the owner has priority {theirs}"),
+            Expiry::Preempts(theirs) => {
+                format!("claims in {after}: the owner has priority {theirs}")
+            }
         }
     });
     let gate = unit.gate.as_ref().map(|gate| match gate {
         Closed::Off => "does not preempt (preempt = false)".to_owned(),
-        Closed::Delay(until) => format!("may preempt in {} (preempt-delay)", seconds(until.since(now))),
-        Closed::HoldDown(until) => format!("may preempt in {} (hold-down)", seconds(until.since(now))),
+        Closed::Delay(until) => {
+            format!("may preempt in {} (preempt-delay)", seconds(until.since(now)))
+        }
+        Closed::HoldDown(until) => {
+            format!("may preempt in {} (hold-down)", seconds(until.since(now)))
+        }
         Closed::Unheard(host) => {
             format!("does not preempt before {} hears its adverts", model.host_name(*host))
         }
@@ -203,5 +226,9 @@ fn interfaces(model: &Model, snapshot: &Snapshot) -> Vec<Interface> {
 
 fn alarms(model: &Model, snapshot: &Snapshot, of: Option<InstanceIx>) -> Vec<Alarm> {
     let mine = snapshot.alarms.iter().filter(|(instance, _)| *instance == of);
-    mine.map(|(_, alarm)| Alarm { code: alarm_code(alarm).into(), message: alarm_text(model, alarm) }).collect()
+    mine.map(|(_, alarm)| Alarm {
+        code: alarm_code(alarm).into(),
+        message: alarm_text(model, alarm),
+    })
+    .collect()
 }

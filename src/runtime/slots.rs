@@ -10,7 +10,7 @@ use vipd_core::types::InstanceIx;
 
 /// What waits for the kernel thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Orders {
+pub(super) struct Orders {
     /// At most one for each instance.
     pub own: Vec<Own>,
     /// Oldest first; each instance is in one of them at most.
@@ -19,7 +19,7 @@ pub struct Orders {
 
 /// Both ends hold one.
 #[derive(Clone, Debug)]
-pub struct Slots {
+pub(super) struct Slots {
     shared: Arc<Shared>,
 }
 
@@ -39,7 +39,7 @@ struct State {
 
 impl Slots {
     /// Empty slots for `instances` instances.
-    pub fn new(instances: usize) -> Self {
+    pub(super) fn new(instances: usize) -> Self {
         let state = State { own: vec![None; instances], renew: VecDeque::new(), closed: false };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), filled: Condvar::new() }) }
     }
@@ -51,7 +51,7 @@ impl Slots {
 
     /// Replaces what is waiting for the instance. An earlier renewal of it is dropped with it: an address that
     /// shall go must not be renewed, and one that is put on gets its lifetime that way.
-    pub fn own(&self, order: Own) {
+    pub(super) fn own(&self, order: Own) {
         let mut state = self.lock();
         state.forget_renewal(|instance| instance == order.instance);
         if let Some(slot) = state.own.get_mut(usize::from(order.instance.0)) {
@@ -62,21 +62,22 @@ impl Slots {
     }
 
     /// Adds a renewal; older ones keep only the instances that this one does not name.
-    pub fn renew(&self, order: Renew) {
+    pub(super) fn renew(&self, order: Renew) {
         let mut state = self.lock();
-        state.forget_renewal(|instance| order.instances.iter().any(|(named, _)| *named == instance));
+        state
+            .forget_renewal(|instance| order.instances.iter().any(|(named, _)| *named == instance));
         state.renew.push_back(order);
         drop(state);
         self.shared.filled.notify_one();
     }
 
     /// Everything that waits, without waiting for more.
-    pub fn take(&self) -> Orders {
+    pub(super) fn take(&self) -> Orders {
         self.lock().take()
     }
 
     /// Everything that waits, at least one order; `None` when closed and empty.
-    pub fn wait(&self) -> Option<Orders> {
+    pub(super) fn wait(&self) -> Option<Orders> {
         let mut state = self.lock();
         loop {
             let orders = state.take();
@@ -91,7 +92,7 @@ impl Slots {
     }
 
     /// No more orders will come; the kernel thread ends after those that wait.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.shared.filled.notify_all();
     }
@@ -121,7 +122,8 @@ mod tests {
     use vipd_core::time::Instant;
 
     fn hold(instance: u16, order: u64) -> Own {
-        let want = Want::Hold { lease_secs: Some(2), not_after: Instant::MAX, families: [true, false] };
+        let want =
+            Want::Hold { lease_secs: Some(2), not_after: Instant::MAX, families: [true, false] };
         Own { instance: InstanceIx(instance), order, want }
     }
 
@@ -153,7 +155,10 @@ mod tests {
         slots.renew(renew(1, &[0, 1]));
         slots.own(free(0, 2));
         slots.close();
-        assert_eq!(slots.wait(), Some(Orders { own: vec![free(0, 2)], renew: vec![renew(1, &[1])] }));
+        assert_eq!(
+            slots.wait(),
+            Some(Orders { own: vec![free(0, 2)], renew: vec![renew(1, &[1])] })
+        );
         assert_eq!(slots.wait(), None);
     }
 

@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What a descriptor in the poller is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Token {
+pub(super) enum Token {
     /// The timer of the loop.
     Timer,
     /// The bell of the queue.
@@ -33,8 +33,10 @@ pub enum Token {
 
 impl Token {
     /// As the number that the poller keeps.
-    pub fn encode(self) -> u64 {
-        let with = |kind: u64, link: LinkIx, family: Family| kind << 32 | u64::from(link.0) << 1 | u64::from(family == Family::V6);
+    pub(super) fn encode(self) -> u64 {
+        let with = |kind: u64, link: LinkIx, family: Family| {
+            kind << 32 | u64::from(link.0) << 1 | u64::from(family == Family::V6)
+        };
         match self {
             Self::Timer => 0,
             Self::Inbox => 1,
@@ -45,7 +47,7 @@ impl Token {
     }
 
     /// Back from the number; `None` for one that [`Token::encode`] does not make.
-    pub fn decode(number: u64) -> Option<Self> {
+    pub(super) fn decode(number: u64) -> Option<Self> {
         let low = number & 0xffff_ffff;
         let link = LinkIx(u16::try_from(low >> 1).ok()?);
         let family = if low & 1 == 1 { Family::V6 } else { Family::V4 };
@@ -77,7 +79,7 @@ struct PathSocket {
 
 /// All sockets of this host.
 #[derive(Debug)]
-pub struct Sockets {
+pub(super) struct Sockets {
     names: Vec<Arc<str>>,
     indices: Vec<Option<IfIndex>>,
     voices: BTreeMap<(LinkIx, Family), Voice>,
@@ -90,7 +92,7 @@ pub struct Sockets {
 
 impl Sockets {
     /// None open yet.
-    pub fn new(model: &Model) -> Self {
+    pub(super) fn new(model: &Model) -> Self {
         let mut voices = BTreeMap::new();
         for instance in &model.instances {
             for family in instance.families() {
@@ -105,7 +107,8 @@ impl Sockets {
                 }
             }
         }
-        let own_paths = model.hosts.get(usize::from(model.host.0)).map(|h| h.paths.clone()).unwrap_or_default();
+        let own_paths =
+            model.hosts.get(usize::from(model.host.0)).map(|h| h.paths.clone()).unwrap_or_default();
         let paths = model
             .heartbeat
             .iter()
@@ -124,7 +127,13 @@ impl Sockets {
     }
 
     /// The monitor reported `link`: sockets of another index go, missing ones are opened.
-    pub fn update(&mut self, link: LinkIx, state: &LinkState, poller: &Poller, now: Instant) -> Vec<String> {
+    pub(super) fn update(
+        &mut self,
+        link: LinkIx,
+        state: &LinkState,
+        poller: &Poller,
+        now: Instant,
+    ) -> Vec<String> {
         if let Some(index) = self.indices.get_mut(usize::from(link.0)) {
             *index = state.index;
         }
@@ -140,15 +149,17 @@ impl Sockets {
     }
 
     /// When the next attempt is due; [`Instant::MAX`] when nothing is missing.
-    pub fn due(&self) -> Instant {
+    pub(super) fn due(&self) -> Instant {
         self.retry_at
     }
 
     /// Opens what is missing and can be opened; gives what is newly wrong.
-    pub fn open_missing(&mut self, poller: &Poller, now: Instant) -> Vec<String> {
+    pub(super) fn open_missing(&mut self, poller: &Poller, now: Instant) -> Vec<String> {
         let mut news = Vec::new();
         let mut missing = false;
-        let mut done = |token: Token, result: Result<(), io::Error>, complaints: &mut BTreeMap<Token, String>| {
+        let mut done = |token: Token,
+                        result: Result<(), io::Error>,
+                        complaints: &mut BTreeMap<Token, String>| {
             let Err(error) = result else {
                 complaints.remove(&token);
                 return;
@@ -162,7 +173,9 @@ impl Sockets {
         };
         for ((link, family), voice) in &mut self.voices {
             let at = usize::from(link.0);
-            let (Some(name), Some(Some(index))) = (self.names.get(at), self.indices.get(at)) else { continue };
+            let (Some(name), Some(Some(index))) = (self.names.get(at), self.indices.get(at)) else {
+                continue;
+            };
             if voice.vrrp.is_none() {
                 let token = Token::Vrrp(*link, *family);
                 let opened = VrrpSocket::open(name, *index, *family, voice.delivery)
@@ -173,11 +186,18 @@ impl Sockets {
                 let token = Token::Frame(*link, *family);
                 let opened = FrameSocket::open(*index, *family)
                     .and_then(|socket| poller.add(&socket, token.encode()).map(|()| socket))
-                    .map_err(|e| io::Error::new(e.kind(), format!("{name}: cannot open a packet socket: {e}")));
+                    .map_err(|e| {
+                        io::Error::new(
+                            e.kind(),
+                            format!("{name}: cannot open a packet socket: {e}"),
+                        )
+                    });
                 done(token, opened.map(|socket| voice.frames = Some(socket)), &mut self.complaints);
             }
         }
-        for (path, number) in self.paths.iter_mut().zip(0u8..).filter(|(path, _)| path.socket.is_none()) {
+        for (path, number) in
+            self.paths.iter_mut().zip(0u8..).filter(|(path, _)| path.socket.is_none())
+        {
             let token = Token::Heartbeat(PathIx(number));
             let opened = HeartbeatSocket::open(path.own)
                 .and_then(|socket| poller.add(&socket, token.encode()).map(|()| socket));
@@ -188,22 +208,22 @@ impl Sockets {
     }
 
     /// The adverts of one interface and family.
-    pub fn vrrp(&mut self, link: LinkIx, family: Family) -> Option<&mut VrrpSocket> {
+    pub(super) fn vrrp(&mut self, link: LinkIx, family: Family) -> Option<&mut VrrpSocket> {
         self.voices.get_mut(&(link, family))?.vrrp.as_mut()
     }
 
     /// The neighbours of one interface and family.
-    pub fn frames(&mut self, link: LinkIx, family: Family) -> Option<&mut FrameSocket> {
+    pub(super) fn frames(&mut self, link: LinkIx, family: Family) -> Option<&mut FrameSocket> {
         self.voices.get_mut(&(link, family))?.frames.as_mut()
     }
 
     /// The heartbeats of one path.
-    pub fn heartbeats(&mut self, path: PathIx) -> Option<&mut HeartbeatSocket> {
+    pub(super) fn heartbeats(&mut self, path: PathIx) -> Option<&mut HeartbeatSocket> {
         self.paths.get_mut(usize::from(path.0))?.socket.as_mut()
     }
 
     /// Sends an advert to all its destinations; true when the kernel took it for at least one of them.
-    pub fn send(&mut self, model: &Model, advert: &Transmit) -> bool {
+    pub(super) fn send(&mut self, model: &Model, advert: &Transmit) -> bool {
         let family = advert.router.family;
         let socket = self.voices.get(&(advert.link, family)).and_then(|voice| voice.vrrp.as_ref());
         let mut accepted = false;
@@ -211,7 +231,8 @@ impl Sockets {
             let sent = match socket {
                 None => Err(io::ErrorKind::NotConnected.into()),
                 Some(socket) if advert.virtual_mac && *dst == family.group() => {
-                    let mac = Mac::virtual_router(family, model.instance(advert.router.instance).vrid);
+                    let mac =
+                        Mac::virtual_router(family, model.instance(advert.router.instance).vrid);
                     socket.send_from_mac(mac, advert.src, payload)
                 }
                 Some(socket) => socket.send(advert.src, *dst, payload),
@@ -223,26 +244,28 @@ impl Sockets {
     }
 
     /// Sends a heartbeat; a path that is not usable now is the peer's to notice.
-    pub fn send_heartbeat(&mut self, heartbeat: &HeartbeatOut) {
-        let path = self.paths.get(usize::from(heartbeat.path.0)).and_then(|path| path.socket.as_ref());
-        let sent = path.is_some_and(|socket| socket.send_to(heartbeat.to, &heartbeat.payload).is_ok());
+    pub(super) fn send_heartbeat(&mut self, heartbeat: &HeartbeatOut) {
+        let path =
+            self.paths.get(usize::from(heartbeat.path.0)).and_then(|path| path.socket.as_ref());
+        let sent =
+            path.is_some_and(|socket| socket.send_to(heartbeat.to, &heartbeat.payload).is_ok());
         self.errors += u64::from(!sent);
     }
 
     /// Sends a frame by `link`; either family's packet socket will do.
-    pub fn send_frame(&mut self, link: LinkIx, frame: &[u8]) {
+    pub(super) fn send_frame(&mut self, link: LinkIx, frame: &[u8]) {
         let socket = Family::ALL.iter().find_map(|f| self.voices.get(&(link, *f))?.frames.as_ref());
         let sent = socket.is_some_and(|socket| socket.send_frame(frame).is_ok());
         self.errors += u64::from(!sent);
     }
 
     /// Notes a failure to read; the socket stays.
-    pub fn note_error(&mut self) {
+    pub(super) fn note_error(&mut self) {
         self.errors += 1;
     }
 
     /// Datagrams and frames that could not be read or sent since the start.
-    pub fn errors(&self) -> u64 {
+    pub(super) fn errors(&self) -> u64 {
         self.errors
     }
 }

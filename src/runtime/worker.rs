@@ -7,7 +7,7 @@ use super::slots::{Orders, Slots};
 use crate::kernel::{Step, Worker};
 
 /// Runs until the slots are closed and empty, or nobody listens any more.
-pub fn run(mut worker: Worker, slots: &Slots, results: &Sender) {
+pub(super) fn run(mut worker: Worker, slots: &Slots, results: &Sender) {
     while let Some(orders) = slots.wait() {
         hand_over(&mut worker, orders);
         if finish(&mut worker, slots, results).is_err() {

@@ -10,7 +10,7 @@ const KINDS: usize = 1024;
 
 /// May this line be told?
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Yes; so many of its kind were held back in the window before.
     Tell {
         /// Lines held back.
@@ -29,19 +29,19 @@ struct Kind {
 
 /// Counts lines by kind.
 #[derive(Debug)]
-pub struct Limiter {
+pub(super) struct Limiter {
     burst: u32,
     kinds: HashMap<u64, Kind>,
 }
 
 impl Limiter {
     /// Lets `burst` lines of a kind through in each window of 60 s.
-    pub fn new(burst: u32) -> Self {
+    pub(super) fn new(burst: u32) -> Self {
         Self { burst, kinds: HashMap::new() }
     }
 
     /// A line of `kind` at `now`.
-    pub fn ask(&mut self, kind: u64, now: Instant) -> Verdict {
+    pub(super) fn ask(&mut self, kind: u64, now: Instant) -> Verdict {
         if self.kinds.len() >= KINDS && !self.kinds.contains_key(&kind) {
             self.kinds.clear();
         }

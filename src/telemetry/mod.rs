@@ -7,7 +7,6 @@ mod log;
 mod tell;
 mod text;
 
-
 pub use log::{Journal, init};
 pub use tell::Teller;
 pub use text::{alarm_code, alarm_text, cause_text, seconds};

@@ -41,7 +41,10 @@ impl Teller {
                 self.log(level, &line, event);
             }
         }
-        let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind) else { return None };
+        let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind)
+        else {
+            return None;
+        };
         self.states.insert(instance, *to);
         Some(self.summary())
     }
@@ -66,7 +69,8 @@ impl Teller {
         const NAMED: usize = 4;
         let state = |ix: &InstanceIx| self.states.get(ix).copied().unwrap_or(State::Initialize);
         if self.model.instances.len() <= NAMED {
-            let each: Vec<String> = self.model.iter().map(|(ix, i)| format!("{} {}", i.name, state(&ix))).collect();
+            let each: Vec<String> =
+                self.model.iter().map(|(ix, i)| format!("{} {}", i.name, state(&ix))).collect();
             return each.join(", ");
         }
         let count = |wanted: State| self.model.iter().filter(|(ix, _)| state(ix) == wanted).count();

@@ -58,14 +58,23 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
             name(host)
         ),
         Alarm::DualActive(addr) => format!("two owners: {addr} advertises as well"),
-        Alarm::Conflict(addr, mac) => format!("{addr} is in use by {mac}, which is not of this group"),
+        Alarm::Conflict(addr, mac) => {
+            format!("{addr} is in use by {mac}, which is not of this group")
+        }
         Alarm::DuplicateVrid(addr) => {
-            format!("{addr} uses this VRID for other addresses: give one of the two groups another VRID")
+            format!(
+                "{addr} uses this VRID for other addresses: give one of the two groups another VRID"
+            )
         }
         Alarm::StaleHolder(host) => {
-            format!("the agent of {} is silent, but its kernel still serves the address", name(host))
+            format!(
+                "the agent of {} is silent, but its kernel still serves the address",
+                name(host)
+            )
         }
-        Alarm::DeafPeer(addr) => format!("{addr} keeps advertising with a lower priority: it does not hear us"),
+        Alarm::DeafPeer(addr) => {
+            format!("{addr} keeps advertising with a lower priority: it does not hear us")
+        }
         Alarm::ConfigMismatch(host) => format!("{} runs with another configuration", name(host)),
         Alarm::DuplicateOwner(addr) => {
             format!("{addr} claims priority 255 as well: only the real owner of the address may")
@@ -73,7 +82,10 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
         Alarm::AddressFight => "somebody on this host keeps removing the address".into(),
         Alarm::FamilyDegraded(family) => format!("{family} has no source address on the interface"),
         Alarm::BootCounterBehind(host) => {
-            format!("{} came back with a boot counter already seen: was its state folder lost?", name(host))
+            format!(
+                "{} came back with a boot counter already seen: was its state folder lost?",
+                name(host)
+            )
         }
     }
 }
@@ -97,32 +109,38 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
 
 /// The name of `host`; its number when the model is younger than the event.
 fn host_name(model: &Model, host: HostIx) -> String {
-    model.hosts.get(usize::from(host.0)).map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
+    model
+        .hosts
+        .get(usize::from(host.0))
+        .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
 }
 
 /// Tells events; remembers who owned what, which an event does not carry.
 #[derive(Debug)]
-pub struct Narrator {
+pub(super) struct Narrator {
     model: Arc<Model>,
     owners: HashMap<(InstanceIx, Option<Family>), IpAddr>,
 }
 
 impl Narrator {
     /// For the instances and hosts of `model`.
-    pub fn new(model: Arc<Model>) -> Self {
+    pub(super) fn new(model: Arc<Model>) -> Self {
         Self { model, owners: HashMap::new() }
     }
 
     /// `event` as severity and one line.
-    pub fn tell(&mut self, event: &Event) -> (Level, String) {
+    pub(super) fn tell(&mut self, event: &Event) -> (Level, String) {
         let subject = self.subject(event);
         let (level, text) = match &event.kind {
             EventKind::Transition { from, to, cause, owner, priority, epoch } => {
-                let was = event.instance.and_then(|ix| self.remember(ix, event.family, *to, *owner));
+                let was =
+                    event.instance.and_then(|ix| self.remember(ix, event.family, *to, *owner));
                 let mut text = format!("{from} -> {to}, cause: {}", cause_text(&self.model, cause));
                 match (to, owner, was) {
                     (State::Active, _, Some(was)) => text.push_str(&format!(", owner was {was}")),
-                    (State::Backup, Some(owner), _) => text.push_str(&format!(", owner is {owner}")),
+                    (State::Backup, Some(owner), _) => {
+                        text.push_str(&format!(", owner is {owner}"))
+                    }
                     _ => {}
                 }
                 text.push_str(&format!(", priority {priority}"));
@@ -132,14 +150,25 @@ impl Narrator {
                 let fault = matches!(cause, Cause::KernelFault | Cause::LinkDown | Cause::NoSource);
                 (if fault { Level::WARN } else { Level::INFO }, text)
             }
-            EventKind::Claimed { took, addresses } => {
-                (Level::INFO, format!("claimed {} in {}", count(*addresses, "address", "addresses"), seconds(*took)))
-            }
+            EventKind::Claimed { took, addresses } => (
+                Level::INFO,
+                format!(
+                    "claimed {} in {}",
+                    count(*addresses, "address", "addresses"),
+                    seconds(*took)
+                ),
+            ),
             EventKind::Released => (Level::INFO, "released".into()),
             EventKind::KernelFailed(fault) => (Level::ERROR, fault.to_string()),
-            EventKind::Repaired(vip) => (Level::WARN, format!("{vip} was removed by somebody; put back")),
+            EventKind::Repaired(vip) => {
+                (Level::WARN, format!("{vip} was removed by somebody; put back"))
+            }
             EventKind::Refused { src, reason, suppressed } => {
-                let more = if *suppressed > 0 { format!(" (and {suppressed} before)") } else { String::new() };
+                let more = if *suppressed > 0 {
+                    format!(" (and {suppressed} before)")
+                } else {
+                    String::new()
+                };
                 (Level::WARN, format!("refused a datagram of {src}: {reason}{more}"))
             }
             EventKind::Peer { host, alive } => {
@@ -157,14 +186,18 @@ impl Narrator {
                     host_name(&self.model, *told_by)
                 ),
             ),
-            EventKind::Alarm(alarm, true) => (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm))),
-            EventKind::Alarm(alarm, false) => (Level::INFO, format!("over: {}", alarm_text(&self.model, alarm))),
+            EventKind::Alarm(alarm, true) => {
+                (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
+            }
+            EventKind::Alarm(alarm, false) => {
+                (Level::INFO, format!("over: {}", alarm_text(&self.model, alarm)))
+            }
         };
         (level, format!("{subject}{text}"))
     }
 
     /// What counts as a repeat of `event`: the same thing about the same instance, whatever the figures.
-    pub fn kind(event: &Event) -> u64 {
+    pub(super) fn kind(event: &Event) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         (event.instance, event.family, std::mem::discriminant(&event.kind)).hash(&mut hasher);
@@ -189,7 +222,9 @@ impl Narrator {
         };
         // The family says something only where there are two.
         match event.family {
-            Some(family) if instance.families().count() > 1 => format!("{}/{family}: ", instance.name),
+            Some(family) if instance.families().count() > 1 => {
+                format!("{}/{family}: ", instance.name)
+            }
             _ => format!("{}: ", instance.name),
         }
     }

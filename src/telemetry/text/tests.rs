@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::*;
-use vipd_core::config::model::{Host, Instance, Link};
 use vipd_core::config::model::{Auth, ChecksumFlavour, Claim, OnConflict, Transport};
+use vipd_core::config::model::{Host, Instance, Link};
 use vipd_core::time::Instant;
 use vipd_core::types::{Epoch, Interval, LinkIx, Priority, Version, Vip, Vrid};
 
@@ -64,9 +64,16 @@ fn transition(from: State, to: State, cause: Cause, owner: Option<&str>) -> Even
 #[test]
 fn a_transition_is_one_line_with_its_cause_first() {
     let mut narrator = Narrator::new(model(&["192.0.2.10"]));
-    let (_, line) =
-        narrator.tell(&transition(State::Initialize, State::Backup, Cause::Startup, Some("192.0.2.11")));
-    assert_eq!(line, "web: initialize -> backup, cause: the agent started, owner is 192.0.2.11, priority 100");
+    let (_, line) = narrator.tell(&transition(
+        State::Initialize,
+        State::Backup,
+        Cause::Startup,
+        Some("192.0.2.11"),
+    ));
+    assert_eq!(
+        line,
+        "web: initialize -> backup, cause: the agent started, owner is 192.0.2.11, priority 100"
+    );
     let silence = Cause::Silence(Duration::from_millis(3609));
     let (level, line) = narrator.tell(&transition(State::Backup, State::Active, silence, None));
     assert_eq!(level, Level::INFO);
@@ -74,7 +81,8 @@ fn a_transition_is_one_line_with_its_cause_first() {
         line,
         "web: backup -> active, cause: no advert for 3.61 s, owner was 192.0.2.11, priority 100, epoch 7.1"
     );
-    let (level, line) = narrator.tell(&transition(State::Active, State::Initialize, Cause::LinkDown, None));
+    let (level, line) =
+        narrator.tell(&transition(State::Active, State::Initialize, Cause::LinkDown, None));
     assert_eq!(level, Level::WARN);
     assert_eq!(
         line,
