@@ -1,0 +1,13 @@
+//! Hosts, switches and a client in namespaces, with real agents and real faults.
+//!
+//! Three callers share these rooms: `vipd lab`, the namespace tests and the benches. The lab looks at
+//! agents only from outside (their processes, the address tables of their hosts, the client's
+//! packets) and never uses the agent's own modules.
+
+pub mod clock;
+pub mod faults;
+pub mod netlink;
+pub mod netns;
+pub mod processes;
+pub mod room;
+pub mod topology;
