@@ -5,9 +5,14 @@
 //! packets) and never uses the agent's own modules.
 
 pub mod clock;
+mod echo;
 pub mod faults;
 pub mod netlink;
 pub mod netns;
+pub mod observe;
+pub mod outage;
+pub mod ownership;
+pub mod probe;
 pub mod processes;
 pub mod room;
 pub mod topology;
