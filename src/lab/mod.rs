@@ -4,6 +4,7 @@
 //! agents only from outside (their processes, the address tables of their hosts, the client's
 //! packets) and never uses the agent's own modules.
 
+pub mod agent;
 pub mod clock;
 mod echo;
 pub mod faults;
@@ -12,6 +13,7 @@ pub mod netns;
 pub mod observe;
 pub mod outage;
 pub mod ownership;
+pub mod plan;
 pub mod probe;
 pub mod processes;
 pub mod room;

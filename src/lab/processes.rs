@@ -68,3 +68,32 @@ pub fn wait_end(pid: i32, bound: Duration) -> bool {
     }
     true
 }
+
+/// Of `all`: `root`, its descendants, and the members of its process group, whose parents may have
+/// ended before them. Ended processes that nobody has waited for count.
+#[must_use]
+pub fn tree(all: &[i32], root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    // (pid, parent, process group): fields 4 and 5 of /proc/PID/stat, behind the name in brackets.
+    let links: Vec<(i32, i32, i32)> = all
+        .iter()
+        .filter_map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
+            Some((*pid, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        })
+        .collect();
+    loop {
+        let more: Vec<i32> = links
+            .iter()
+            .filter(|(pid, parent, group)| {
+                !found.contains(pid) && (found.contains(parent) || *group == root)
+            })
+            .map(|(pid, ..)| *pid)
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
