@@ -7,7 +7,7 @@ use super::clock::now;
 use super::netns::Netns;
 use super::plan::Plan;
 use super::processes;
-use super::room::FILES;
+use super::room::{self, FILES};
 use super::topology::host_name;
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
@@ -139,7 +139,7 @@ impl Agent {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C in the terminal is for the lab; it ends its agents itself.
-        command.process_group(0);
+        command.process_group(0).env_remove(room::INSIDE);
         let program = command.get_program().to_owned();
         let child = ns.run(move || Ok(command.spawn()?));
         let child = child

@@ -11,12 +11,21 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
-use std::os::unix::process::ExitStatusExt as _;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
+use std::sync::OnceLock;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Tells the program started again who is waiting for it outside, by process id.
-const INSIDE: &str = "VIPD_LAB_OUTSIDE";
+///
+/// Whatever is started inside must not inherit it, or it would take itself for the room.
+pub const INSIDE: &str = "VIPD_LAB_OUTSIDE";
+
+/// The `/proc` of outside, kept to tell process ids as outside sees them.
+static OUTER_PROC: OnceLock<File> = OnceLock::new();
 
 /// Where the room keeps its files: in a memory file system that only the room sees.
 pub const FILES: &str = "/run/vipd-lab";
@@ -42,8 +51,10 @@ impl Room {
             Ok(outside) => furnish(&outside).map(|()| Self::Inside),
             Err(_) => {
                 leave_namespaces()?;
+                let mut args = std::env::args_os();
                 let child = Command::new("/proc/self/exe")
-                    .args(std::env::args_os().skip(1))
+                    .arg0(args.next().unwrap_or_default())
+                    .args(args)
                     .env(INSIDE, std::process::id().to_string())
                     .spawn()
                     .context("cannot start this program again inside the room")?;
@@ -98,11 +109,13 @@ fn furnish(outside: &str) -> anyhow::Result<()> {
     if parent != outside {
         bail!("the process that made the room is gone");
     }
+    let outer = File::open("/proc").context("cannot open /proc")?;
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
     unshare(namespaces).map_err(|e| refused("mount and network namespaces", e))?;
+    OUTER_PROC.get_or_init(|| outer);
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|e| refused("private mounts", e))?;
@@ -113,7 +126,42 @@ fn furnish(outside: &str) -> anyhow::Result<()> {
         .map_err(|e| refused("a /run of its own", e))?;
     std::fs::create_dir_all(FILES).with_context(|| format!("cannot make {FILES}"))?;
     super::netlink::Rtnl::open()?.set_state("lo", super::netlink::LinkState::Up)?;
+    end_on_signals()
+}
+
+/// Process 1 ignores every signal that it does not handle; these end it, and with it the room.
+fn end_on_signals() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut int, mut term, mut hup) = {
+        let _context = runtime.enter();
+        let kinds = (SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup());
+        (signal(kinds.0)?, signal(kinds.1)?, signal(kinds.2)?)
+    };
+    std::thread::Builder::new().name("lab-signals".into()).spawn(move || {
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = int.recv() => 130,
+                _ = term.recv() => 143,
+                _ = hup.recv() => 129,
+            }
+        });
+        // The kernel ends every other process of the room and takes its networks and mounts away.
+        std::process::exit(code);
+    })?;
     Ok(())
+}
+
+/// The thread called `name` of this process as outside sees it: process id and thread id.
+#[must_use]
+pub fn seen_from_outside(name: &str) -> Option<(u32, u32)> {
+    let outer = PathBuf::from(format!("/proc/self/fd/{}", OUTER_PROC.get()?.as_raw_fd()));
+    let tasks = outer.join("self/task");
+    let pid = std::fs::read_link(outer.join("self")).ok()?.to_str()?.parse().ok()?;
+    let tid = std::fs::read_dir(tasks).ok()?.flatten().find_map(|task| {
+        let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        (comm.trim_end() == name).then(|| task.file_name().to_str()?.parse().ok()).flatten()
+    })?;
+    Some((pid, tid))
 }
 
 /// Outside: waits for the room, passing on what asks it to end.
