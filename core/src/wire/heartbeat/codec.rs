@@ -119,7 +119,8 @@ impl Heartbeat {
         }
         out.extend(self.interval.centis().to_be_bytes());
         out.extend([self.part, self.parts]);
-        let version = &self.version[..self.version.floor_char_boundary(MAX_VERSION_LEN)];
+        let end = (0..=MAX_VERSION_LEN).rev().find(|&at| self.version.is_char_boundary(at));
+        let version = &self.version[..end.unwrap_or(0)];
         out.push(version.len() as u8);
         out.extend(version.as_bytes());
     }
@@ -322,9 +323,9 @@ const _: () = assert!(HEADER_LEN <= 255 && LINK_LEN <= 255 && INSTANCE_LEN <= 25
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn record(&mut self) -> Result<(u8, Reader<'a>), HeartbeatError> {
+    fn record(&mut self) -> Result<(u8, Self), HeartbeatError> {
         let (kind, len) = (self.u8()?, self.u8()?);
-        Ok((kind, Reader(self.take(usize::from(len))?)))
+        Ok((kind, Self(self.take(usize::from(len))?)))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], HeartbeatError> {
