@@ -164,6 +164,8 @@ const CASES: &[Case] = &[
     Case(PLAIN, "[hosts.lb1]", "[hosts.lb1]\npaths = [\"10.0.0.1\", \"10.0.0.2\", \"10.0.0.3\", \"10.0.0.4\", \"10.0.0.5\", \"10.0.0.6\", \"10.0.0.7\", \"10.0.0.8\", \"10.0.0.9\"] #!", E, "9 paths; a host has at most 8", "enough"),
     Case(PLAIN, "[hosts.lb1]", "[cluster]\nheartbeat-port = 99 #!\n[hosts.lb1]", W, "heartbeat-port has no effect", "add paths"),
     Case(PLAIN, "[hosts.lb1]\n[hosts.lb2]", "[hosts] #!", E, "the file has no host", "[hosts.NAME]"),
+    Case("[hosts.a]\n[hosts.b]\n[instance]\n", "[instance]", "[instance] #!", E, "the file has no instance", "add a section [instance.NAME]"),
+    Case("[hosts.a]\n[hosts.b]\n", "[hosts.a]", "[hosts.a] #h", E, "the file has no instance", "add instance ="),
     Case(PLAIN, "[hosts.lb2]", "", W, "lb1 is the only host", "each other host"),
     Case(BEATS, "paths = [\"192.0.2.12\", \"10.9.0.12\"]", "paths = [\"192.0.2.12\"] #!", E, "host lb2 has 1 paths, host lb1 has 2", "one address per heartbeat network"),
     Case(BEATS, "\"10.9.0.12\"]", "\"fd00::12\"] #!", E, "path fd00::12 is ipv6, its counterpart on lb1 10.9.0.11 is ipv4", "same order"),
