@@ -191,7 +191,9 @@ impl Watch {
                 view.muzzle = None;
                 self.agents_changed = now;
             }
-            Fact::ResumedOver(host, rival, priority) => self.resumed_over(now, *host, *rival, *priority),
+            Fact::ResumedOver(host, rival, priority) => {
+                self.resumed_over(now, *host, *rival, *priority)
+            }
             Fact::Whole { service, second } => {
                 self.second = second.then_some(self.second.unwrap_or(now));
                 self.whole = (*service && *second).then_some(now);
@@ -201,7 +203,8 @@ impl Watch {
             Fact::Tampers(addr) => self.addr(*addr).tampered = now,
             Fact::Sees(addr, mac) => {
                 if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
-                    let since = view.entry.filter(|(m, _)| m == mac).map_or(now, |(_, since)| since);
+                    let since =
+                        view.entry.filter(|(m, _)| m == mac).map_or(now, |(_, since)| since);
                     view.entry = Some((*mac, since));
                 }
             }

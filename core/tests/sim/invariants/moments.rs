@@ -34,12 +34,14 @@ impl Watch {
             return;
         }
         // One that let go beside the silent one a moment ago may have said so: then this is no claim after silence.
-        let holders: Vec<usize> = (0..self.hosts.len()).filter(|h| view.held[*h].is_some()).collect();
+        let holders: Vec<usize> =
+            (0..self.hosts.len()).filter(|h| view.held[*h].is_some()).collect();
         let &[holder] = holders.as_slice() else { return };
         let silent = &self.hosts[holder];
         let sole = view.settled.is_some_and(|(_, since)| now - since > down + self.scenario.t());
         let asked = silent.advert.is_none_or(|last| now - last >= down);
-        if holder != claimant && matches!(silent.agent, Agent::Hung | Agent::Dead) && sole && asked {
+        if holder != claimant && matches!(silent.agent, Agent::Hung | Agent::Dead) && sole && asked
+        {
             let what = format!(
                 "{addr} put on {} while the kernel of {} serves it, {:?} since {}",
                 host_name(claimant),
@@ -102,7 +104,8 @@ impl Watch {
 
     pub(super) fn announced(&mut self, now: Instant, host: usize, addr: IpAddr) {
         if let Some(rival) = self.muzzled(now, host) {
-            let what = format!("{} announces {addr}, {} owns it", host_name(host), host_name(rival));
+            let what =
+                format!("{} announces {addr}, {} owns it", host_name(host), host_name(rival));
             self.fail(now, Rule::WroteBeforeRead, what);
         }
         // The kernel may have dropped it a moment ago, with the news still on the way.
