@@ -117,7 +117,11 @@ impl Interval {
         if (1..=4095).contains(&cs) {
             Ok(Self(cs))
         } else {
-            Err(OutOfRange { what: "advert interval (centiseconds)", value: cs.to_string(), range: "1 to 4095" })
+            Err(OutOfRange {
+                what: "advert interval (centiseconds)",
+                value: cs.to_string(),
+                range: "1 to 4095",
+            })
         }
     }
 
@@ -127,7 +131,11 @@ impl Interval {
     /// When `s` is 0.
     pub fn from_secs(s: u8) -> Result<Self, OutOfRange> {
         if s == 0 {
-            Err(OutOfRange { what: "advert interval (seconds)", value: s.to_string(), range: "1 to 255" })
+            Err(OutOfRange {
+                what: "advert interval (seconds)",
+                value: s.to_string(),
+                range: "1 to 255",
+            })
         } else {
             Ok(Self(u16::from(s) * 100))
         }

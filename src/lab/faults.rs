@@ -123,9 +123,7 @@ impl Topology {
         let port = Net::Service.port(host.name());
         let (device, rules) = match loss {
             Loss::Deaf => (Net::Service.link(), "drop;"),
-            Loss::NoAdverts => {
-                (Net::Service.link(), "ip protocol 112 drop; ip6 nexthdr 112 drop;")
-            }
+            Loss::NoAdverts => (Net::Service.link(), "ip protocol 112 drop; ip6 nexthdr 112 drop;"),
             Loss::Mute => (port.as_str(), "drop;"),
         };
         let table = table(host.name(), loss);

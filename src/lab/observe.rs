@@ -32,6 +32,18 @@ pub struct Eyes {
     watches: Vec<Option<Watch>>,
 }
 
+/// Reads what the eyes see.
+#[derive(Clone, Debug)]
+pub struct Sight(Arc<Shared>);
+
+impl Sight {
+    /// What has been seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Ownership {
+        self.0.lock().clone()
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     watched: Vec<IpAddr>,
@@ -116,6 +128,12 @@ impl Eyes {
         self.shared.lock().clone()
     }
 
+    /// A handle for another thread that wants to read along.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        Sight(Arc::clone(&self.shared))
+    }
+
     /// Waits until exactly `hosts` (sorted) have `addr`; when that was, or `None` after `bound`.
     #[must_use]
     pub fn wait_holders(&self, addr: IpAddr, hosts: &[usize], bound: Duration) -> Option<Instant> {
@@ -127,11 +145,8 @@ impl Eyes {
     where
         F: Fn(&Ownership) -> bool,
     {
-        let waited = self.shared.changed.wait_timeout_while(
-            self.shared.lock(),
-            bound,
-            |seen| !wanted(seen),
-        );
+        let waited =
+            self.shared.changed.wait_timeout_while(self.shared.lock(), bound, |seen| !wanted(seen));
         let (seen, result) = waited.unwrap_or_else(PoisonError::into_inner);
         (!result.timed_out() || wanted(&seen)).then(now)
     }

@@ -71,8 +71,12 @@ impl Ownership {
     /// Hosts that have `addr`, sorted.
     #[must_use]
     pub fn holders(&self, addr: IpAddr) -> Vec<usize> {
-        let mut hosts: Vec<_> =
-            self.holdings.iter().filter(|h| h.addr == addr && h.to.is_none()).map(|h| h.host).collect();
+        let mut hosts: Vec<_> = self
+            .holdings
+            .iter()
+            .filter(|h| h.addr == addr && h.to.is_none())
+            .map(|h| h.host)
+            .collect();
         hosts.sort_unstable();
         hosts.dedup();
         hosts

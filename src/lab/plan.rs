@@ -163,9 +163,11 @@ impl Plan {
                 }
             }
         }
-        let vips: Vec<_> = self.vips().iter().map(|ip| format!("\"{}\"", with_prefix(*ip))).collect();
-        let priorities: Vec<_> =
-            (0..self.hosts).map(|ix| format!("{} = {}", host_name(ix), self.priority(ix))).collect();
+        let vips: Vec<_> =
+            self.vips().iter().map(|ip| format!("\"{}\"", with_prefix(*ip))).collect();
+        let priorities: Vec<_> = (0..self.hosts)
+            .map(|ix| format!("{} = {}", host_name(ix), self.priority(ix)))
+            .collect();
         line(&mut text, format_args!("\n[instance.web]\nvrid = {}", self.vrid));
         line(&mut text, format_args!("interface = \"{SERVICE_LINK}\""));
         line(&mut text, format_args!("addresses = [{}]", vips.join(", ")));
@@ -228,7 +230,10 @@ impl Plan {
                 text.push_str("  }\n");
             }
             line(&mut text, format_args!("  {}", self.instance_extra));
-            line(&mut text, format_args!("  virtual_ipaddress {{\n    {}\n  }}\n}}", host_route(vip)));
+            line(
+                &mut text,
+                format_args!("  virtual_ipaddress {{\n    {}\n  }}\n}}", host_route(vip)),
+            );
         }
         text.push_str(&self.file_extra);
         text
@@ -287,7 +292,11 @@ mod tests {
 
     #[test]
     fn keepalived_has_an_instance_for_each_family() {
-        let plan = Plan { families: Families::Dual, interval: Duration::from_millis(100), ..Plan::default() };
+        let plan = Plan {
+            families: Families::Dual,
+            interval: Duration::from_millis(100),
+            ..Plan::default()
+        };
         let text = plan.keepalived_conf(1);
         assert!(text.contains("192.0.2.100/32") && text.contains("2001:db8::100/128"), "{text}");
         assert!(text.contains("advert_int 0.1\n") && text.contains("priority 100"), "{text}");

@@ -83,7 +83,11 @@ impl Player {
         let _ = stage.wait(bounds.let_go, |holders| holders.len() == 1);
         sleep_until(now() + bounds.calm);
         let end = now();
-        let client = stage.outages(at, end).iter().map(|o| (o.longest_gap, o.summary())).max_by_key(|(gap, _)| *gap);
+        let client = stage
+            .outages(at, end)
+            .iter()
+            .map(|o| (o.longest_gap, o.summary()))
+            .max_by_key(|(gap, _)| *gap);
         let seen = stage.eyes().seen();
         let nobody = stage.plan().vips().iter().map(|vip| seen.gap(*vip, at, end)).max();
         Ok(Row {

@@ -78,7 +78,13 @@ pub enum Expect {
 /// [`DEFAULT`] are played by name only.
 pub const SCENES: &[Scene] = &[
     scene("elect", "all agents start", None, Act::StartAll, Expect::Owner),
-    scene("crash", "the owner's agent is killed and stays dead", None, Act::Crash, Expect::Successor),
+    scene(
+        "crash",
+        "the owner's agent is killed and stays dead",
+        None,
+        Act::Crash,
+        Expect::Successor,
+    ),
     scene("return", "the killed agent is started", Some("crash"), Act::Start, Expect::Owner),
     scene("crash-restart", "killed and restarted at once", None, Act::CrashRestart, Expect::Owner),
     scene("hang", "the owner's agent hangs", None, Act::Hang, Expect::Successor),
@@ -87,11 +93,23 @@ pub const SCENES: &[Scene] = &[
     scene("power-on", "it boots", Some("power-off"), Act::PowerOn, Expect::Owner),
     scene("link-cut", "the owner's cable is pulled", None, Act::LinkCut, Expect::Successor),
     scene("link-back", "the cable is plugged in", Some("link-cut"), Act::LinkBack, Expect::Owner),
-    scene("partition", "the owner is cut off, its carrier stays", None, Act::Partition, Expect::Successor),
+    scene(
+        "partition",
+        "the owner is cut off, its carrier stays",
+        None,
+        Act::Partition,
+        Expect::Successor,
+    ),
     scene("heal", "the networks are joined", Some("partition"), Act::Heal, Expect::Owner),
     scene("stop", "the owner's agent is stopped cleanly", None, Act::Stop, Expect::Successor),
     scene("failback", "the stopped agent is started", Some("stop"), Act::Start, Expect::Owner),
-    scene("isolate", "the owner is cut off on both networks", None, Act::Isolate, Expect::Successor),
+    scene(
+        "isolate",
+        "the owner is cut off on both networks",
+        None,
+        Act::Isolate,
+        Expect::Successor,
+    ),
     scene("rejoin", "the networks are joined", Some("isolate"), Act::Heal, Expect::Owner),
 ];
 

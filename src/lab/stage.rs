@@ -162,7 +162,9 @@ impl Stage {
     /// The last `lines` lines of every agent.
     #[must_use]
     pub fn logs(&self, lines: usize) -> String {
-        let one = |a: (&Agent, _)| format!("--- {}\n{}\n", self.room.host(a.1).name(), a.0.log_tail(lines));
+        let one = |a: (&Agent, _)| {
+            format!("--- {}\n{}\n", self.room.host(a.1).name(), a.0.log_tail(lines))
+        };
         self.agents.iter().zip(0..).map(one).collect()
     }
 

@@ -284,7 +284,9 @@ pub enum KernelFault {
     #[error("the order was too late: another host may own the address by now")]
     Late,
     /// The address is already on this host and is not ours.
-    #[error("{0} is already on this host and was not put there by vipd: remove it, or leave it out of the configuration")]
+    #[error(
+        "{0} is already on this host and was not put there by vipd: remove it, or leave it out of the configuration"
+    )]
     Foreign(IpAddr),
     /// The interface does not exist.
     #[error("interface {0} does not exist")]
