@@ -44,7 +44,8 @@ impl Plain {
     fn advert(&mut self, priority: u8) {
         let payload = vec![vec![0x31, 51, priority, 1]];
         let (src, dst) = (own_addrs(self.host())[0], vec![Family::V4.group()]);
-        let transmit = Transmit { router: ROUTER, link: LINK, src, dst, virtual_mac: false, payload };
+        let transmit =
+            Transmit { router: ROUTER, link: LINK, src, dst, virtual_mac: false, payload };
         self.out.push_back(Output::Send(transmit));
     }
 
@@ -72,7 +73,11 @@ impl Brain for Plain {
                 self.order += 1;
                 let instances = vec![(ROUTER.instance, 2)];
                 let not_after = now.mono + t;
-                self.out.push_back(Output::Renew(Renew { instances, order: self.order, not_after }));
+                self.out.push_back(Output::Renew(Renew {
+                    instances,
+                    order: self.order,
+                    not_after,
+                }));
             }
             Input::Packet(p) if p.payload[2] > me => {
                 if std::mem::take(&mut self.active) {
@@ -84,7 +89,12 @@ impl Brain for Plain {
             Input::Packet(_) if self.active => self.advert(me),
             Input::Applied(_) if self.active => {
                 let (addr, mac) = (self.model.instances[0].addresses[0].addr, mac(self.host()));
-                self.out.push_back(Output::Announce(Announce { router: ROUTER, link: LINK, addr, mac }));
+                self.out.push_back(Output::Announce(Announce {
+                    router: ROUTER,
+                    link: LINK,
+                    addr,
+                    mac,
+                }));
             }
             Input::Stop => {
                 self.own(Want::Free);
@@ -182,7 +192,10 @@ fn two_runs_of_one_case_are_identical() {
     let case = Case {
         seed: 7,
         scenario: pair(),
-        schedule: Schedule(vec![fault(5000, 900, Fault::Pause(0)), fault(7000, 10, Fault::Resolve)]),
+        schedule: Schedule(vec![
+            fault(5000, 900, Fault::Pause(0)),
+            fault(7000, 10, Fault::Resolve),
+        ]),
         breakage: None,
         maker: Plain::make,
     };

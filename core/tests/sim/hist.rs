@@ -19,7 +19,8 @@ fn histogram() {
     }
     for (_, v) in by {
         // the smallest schedule
-        let small = v.into_iter().take(12).min_by_key(|c| c.clone().shrink().schedule.0.len()).unwrap();
+        let small =
+            v.into_iter().take(12).min_by_key(|c| c.clone().shrink().schedule.0.len()).unwrap();
         println!("=====\n{}", small.report());
     }
 }

@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{
-    HeartbeatIn, Input, LinkState, NeighbourIn, Output, Packet,
-};
+use vipd_core::engine::io::{HeartbeatIn, Input, LinkState, NeighbourIn, Output, Packet};
 use vipd_core::time::{Instant, Now};
 use vipd_core::types::{LinkIx, Mac, PathIx};
 
@@ -79,18 +77,12 @@ impl Item {
                 payload,
                 age: now - *at,
             }),
-            Self::Heartbeat { at, path, src, payload } => Input::Heartbeat(HeartbeatIn {
-                path: *path,
-                src: *src,
-                payload,
-                age: now - *at,
-            }),
-            Self::Neighbour { addr, mac, reply } => Input::Neighbour(NeighbourIn {
-                link: LINK,
-                addr: *addr,
-                mac: *mac,
-                reply: *reply,
-            }),
+            Self::Heartbeat { at, path, src, payload } => {
+                Input::Heartbeat(HeartbeatIn { path: *path, src: *src, payload, age: now - *at })
+            }
+            Self::Neighbour { addr, mac, reply } => {
+                Input::Neighbour(NeighbourIn { link: LINK, addr: *addr, mac: *mac, reply: *reply })
+            }
             Self::FrameSeen => Input::FrameSeen(LINK),
             Self::Removed(addr) => Input::AddressRemoved { link: LINK, addr: *addr },
             Self::Link(state) => Input::Link { link: LINK, state: state.clone() },

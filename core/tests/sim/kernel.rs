@@ -208,7 +208,13 @@ impl Kernel {
         [draw(), draw()]
     }
 
-    fn set_all(&mut self, now: Instant, addrs: &[IpAddr], lease_secs: Option<u32>, step: &mut Step) {
+    fn set_all(
+        &mut self,
+        now: Instant,
+        addrs: &[IpAddr],
+        lease_secs: Option<u32>,
+        step: &mut Step,
+    ) {
         let lateness = self.lateness(self.held.len().max(addrs.len()));
         for addr in addrs {
             let valid_until = lease_secs.map(|s| now + Duration::from_secs(u64::from(s)));

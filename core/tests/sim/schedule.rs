@@ -62,7 +62,11 @@ impl Schedule {
         // Machines that start do not start together.
         if rng.chance(300) {
             let fault = Fault::PowerOff(rng.below(scenario.hosts as u64) as usize);
-            faults.push(Timed { at: Instant::ZERO, lasts: rng.duration(Duration::ZERO, t * 6), fault });
+            faults.push(Timed {
+                at: Instant::ZERO,
+                lasts: rng.duration(Duration::ZERO, t * 6),
+                fault,
+            });
         }
         faults.sort_by_key(|f| f.at);
         Self(faults)
@@ -132,7 +136,14 @@ impl fmt::Display for Fault {
             Self::Wire(troubles) => {
                 for (i, t) in troubles.iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
-                    write!(f, "{comma}{:?} {:?} {} -> {}", t.kind, t.net, names(t.from), names(t.to))?;
+                    write!(
+                        f,
+                        "{comma}{:?} {:?} {} -> {}",
+                        t.kind,
+                        t.net,
+                        names(t.from),
+                        names(t.to)
+                    )?;
                 }
                 Ok(())
             }

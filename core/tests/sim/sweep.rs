@@ -41,7 +41,12 @@ pub(crate) fn failures(
 }
 
 /// The first seed in which the breakage shows as a breach of `rule`.
-pub(crate) fn find(seeds: Range<u64>, rule: Rule, breakage: Breakage, maker: Maker) -> Option<Case> {
+pub(crate) fn find(
+    seeds: Range<u64>,
+    rule: Rule,
+    breakage: Breakage,
+    maker: Maker,
+) -> Option<Case> {
     let shows = |case: &Case| case.run().violation.is_some_and(|v| v.rule == rule);
     seeds.map(|seed| Case::of_seed(seed, Some(breakage), maker)).find(shows)
 }

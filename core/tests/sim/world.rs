@@ -48,12 +48,29 @@ pub(crate) enum Event {
 /// What travels.
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
-    Advert { src: IpAddr, dst: IpAddr, payload: Rc<[u8]> },
-    Heartbeat { path: usize, payload: Rc<[u8]> },
-    Announce { addr: IpAddr, mac: Mac },
+    Advert {
+        src: IpAddr,
+        dst: IpAddr,
+        payload: Rc<[u8]>,
+    },
+    Heartbeat {
+        path: usize,
+        payload: Rc<[u8]>,
+    },
+    Announce {
+        addr: IpAddr,
+        mac: Mac,
+    },
     /// A question; unicast when `to` is given. `from` is where the answer goes.
-    Ask { addr: IpAddr, to: Option<Mac>, from: Mac },
-    Answer { addr: IpAddr, mac: Mac },
+    Ask {
+        addr: IpAddr,
+        to: Option<Mac>,
+        from: Mac,
+    },
+    Answer {
+        addr: IpAddr,
+        mac: Mac,
+    },
     /// Broadcast of no interest: shows that the port forwards.
     Noise,
 }
@@ -378,7 +395,10 @@ impl World {
     fn clock(&self) -> Now {
         // The trailer wants seconds since 1970 in units of 2^-16 s; any start will do.
         let nanos = u128::from(self.now.as_nanos());
-        Now { mono: self.now, utc: Utc((1_700_000_000 << 16) + (nanos * 65536 / 1_000_000_000) as u64) }
+        Now {
+            mono: self.now,
+            utc: Utc((1_700_000_000 << 16) + (nanos * 65536 / 1_000_000_000) as u64),
+        }
     }
 
     /// Into the agent, or into its queues while it hangs.

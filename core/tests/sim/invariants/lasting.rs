@@ -53,7 +53,9 @@ impl Watch {
         };
         if now - from > most {
             let (a, b) = (host_name(a), host_name(b));
-            let what = format!("{addr} is on {a} and {b} since {start}, nothing disturbed since {disturbed}");
+            let what = format!(
+                "{addr} is on {a} and {b} since {start}, nothing disturbed since {disturbed}"
+            );
             self.fail(from + most, Rule::TwoOwners, what);
         }
     }
@@ -71,8 +73,12 @@ impl Watch {
                 }
             }
             Agent::Leaving => {
-                let end = since + self.scenario.t() + Duration::from_millis(100) + OVERLAP
-                    + per_address(self.addrs.len()) + SLACK;
+                let end = since
+                    + self.scenario.t()
+                    + Duration::from_millis(100)
+                    + OVERLAP
+                    + per_address(self.addrs.len())
+                    + SLACK;
                 if now > end {
                     let what = format!("{} still on {name}, told to stop at {since}", view.addr);
                     self.fail(end, Rule::StopOverran, what);
@@ -98,7 +104,9 @@ impl Watch {
         if self.scenario.heartbeats {
             // Both families share their fate: while the kernel of a dead or hung agent serves one, both wait for it.
             for other in &self.addrs {
-                if (0..self.hosts.len()).any(|h| other.held[h].is_some() && !self.hosts[h].agent.runs()) {
+                if (0..self.hosts.len())
+                    .any(|h| other.held[h].is_some() && !self.hosts[h].agent.runs())
+                {
                     return;
                 }
                 from = other.dropped.iter().flatten().fold(from, |from, at| from.max(*at));
@@ -106,7 +114,8 @@ impl Watch {
         }
         let end = from + self.longest_down + self.scenario.t() + SLACK;
         if now > end {
-            let what = format!("{} in no kernel since {vacant}, undisturbed since {from}", view.addr);
+            let what =
+                format!("{} in no kernel since {vacant}, undisturbed since {from}", view.addr);
             self.fail(end, Rule::NoOwner, what);
         }
     }
@@ -141,13 +150,17 @@ impl Watch {
         }
         let rank = |h: usize| self.scenario.priorities[h];
         let running = (0..self.hosts.len()).filter(|h| self.hosts[*h].agent == Agent::Running);
-        let Some(best) = running.max_by_key(|h| rank(*h)).filter(|best| rank(*best) > rank(owner)) else {
+        let Some(best) = running.max_by_key(|h| rank(*h)).filter(|best| rank(*best) > rank(owner))
+        else {
             return;
         };
         let end = calm + self.scenario.to_settle();
         if now > end {
             let (best, owner) = (host_name(best), host_name(owner));
-            let what = format!("{owner} owns {}, {best} is stronger, nothing happened since {calm}", view.addr);
+            let what = format!(
+                "{owner} owns {}, {best} is stronger, nothing happened since {calm}",
+                view.addr
+            );
             self.fail(end, Rule::WrongOwner, what);
         }
     }
