@@ -6,6 +6,11 @@
 use std::fmt;
 use std::ops::Range;
 
+/// Longest part of a line that is shown, in characters.
+const LINE_MAX: usize = 160;
+/// What is shown of a longer line before the span, in characters.
+const LEAD: usize = 40;
+
 /// Does a finding stop the configuration from being used?
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Severity {
@@ -96,24 +101,28 @@ impl Diagnostic {
             let number = self.line.to_string();
             let gutter = style.gutter;
             let blank = " ".repeat(number.len());
+            let (shown, underline) = self.excerpt(text, source);
             out += &format!("{gutter}{blank} |{reset}\n");
-            out += &format!("{gutter}{number} |{reset} {}\n", printable(source));
-            out += &format!("{gutter}{blank} | {}{reset}\n", self.underline(text, source));
+            out += &format!("{gutter}{number} |{reset} {shown}\n");
+            out += &format!("{gutter}{blank} | {underline}{reset}\n");
         }
         out += &format!("{}fix{reset}: {}\n", style.fix, self.help);
         out
     }
 
-    /// Padding and carets below `source`, the first line of the span. A span over several lines is
-    /// underlined on its first one.
-    fn underline(&self, text: &str, source: &str) -> String {
-        let before: String = source
-            .chars()
-            .take(self.column.saturating_sub(1))
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
+    /// `source`, the first line of the span, and carets below the span. A span over several lines is
+    /// underlined on its first one; of a long line only what is around the span is shown.
+    fn excerpt(&self, text: &str, source: &str) -> (String, String) {
+        let at = self.column.saturating_sub(1);
+        let from = if source.chars().count() > LINE_MAX { at.saturating_sub(LEAD) } else { 0 };
+        let shown: String = printable(source).chars().skip(from).take(LINE_MAX).collect();
+        let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
+        let before: String = shown.chars().take(at - from).map(blank).collect();
         let marked = text.get(self.span.clone()).and_then(|s| s.lines().next()).unwrap_or("");
-        before + &"^".repeat(marked.chars().count().max(1))
+        let room = LINE_MAX.saturating_sub(at - from);
+        let carets = "^".repeat(marked.chars().count().min(room).max(1));
+        let (cut, indent) = if from > 0 { ("...", "   ") } else { ("", "") };
+        (format!("{cut}{shown}"), format!("{indent}{before}{carets}"))
     }
 }
 
@@ -127,9 +136,9 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// `line` without control characters other than the tab: a file must not steer the terminal.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+/// `text` without control characters other than the tab: a file must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Collects findings; knows the lines of the text.
@@ -165,6 +174,7 @@ impl<'t> Findings<'t> {
 
     fn push(&mut self, severity: Severity, span: &Range<usize>, message: String, help: String) {
         let (line, column) = self.position(span.start);
+        let (message, help) = (printable(&message), printable(&help));
         self.list.push(Diagnostic { severity, span: span.clone(), line, column, message, help });
     }
 

@@ -126,3 +126,62 @@ keys! {
 
 /// Sections and keys that the design has and this version of vipd does not.
 pub(super) const NOT_YET: &[&str] = &["check", "hook", "pool", "replicate", "checks"];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use toml::de::{DeTable, DeValue};
+
+    const SECTIONS: [(&str, &[Key]); 7] = [
+        ("## `[cluster]`", cluster::ALL),
+        ("## `[hosts.NAME]`", host::ALL),
+        ("## `[instance.NAME]`", instance::ALL),
+        ("## `[instance.NAME.hmac]`", hmac::ALL),
+        ("## `[[instance.NAME.route]]`", route::ALL),
+        ("## `[[instance.NAME.rule]]`", rule::ALL),
+        ("## `[sync.NAME]`", sync::ALL),
+    ];
+
+    #[test]
+    fn the_manual_has_every_key_in_this_order() {
+        let manual = include_str!("../../../docs/configuration.md");
+        for (heading, keys) in SECTIONS {
+            let (_, section) = manual.split_once(&format!("{heading}\n")).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            let rows = section.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
+            assert_eq!(rows.collect::<Vec<_>>(), keys.iter().map(|k| k.name).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_full_file_of_the_tests_has_every_key() {
+        fn written(table: &DeTable<'_>, keys: &mut Vec<String>) {
+            for (key, value) in table.iter() {
+                keys.push(key.get_ref().to_string());
+                match value.get_ref() {
+                    DeValue::Table(inner) => written(inner, keys),
+                    DeValue::Array(list) => list
+                        .iter()
+                        .filter_map(|v| v.get_ref().as_table())
+                        .for_each(|inner| written(inner, keys)),
+                    _ => {}
+                }
+            }
+        }
+        let text = include_str!("../../tests/config/full.toml");
+        let mut keys = Vec::new();
+        written(DeTable::parse(text).unwrap().get_ref(), &mut keys);
+        for key in SECTIONS.iter().flat_map(|(_, keys)| *keys) {
+            assert!(keys.iter().any(|k| k == key.name), "{} is not in full.toml", key.name);
+        }
+    }
+
+    #[test]
+    fn examples_are_toml() {
+        for key in SECTIONS.iter().flat_map(|(_, keys)| *keys).chain(file::ALL) {
+            assert!(DeValue::parse(key.example).is_ok(), "{}", key.name);
+        }
+    }
+}

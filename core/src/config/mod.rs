@@ -1,4 +1,4 @@
-//! Configuration: TOML text -> [`schema`] (typed values with places) -> check (what can be proved)
+//! Configuration: TOML text -> `schema` (typed values with places) -> check (what can be proved)
 //! -> [`model`].
 //!
 //! Called by `vipd run`, `vipd check` and the tests. It reads no files: the caller hands over the text,
@@ -27,6 +27,7 @@ pub use hash::stable_hash;
 
 use diagnostic::Findings;
 use model::Model;
+use section::Span;
 use toml::de::DeTable;
 
 /// The configuration as `host` sees it, with warnings. `text` is the content of the file, `file` its
@@ -41,22 +42,20 @@ pub fn load(
     file: &str,
     host: &str,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let (models, warnings) = load_all_hosts(text, file)?;
-    let names = || models.iter().filter_map(|m| m.hosts.get(usize::from(m.host.0)));
-    let Some(at) = names().position(|h| h.name.as_ref() == host) else {
-        let list = names().map(|h| h.name.as_ref()).collect::<Vec<_>>().join(", ");
-        let mut findings = Findings::new(text);
-        findings.error(
-            &hosts_section(text),
-            format!("{file} has no host \"{}\"", host.escape_debug()),
-            format!("add [hosts.{host}], or choose one of the hosts with --host: {list}"),
-        );
-        let mut all = findings.into_sorted();
-        all.extend(warnings);
-        return Err(all);
+    let mut findings = Findings::new(text);
+    let Some((mut models, hosts)) = models(text, file, &mut findings) else {
+        return Err(findings.into_sorted());
     };
-    // invariant: `at` is a position in an iterator over `models`.
-    models.into_iter().nth(at).map(|model| (model, warnings)).ok_or_else(Vec::new)
+    let names: Vec<&str> = models.iter().map(|m| m.host_name(m.host).as_ref()).collect();
+    let Some(at) = names.iter().position(|name| *name == host) else {
+        findings.error(
+            &hosts,
+            format!("{file} has no host \"{}\"", host.escape_debug()),
+            format!("add it, or choose one of the hosts with --host: {}", names.join(", ")),
+        );
+        return Err(findings.into_sorted());
+    };
+    Ok((models.swap_remove(at), findings.into_sorted()))
 }
 
 /// The configuration as each host sees it, by [`crate::types::HostIx`], with warnings.
@@ -68,29 +67,27 @@ pub fn load_all_hosts(
     file: &str,
 ) -> Result<(Vec<Model>, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut findings = Findings::new(text);
-    let (document, syntax_errors) = DeTable::parse_recoverable(text);
-    if !syntax_errors.is_empty() {
-        for error in syntax_errors {
-            findings.error(
-                &error.span().unwrap_or_default(),
-                format!("not TOML: {}", error.message()),
-                format!("correct the syntax; strings need quotes, sections brackets: man vipd.toml, or the examples beside {file}"),
-            );
-        }
-        return Err(findings.into_sorted());
+    match models(text, file, &mut findings) {
+        Some((models, _)) => Ok((models, findings.into_sorted())),
+        None => Err(findings.into_sorted()),
     }
-    let declared = read::read(document.get_ref(), &mut findings);
-    check::check(&declared, &mut findings);
-    if findings.has_errors() {
-        return Err(findings.into_sorted());
-    }
-    Ok((resolve::resolve(&declared), findings.into_sorted()))
 }
 
-/// Where `[hosts]` begins in a text that is known to parse; its start when there is none.
-fn hosts_section(text: &str) -> std::ops::Range<usize> {
-    DeTable::parse(text)
-        .ok()
-        .and_then(|table| table.get_ref().get_key_value("hosts").map(|(key, _)| key.span()))
-        .unwrap_or_default()
+/// The models of all hosts and the place of `[hosts]`; `None`: there are errors among the findings.
+fn models(text: &str, file: &str, findings: &mut Findings<'_>) -> Option<(Vec<Model>, Span)> {
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        findings.error(
+            &error.span().unwrap_or_default(),
+            format!("{file} is not TOML here: {}", error.message()),
+            "correct the syntax: strings stand in quotes, lists in [], tables in {}, sections begin with [NAME]",
+        );
+    }
+    // What the parser recovers after a syntax error is a guess: no findings are made from it.
+    if findings.has_errors() {
+        return None;
+    }
+    let declared = read::read(document.get_ref(), findings);
+    check::check(&declared, findings);
+    (!findings.has_errors()).then(|| (resolve::resolve(&declared), declared.hosts_span))
 }

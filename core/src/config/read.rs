@@ -3,9 +3,9 @@
 //! Called by `config::load`. It goes on after an error, so that one run reports all of them.
 
 use super::diagnostic::Findings;
-use super::keys::{cluster, file, host, sync};
+use super::keys::{Key, cluster, file, host, instance, sync};
 use super::read_instance;
-use super::schema::{ClusterDecl, File, GroupDecl, HostDecl};
+use super::schema::{ClusterDecl, File, GroupDecl, HostDecl, InstanceDecl};
 use super::section::{At, Scope, Section, Span};
 use super::value;
 use std::sync::Arc;
@@ -26,13 +26,17 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
     top.demand(&file::INSTANCE, findings);
     let instances = named_sections(&top, &file::INSTANCE, "instance", findings);
     let host_names: Vec<Arc<str>> = hosts.iter().map(|h| Arc::clone(&h.name.value)).collect();
-    let mut views = Vec::with_capacity(hosts.len());
-    for me in &host_names {
-        let scope = Scope { hosts: &host_names, me };
-        let view = instances.iter().filter_map(|(name, section)| {
-            read_instance::read(name.clone(), section.clone().per_host(scope), findings)
-        });
-        views.push(view.collect());
+    let mut views: Vec<Vec<InstanceDecl>> = hosts.iter().map(|_| Vec::new()).collect();
+    for (name, section) in &instances {
+        section.refuse_unknown(instance::ALL, findings);
+        let taking_part = taking_part(name, section, &host_names, findings);
+        for (me, view) in host_names.iter().zip(&mut views) {
+            if !taking_part.contains(me) {
+                continue;
+            }
+            let scope = Scope { hosts: &host_names, taking_part: &taking_part, me };
+            view.extend(read_instance::read(name.clone(), &section.per_host(scope), findings));
+        }
     }
 
     let groups = named_sections(&top, &file::SYNC, "sync", findings)
@@ -40,13 +44,40 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
         .filter_map(|(name, section)| read_group(name, &section, findings))
         .collect();
     let instance_names = instances.into_iter().map(|(name, _)| name).collect();
-    File { cluster, hosts, instance_names, views, groups }
+    let hosts_span = top.key_span(&file::HOSTS);
+    let instances_span = top.key_span(&file::INSTANCE);
+    File { cluster, hosts, hosts_span, instance_names, instances_span, views, groups }
+}
+
+/// The hosts that take part in an instance: all of them, unless its priorities are a table by host.
+fn taking_part(
+    name: &At<Arc<str>>,
+    section: &Section<'_>,
+    hosts: &[Arc<str>],
+    findings: &mut Findings<'_>,
+) -> Vec<Arc<str>> {
+    let table = match section.raw(&instance::PRIORITY).map(|node| node.get_ref()) {
+        Some(DeValue::Table(table)) if !hosts.is_empty() => table,
+        _ => return hosts.to_vec(),
+    };
+    let named = |host: &&Arc<str>| table.contains_key(host.as_ref());
+    let taking_part: Vec<_> = hosts.iter().filter(named).cloned().collect();
+    if taking_part.is_empty() {
+        let scope = Scope { hosts, taking_part: &taking_part, me: "" };
+        section.check_hosts(&instance::PRIORITY, table, scope, findings);
+        findings.error(
+            &section.key_span(&instance::PRIORITY),
+            format!("no host takes part in instance {}", name.value),
+            format!("give hosts a priority: {}", hosts.join(", ")),
+        );
+    }
+    taking_part
 }
 
 /// The tables of a table of names, sorted by name: `[instance.web]`, `[instance.dns]`.
 fn named_sections<'d>(
     top: &Section<'d>,
-    key: &super::keys::Key,
+    key: &Key,
     kind: &str,
     findings: &mut Findings<'_>,
 ) -> Vec<(At<Arc<str>>, Section<'d>)> {

@@ -13,8 +13,6 @@ use crate::types::{Interval, Priority, Version, Vip, Vrid};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// Priority of a host that is not told otherwise (RFC 9568 section 6.1).
-const DEFAULT_PRIORITY: u8 = 100;
 /// Not claiming by preemption after a fault.
 const DEFAULT_HOLD_DOWN: Duration = Duration::from_secs(10);
 /// Longest wait for a first frame: a port that runs spanning tree forwards within 30 s.
@@ -28,17 +26,14 @@ const SETTLES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(6
 /// Freshness windows of the trailer.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
-/// The instance as the host of the section's scope sees it; `None`: that host does not take part, or
-/// what cannot be left out is missing or wrong (reported).
+/// The instance as the host of the section's scope sees it; `None`: what cannot be left out is missing
+/// or wrong (reported).
 pub(super) fn read(
     name: At<Arc<str>>,
-    section: Section<'_>,
+    section: &Section<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<InstanceDecl> {
-    section.refuse_unknown(instance::ALL, findings);
-    let f = findings;
-    let s = &section;
-    let priority = read_priority(s, f)?;
+    let (s, f) = (section, findings);
 
     // The required keys first, each read before any of them ends the attempt, so that all are reported.
     let vrid = s.required(&instance::VRID, f, |v| {
@@ -49,6 +44,13 @@ pub(super) fn read(
     s.demand(&instance::ADDRESSES, f);
     let addresses = s.nonempty_list(&instance::ADDRESSES, f, value::virtual_addresses).map(expand);
     let unadvertised = s.list(&instance::UNADVERTISED, f, value::virtual_addresses).map(expand);
+
+    let priority = s
+        .optional(&instance::PRIORITY, f, |v| {
+            let number = value::integer(v, 1..=255)?;
+            Priority::new(number).map_err(|e| Wrong::Not(e.value))
+        })
+        .unwrap_or_else(|| s.at(default_priority()));
 
     let version = s
         .optional(&instance::VERSION, f, |v| {
@@ -124,19 +126,10 @@ pub(super) fn read(
     })
 }
 
-/// The priority of this host; `None`: a table of priorities leaves it out, it does not take part.
-fn read_priority(section: &Section<'_>, findings: &mut Findings<'_>) -> Option<At<Priority>> {
-    if section.leaves_out_host(&instance::PRIORITY, findings) {
-        return None;
-    }
-    let read = section.optional(&instance::PRIORITY, findings, |v| {
-        let number = value::integer(v, 1..=255)?;
-        Priority::new(number).map_err(|e| Wrong::Not(e.value))
-    });
-    match read {
-        Some(priority) => Some(priority),
-        None => Priority::new(DEFAULT_PRIORITY).ok().map(|priority| section.at(priority)),
-    }
+/// Priority of a host that is not told otherwise (RFC 9568 section 6.1).
+fn default_priority() -> Priority {
+    // 100 is legal: the weakest one is never taken.
+    Priority::new(100).unwrap_or(Priority::MIN)
 }
 
 /// Ranges expanded to addresses; each bears the place of its range.

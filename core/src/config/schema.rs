@@ -18,8 +18,12 @@ pub(super) struct File {
     pub(super) cluster: ClusterDecl,
     /// Sorted by name.
     pub(super) hosts: Vec<HostDecl>,
+    /// Where `[hosts]` is; the start of the file when it is not.
+    pub(super) hosts_span: Span,
     /// Every `[instance.NAME]`, those with errors included, sorted by name.
     pub(super) instance_names: Vec<At<Arc<str>>>,
+    /// Where `[instance]` is; the start of the file when it is not.
+    pub(super) instances_span: Span,
     /// The instances in which each host takes part, by position of the host, sorted by name.
     pub(super) views: Vec<Vec<InstanceDecl>>,
     /// Sorted by name.

@@ -29,6 +29,8 @@ pub(super) type Node<'d> = &'d Spanned<DeValue<'d>>;
 pub(super) struct Scope<'d> {
     /// Every `[hosts.NAME]`.
     pub(super) hosts: &'d [Arc<str>],
+    /// Those of them that take part in the instance.
+    pub(super) taking_part: &'d [Arc<str>],
     /// The host whose values are wanted.
     pub(super) me: &'d str,
 }
@@ -50,8 +52,11 @@ impl<'d> Section<'d> {
     }
 
     /// The same table with per-host tables allowed as values.
-    pub(super) fn per_host(self, scope: Scope<'d>) -> Self {
-        Self { scope: Some(scope), ..self }
+    pub(super) fn per_host<'s>(&self, scope: Scope<'s>) -> Section<'s>
+    where
+        'd: 's,
+    {
+        Section { scope: Some(scope), ..self.clone() }
     }
 
     /// The subtable under `name`, with the same scope.
@@ -98,6 +103,11 @@ impl<'d> Section<'d> {
         self.table.get(key.name)
     }
 
+    /// Where `key` is written; the section itself when it is not.
+    pub(super) fn key_span(&self, key: &Key) -> Span {
+        self.table.get_key_value(key.name).map_or_else(|| self.span.clone(), |(k, _)| k.span())
+    }
+
     /// Entries of a table of names, with the span of each name.
     pub(super) fn entries(&self) -> impl Iterator<Item = (At<&'d str>, Node<'d>)> + use<'d> {
         self.table.iter().map(|(k, v)| (At { value: k.get_ref().as_ref(), span: k.span() }, v))
@@ -135,7 +145,7 @@ impl<'d> Section<'d> {
         scope: Scope<'d>,
         findings: &mut Findings<'_>,
     ) -> Option<Node<'d>> {
-        self.refuse_unknown_hosts(key, table, scope, findings);
+        self.check_hosts(key, table, scope, findings);
         let found = table.get(scope.me);
         if found.is_none() {
             findings.error(
@@ -147,7 +157,8 @@ impl<'d> Section<'d> {
         found
     }
 
-    fn refuse_unknown_hosts(
+    /// Reports entries of the table by host `key` that no host reads.
+    pub(super) fn check_hosts(
         &self,
         key: &Key,
         table: &DeTable<'_>,
@@ -156,7 +167,16 @@ impl<'d> Section<'d> {
     ) {
         for host in table.keys() {
             let name = host.get_ref().as_ref();
-            if !scope.hosts.iter().any(|h| h.as_ref() == name) {
+            if scope.taking_part.iter().any(|h| h.as_ref() == name) {
+                continue;
+            }
+            if scope.hosts.iter().any(|h| h.as_ref() == name) {
+                findings.warning(
+                    &host.span(),
+                    format!("{} for {name} is not used: priority leaves that host out", key.name),
+                    format!("give {name} a priority, or remove it here"),
+                );
+            } else {
                 unknown_name(
                     "host",
                     At { value: name, span: host.span() },
@@ -267,26 +287,16 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Is `key` a table by host that has no entry for the host in question? Unknown hosts in it are
-    /// reported.
-    pub(super) fn leaves_out_host(&self, key: &Key, findings: &mut Findings<'_>) -> bool {
-        let (Some(scope), Some(node)) = (self.scope, self.raw(key)) else { return false };
-        let DeValue::Table(table) = node.get_ref() else { return false };
-        self.refuse_unknown_hosts(key, table, scope, findings);
-        !table.contains_key(scope.me)
-    }
-
     /// The table `key`, which keeps the scope of this one.
-    pub(super) fn table(&self, key: &Key, findings: &mut Findings<'_>) -> Option<Section<'d>> {
+    pub(super) fn table(&self, key: &Key, findings: &mut Findings<'_>) -> Option<Self> {
         let node = self.pick_table(key, findings)?;
         match node.get_ref() {
             DeValue::Table(table) => {
-                let (key_at, _) = self.table.get_key_value(key.name)?;
                 let title = match self.title.strip_suffix(']') {
                     Some(outer) => format!("{outer}.{}]", key.name),
                     None => format!("[{}]", key.name),
                 };
-                Some(self.below(title, key_at.span(), table))
+                Some(self.below(title, self.key_span(key), table))
             }
             other => {
                 refuse(key, node.span(), Wrong::Not(describe(other)), findings);
@@ -296,7 +306,7 @@ impl<'d> Section<'d> {
     }
 
     /// The tables of the list `key` (`[[instance.NAME.route]]`), which keep the scope of this one.
-    pub(super) fn tables(&self, key: &Key, findings: &mut Findings<'_>) -> Vec<Section<'d>> {
+    pub(super) fn tables(&self, key: &Key, findings: &mut Findings<'_>) -> Vec<Self> {
         let Some(node) = self.pick_table(key, findings) else { return Vec::new() };
         let title = format!("[{}.{}]]", self.title.trim_end_matches(']'), key.name);
         let DeValue::Array(array) = node.get_ref() else {

@@ -117,14 +117,16 @@ pub(super) fn interval(value: &DeValue<'_>, version: Version) -> Result<Interval
             seconds.and_then(|s| Interval::from_secs(s).ok()).ok_or_else(|| Wrong::value(value))
         }
         Version::V3 => {
-            if !length.as_nanos().is_multiple_of(10_000_000) {
+            let centis = u16::try_from(length.as_millis() / 10).ok();
+            let interval = centis.and_then(|cs| Interval::from_centis(cs).ok());
+            let interval = interval.ok_or_else(|| Wrong::value(value))?;
+            if interval.duration() != length {
                 return Err(Wrong::because(
                     format!("version 3 carries steps of 10ms, not {length:?}"),
                     "round the interval to a multiple of 10ms",
                 ));
             }
-            let centis = u16::try_from(length.as_millis() / 10).ok();
-            centis.and_then(|cs| Interval::from_centis(cs).ok()).ok_or_else(|| Wrong::value(value))
+            Ok(interval)
         }
     }
 }

@@ -88,6 +88,15 @@ impl Holding {
 pub(super) struct RenewClock {
     last: Instant,
     order: u64,
+    /// `None`: nothing is leased.
+    pace: Option<Pace>,
+}
+
+/// Bounds of the time between two renewals.
+#[derive(Copy, Clone)]
+struct Pace {
+    soonest: Duration,
+    latest: Duration,
 }
 
 impl Engine {
@@ -119,7 +128,7 @@ impl Engine {
         let ix = self.units[u].instance;
         let interval = self.units[u].vr.params().interval;
         let mut families = [false; 2];
-        for other in self.units_of(ix).filter(|o| self.units[*o].keeps_addresses()) {
+        for other in self.units_of(ix).into_iter().filter(|o| self.units[*o].keeps_addresses()) {
             for voice in &self.units[other].voices {
                 families[voice.family as usize] = true;
             }
@@ -143,7 +152,8 @@ impl Engine {
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
         let ix = self.units[u].instance;
-        if let Some(other) = self.units_of(ix).find(|o| *o != u && self.units[*o].keeps_addresses())
+        if let Some(other) =
+            self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
         {
             self.order_hold(other);
             return;
@@ -162,6 +172,7 @@ impl Engine {
         holding.confirmed = None;
         holding.may_hold = true;
         self.push(Output::Own(Own { instance: ix, order, want: Want::Free }));
+        self.plan_renewal();
     }
 
     pub(super) fn on_applied(&mut self, applied: &Applied) {
@@ -224,12 +235,10 @@ impl Engine {
         }
     }
 
-    /// An advert of this unit was accepted by sendmsg: its leases may be renewed.
+    /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
     pub(super) fn advert_accepted(&mut self) {
-        let now = self.now.mono;
-        if let Some(gap) = self.renewal_gap() {
-            let soonest = if self.leased_addresses() > MANY { gap } else { RENEW_GAP };
-            self.set_slot(Slot::Renew, now.max(self.renew.last + soonest));
+        if let Some(pace) = self.renew.pace {
+            self.set_slot(Slot::Renew, self.now.mono.max(self.renew.last + pace.soonest));
         }
     }
 
@@ -240,20 +249,19 @@ impl Engine {
             .filter(|(_, h)| h.applied() && h.lease_secs.is_some())
     }
 
-    fn leased_addresses(&self) -> usize {
-        self.leased().map(|(_, h)| h.count).sum()
-    }
-
-    /// Longest time between two renewals; `None`: nothing is leased.
-    fn renewal_gap(&self) -> Option<Duration> {
-        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min()?;
-        let half = Duration::from_secs(u64::from(shortest)) / 2;
-        Some(if self.leased_addresses() > MANY { half } else { RENEW_GAP.max(half / 2) })
-    }
-
-    /// Next renewal: a gap after the last one, never with nothing to renew.
+    /// What is leased changed: next renewal a gap after the last one, never with nothing to renew.
     pub(super) fn plan_renewal(&mut self) {
-        let at = self.renewal_gap().map_or(Instant::MAX, |gap| self.renew.last + gap);
+        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min();
+        let addresses: usize = self.leased().map(|(_, h)| h.count).sum();
+        self.renew.pace = shortest.map(|secs| {
+            let half = Duration::from_secs(u64::from(secs)) / 2;
+            if addresses > MANY {
+                Pace { soonest: half, latest: half }
+            } else {
+                Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
+            }
+        });
+        let at = self.renew.pace.map_or(Instant::MAX, |pace| self.renew.last + pace.latest);
         self.set_slot(Slot::Renew, at);
     }
 
@@ -308,6 +316,7 @@ impl Engine {
         }
         let unit = self
             .units_of(ix)
+            .into_iter()
             .find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
         if let Some(u) = unit {
             self.order_hold(u);
@@ -328,7 +337,7 @@ impl Engine {
                 continue;
             }
             self.event(Some(*ix), None, EventKind::KernelFailed(fault.clone()));
-            if let Some(u) = self.units_of(*ix).find(|u| self.units[*u].is_active()) {
+            if let Some(u) = self.units_of(*ix).into_iter().find(|u| self.units[*u].is_active()) {
                 self.order_hold(u);
             }
         }
@@ -351,7 +360,9 @@ impl Engine {
         if !self.holding(ix).applied() {
             return;
         }
-        let Some(u) = self.units_of(ix).find(|u| self.units[*u].is_active()) else { return };
+        let Some(u) = self.units_of(ix).into_iter().find(|u| self.units[*u].is_active()) else {
+            return;
+        };
         if self.units[u].leaving.is_some() {
             return;
         }
@@ -380,9 +391,7 @@ impl Engine {
     }
 
     fn owner_of(&self, link: LinkIx, addr: IpAddr) -> Option<InstanceIx> {
-        let found =
-            self.model.iter().find(|(_, i)| i.link == link && i.claimed().any(|v| v.addr == addr));
-        found.map(|(ix, _)| ix)
+        self.by_addr.get(&(link, addr)).copied()
     }
 
     /// An address of ours that nobody wants is taken off.
@@ -441,11 +450,11 @@ impl Engine {
         let young = oldest.filter(|age| *age < instance.interval.duration() * 3);
         let starting = self
             .units_of(ix)
+            .into_iter()
             .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
         if young.is_some() && starting && !self.stopping {
             self.holdings[usize::from(ix.0)].found = young;
-            let idle: Vec<UnitIx> = self.units_of(ix).collect();
-            for u in idle {
+            for u in self.units_of(ix) {
                 if self.units[u].source().is_some()
                     && self.may_adopt(u)
                     && self.units[u].vr.heard().is_none()

@@ -121,11 +121,15 @@ impl Engine {
     pub(super) fn on_neighbour(&mut self, seen: &NeighbourIn) {
         self.on_frame_seen(seen.link);
         self.reach_answered(seen);
-        for u in self.units_on(seen.link) {
-            if !self.unit_vips(u).any(|v| v.addr == seen.addr) {
+        let Some(ix) = self.by_addr.get(&(seen.link, seen.addr)).copied() else { return };
+        let family = Family::of(&seen.addr);
+        for u in self.units_of(ix) {
+            if self.units[u].voices.len() == 1
+                && self.units_of(ix).len() > 1
+                && !self.units[u].speaks(family)
+            {
                 continue;
             }
-            let family = Family::of(&seen.addr);
             if seen.mac == self.unit_mac(u, family) && self.units[u].is_active() {
                 continue;
             }

@@ -27,7 +27,7 @@ mod sync;
 mod unit;
 
 use crate::config::model::Model;
-use crate::time::{Instant, Now};
+use crate::time::{Duration, Instant, Now};
 use crate::types::{Family, InstanceIx, LinkIx, RouterId, Vrid};
 use crate::wire::auth::KeyRing;
 use crate::wire::receive::GlobalCounters;
@@ -38,6 +38,7 @@ use link::Link;
 use peers::Peers;
 use report::Reporter;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use unit::Unit;
 
@@ -64,6 +65,14 @@ pub struct Engine {
     units: Vec<Unit>,
     /// Which unit and which of its voices speaks for a VRID.
     routers: BTreeMap<(LinkIx, Family, Vrid), (UnitIx, usize)>,
+    /// The units of each instance.
+    by_instance: Vec<Vec<UnitIx>>,
+    /// Which instance of this host a heartbeat speaks of.
+    by_key: BTreeMap<u64, InstanceIx>,
+    /// Whose virtual address it is.
+    by_addr: BTreeMap<(LinkIx, IpAddr), InstanceIx>,
+    /// The shortest advert interval.
+    fastest: Duration,
     holdings: Vec<Holding>,
     renew: RenewClock,
     peers: Option<Peers>,
@@ -79,15 +88,23 @@ impl Engine {
     pub fn new(model: Arc<Model>, secrets: Secrets, boot: u64, now: Now) -> Self {
         let mut units = Vec::new();
         let mut routers = BTreeMap::new();
+        let mut by_instance = Vec::new();
+        let mut by_key = BTreeMap::new();
+        let mut by_addr = BTreeMap::new();
         for (ix, instance) in model.iter() {
             let ring = secrets.trailers.get(usize::from(ix.0)).and_then(Option::as_ref);
+            by_key.insert(instance.key, ix);
+            by_addr.extend(instance.claimed().map(|v| ((instance.link, v.addr), ix)));
+            let first = units.len();
             for unit in Unit::of(ix, instance, ring, now.mono) {
                 for (v, voice) in unit.voices.iter().enumerate() {
                     routers.insert((instance.link, voice.family, instance.vrid), (units.len(), v));
                 }
                 units.push(unit);
             }
+            by_instance.push((first..units.len()).collect());
         }
+        let fastest = units.iter().map(Unit::interval).min().unwrap_or(Duration::MAX);
         let peers = Peers::new(&model, &secrets, boot);
         let slots = units.len() + Slot::FIXED;
         let mut engine = Self {
@@ -104,6 +121,10 @@ impl Engine {
             now,
             units,
             routers,
+            by_instance,
+            by_key,
+            by_addr,
+            fastest,
             peers,
         };
         if engine.peers.is_some() {
@@ -188,10 +209,9 @@ impl Engine {
         RouterId { instance: self.units[u].instance, family }
     }
 
-    fn units_of(&self, instance: InstanceIx) -> impl Iterator<Item = UnitIx> + use<> {
-        let here: Vec<UnitIx> =
-            (0..self.units.len()).filter(|u| self.units[*u].instance == instance).collect();
-        here.into_iter()
+    /// The units of an instance: at most one per family, so the copy is small.
+    fn units_of(&self, instance: InstanceIx) -> Vec<UnitIx> {
+        self.by_instance[usize::from(instance.0)].clone()
     }
 }
 

@@ -10,11 +10,19 @@ use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
+    instances_per_datagram,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+
+/// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
+const MAX_LINKS: usize = 16;
+
+/// Between two urgent heartbeats of a host with many instances.
+const URGENT_GAP: Duration = Duration::from_millis(10);
 
 /// What one host said last.
 pub(super) struct Peer {
@@ -56,6 +64,7 @@ pub(super) struct Peers {
     all: Vec<Peer>,
     /// Something changed that peers should know now.
     urgent: bool,
+    last_sent: Instant,
     pub(super) reach: Reach,
 }
 
@@ -89,6 +98,7 @@ impl Peers {
             own_hash,
             all,
             urgent: false,
+            last_sent: Instant::ZERO,
             reach: Reach::default(),
         })
     }
@@ -116,8 +126,21 @@ impl Engine {
     }
 
     pub(super) fn tell_peers_if_urgent(&mut self) {
-        if self.peers.as_mut().is_some_and(|p| std::mem::take(&mut p.urgent)) {
+        let now = self.now.mono;
+        let Some(peers) = &self.peers else { return };
+        if !peers.urgent {
+            return;
+        }
+        // What takes several datagrams is not repeated for every single change.
+        let gap = if self.holdings.len() > MAX_INSTANCES_PER_DATAGRAM {
+            URGENT_GAP
+        } else {
+            Duration::ZERO
+        };
+        if now.since(peers.last_sent) >= gap {
             self.send_heartbeats();
+        } else {
+            self.set_slot(Slot::Heartbeat, peers.last_sent + gap);
         }
     }
 
@@ -137,6 +160,7 @@ impl Engine {
         let config_hash = self.model.hash;
         let Some(peers) = &mut self.peers else { return };
         peers.urgent = false;
+        peers.last_sent = now;
         let heard: Vec<Heard> = peers
             .all
             .iter()
@@ -154,7 +178,7 @@ impl Engine {
         let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
             vec![&[]]
         } else {
-            records.chunks(MAX_INSTANCES_PER_DATAGRAM).collect()
+            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
         };
         let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
         for (part, chunk) in (0u8..parts).zip(chunks) {
@@ -198,7 +222,7 @@ impl Engine {
                 addrs: v4.into_iter().chain(v6).collect(),
             }
         });
-        records.take(4).collect()
+        records.take(MAX_LINKS).collect()
     }
 
     /// What this host says of an instance: its most important unit speaks for it.
@@ -206,7 +230,7 @@ impl Engine {
         let now = self.now.mono;
         let instance = self.model.instance(ix);
         let holding = self.holding(ix);
-        let lead = self.units_of(ix).max_by_key(|u| self.units[*u].state());
+        let lead = self.units_of(ix).into_iter().max_by_key(|u| self.units[*u].state());
         let unit = lead.map(|u| &self.units[u]);
         let heard =
             unit.and_then(|u| u.vr.heard()).filter(|h| now.since(h.at) < h.interval.duration() * 3);
@@ -323,11 +347,7 @@ impl Engine {
 
     /// What a peer says of an instance changed, or was said again.
     fn on_record(&mut self, host: HostIx, old: Option<&InstanceRecord>, new: &InstanceRecord) {
-        let Some((ix, _)) =
-            self.model.clone().iter().find(|(_, i)| i.key == new.key).map(|(ix, i)| (ix, i.key))
-        else {
-            return;
-        };
+        let Some(ix) = self.by_key.get(&new.key).copied() else { return };
         for u in self.units_of(ix) {
             self.on_record_of(u, host, old, new);
             self.rearm(u);
@@ -359,7 +379,8 @@ impl Engine {
                 if owned && gone && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
-                    self.units[u].vr.owner_unable(now, first);
+                    let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
+                    self.units[u].vr.owner_gone(now, expiry, first);
                 }
             }
             State::Active => {

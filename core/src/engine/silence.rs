@@ -164,7 +164,7 @@ impl Engine {
     /// Suspicion: ask targets and peers at the pace of the adverts.
     pub(super) fn hurry(&mut self) {
         let now = self.now.mono;
-        let fastest = self.units.iter().map(super::unit::Unit::interval).min().unwrap_or(CALM);
+        let fastest = self.fastest;
         if let Some(peers) = &mut self.peers {
             let pace = fastest.clamp(HURRY, CALM);
             if peers.reach.pace != pace {

@@ -100,3 +100,77 @@ pub fn parse(frame: &[u8]) -> Option<ArpSeen> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const VMAC: Mac = Mac([0, 0, 0x5e, 0, 1, 10]);
+    const US: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const ME: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().map(|o| format!("{o:02x}")).collect()
+    }
+
+    #[test]
+    fn gratuitous_arp_octet_for_octet() {
+        assert_eq!(
+            hex(&gratuitous(VMAC, VIP)),
+            "ffffffffffff00005e00010a0806000108000604000100005e00010ac000020100005e00010ac0000201"
+        );
+    }
+
+    #[test]
+    fn a_probe_names_no_sender_address_and_goes_to_one_host() {
+        assert_eq!(
+            hex(&probe(US, PEER, VIP)),
+            "0200000000020200000000010806000108000604000102000000000100000000000000000000c0000201"
+        );
+    }
+
+    #[test]
+    fn a_request_goes_to_one_host_or_to_all() {
+        let all = parse(&probe_from(US, ME, None, VIP)).unwrap();
+        let expected = ArpSeen {
+            sender_mac: US,
+            sender_addr: ME,
+            target_mac: Mac::default(),
+            target_addr: VIP,
+            request: true,
+            eth_src: US,
+            eth_dst: Mac::BROADCAST,
+        };
+        assert_eq!(all, expected);
+        let one = parse(&probe_from(US, ME, Some(PEER), VIP)).unwrap();
+        assert_eq!(one, ArpSeen { eth_dst: PEER, ..expected });
+    }
+
+    #[test]
+    fn a_padded_reply_is_read() {
+        let mut frame = probe_from(PEER, VIP, Some(US), ME).to_vec();
+        frame[21] = 2;
+        frame.extend([0; 18]);
+        let seen = parse(&frame).unwrap();
+        assert!(!seen.request);
+        assert_eq!((seen.sender_mac, seen.sender_addr), (PEER, VIP));
+    }
+
+    #[test]
+    fn other_frames_are_not_ours() {
+        let good = gratuitous(VMAC, VIP);
+        // Ethernet type, hardware type, protocol type, both lengths, operation.
+        for (at, octet) in [(13, 0), (15, 6), (16, 0), (18, 8), (19, 16), (21, 3)] {
+            let mut frame = good;
+            frame[at] = octet;
+            assert_eq!(parse(&frame), None, "octet {at}");
+        }
+        for len in 0..good.len() {
+            assert_eq!(parse(&good[..len]), None, "length {len}");
+        }
+    }
+}

@@ -243,3 +243,6 @@ fn input(
     mac.update(&[0; TAG_LEN]);
     mac
 }
+
+#[cfg(test)]
+mod tests;

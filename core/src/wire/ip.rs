@@ -34,9 +34,10 @@ pub enum Ipv4Error {
     /// Too short for a header, another version, or lengths that contradict each other.
     #[error("not an IPv4 packet")]
     Malformed,
-    /// The total length says more than there is: for VRRP a packet length error.
+    /// The total length says more than there is. The view has no payload: given to
+    /// [`super::receive::validate`] like that, it is counted as the length error that it is.
     #[error("the IPv4 total length exceeds the packet")]
-    Length,
+    Length(Ipv4View<'static>),
     /// A fragment. Raw sockets deliver whole packets, packet sockets do not.
     #[error("an IPv4 fragment")]
     Fragment,
@@ -54,21 +55,22 @@ pub fn ipv4(packet: &[u8]) -> Result<Ipv4View<'_>, Ipv4Error> {
     if header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
         return Err(Ipv4Error::Malformed);
     }
-    let payload = packet
-        .get(..total_len)
-        .and_then(|trimmed| trimmed.get(header_len..))
-        .ok_or(Ipv4Error::Length)?;
-    // More fragments, or an offset.
-    if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
-        return Err(Ipv4Error::Fragment);
-    }
-    Ok(Ipv4View {
+    let view = Ipv4View {
         src: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
         dst: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
         ttl: header[8],
         protocol: header[9],
-        payload,
-    })
+        payload: &[],
+    };
+    let payload = packet
+        .get(..total_len)
+        .and_then(|trimmed| trimmed.get(header_len..))
+        .ok_or(Ipv4Error::Length(view))?;
+    // More fragments, or an offset.
+    if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
+        return Err(Ipv4Error::Fragment);
+    }
+    Ok(Ipv4View { payload, ..view })
 }
 
 /// The header of an advert of `payload_len` octets, trailer included: TTL 255, DSCP CS6, protocol 112,
@@ -82,7 +84,7 @@ pub fn ipv4_header(src: Ipv4Addr, dst: Ipv4Addr, payload_len: u16) -> [u8; HEADE
     header[9] = PROTOCOL;
     header[12..16].copy_from_slice(&src.octets());
     header[16..].copy_from_slice(&dst.octets());
-    let checksum = Sum::new().add(&header).checksum();
+    let checksum = Sum::new().with(&header).checksum();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     header
 }
@@ -105,7 +107,7 @@ mod tests {
         let packet = packet(b"advert");
         let view = Ipv4View { src: SRC, dst: DST, ttl: 255, protocol: 112, payload: b"advert" };
         assert_eq!(ipv4(&packet), Ok(view));
-        assert!(Sum::new().add(&packet[..HEADER_LEN]).is_valid());
+        assert!(Sum::new().with(&packet[..HEADER_LEN]).is_valid());
         assert_eq!(packet[1], 0xc0);
     }
 
@@ -126,7 +128,8 @@ mod tests {
     fn lengths_that_lie_are_told_apart() {
         let mut long = packet(b"advert");
         long[3] += 1;
-        assert_eq!(ipv4(&long), Err(Ipv4Error::Length));
+        let view = Ipv4View { src: SRC, dst: DST, ttl: 255, protocol: 112, payload: &[] };
+        assert_eq!(ipv4(&long), Err(Ipv4Error::Length(view)));
         let mut short = packet(b"advert");
         short[3] = 19;
         assert_eq!(ipv4(&short), Err(Ipv4Error::Malformed));

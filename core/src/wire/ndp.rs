@@ -102,7 +102,7 @@ fn frame(
     // In units of 8 octets.
     icmp[FIXED_LEN + 1] = 1;
     icmp[FIXED_LEN + 2..].copy_from_slice(&mac.0);
-    let checksum = Sum::pseudo_v6(src, dst, ICMPV6, ICMP_LEN as u32).add(icmp).checksum();
+    let checksum = Sum::pseudo_v6(src, dst, ICMPV6, ICMP_LEN as u32).with(icmp).checksum();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
     frame
 }
@@ -140,7 +140,7 @@ pub fn parse(frame: &[u8]) -> Option<NaSeen> {
     let solicited = na.get_flags() & SOLICITED != 0;
     if na.get_icmpv6_type().0 != ADVERTISEMENT
         || na.get_icmpv6_code().0 != 0
-        || !Sum::pseudo_v6(src, dst, ICMPV6, u32::from(len)).add(icmp).is_valid()
+        || !Sum::pseudo_v6(src, dst, ICMPV6, u32::from(len)).with(icmp).is_valid()
         || target.is_multicast()
         || (dst.is_multicast() && solicited)
     {
@@ -163,4 +163,123 @@ fn target_link_layer(mut options: &[u8]) -> Option<Option<Mac>> {
         options = rest;
     }
     options.is_empty().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const VMAC: Mac = Mac([0, 0, 0x5e, 0, 2, 10]);
+    const US: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    const ME: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().map(|o| format!("{o:02x}")).collect()
+    }
+
+    /// `frame` with its ICMPv6 checksum made right again.
+    fn resummed(mut frame: Vec<u8>) -> Vec<u8> {
+        let address = |at: usize| Ipv6Addr::from(*frame[at..].first_chunk::<16>().unwrap());
+        let pseudo = Sum::pseudo_v6(address(22), address(38), ICMPV6, ICMP_LEN as u32);
+        frame[ICMP_AT + 2..ICMP_AT + 4].fill(0);
+        let sum = pseudo.with(&frame[ICMP_AT..FRAME_LEN]).checksum();
+        frame[ICMP_AT + 2..ICMP_AT + 4].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    /// An answer of `PEER` to a question of ours.
+    fn answer() -> Vec<u8> {
+        let to = (US, ME);
+        let flags = SOLICITED | OVERRIDE;
+        frame(to, (PEER, VIP), [ADVERTISEMENT, flags, TARGET_LINK_LAYER], VIP).to_vec()
+    }
+
+    #[test]
+    fn unsolicited_na_octet_for_octet() {
+        assert_eq!(
+            hex(&unsolicited_na(VMAC, VIP, true)),
+            "33330000000100005e00020a86dd6000000000203aff\
+             20010db8000000000000000000000001ff020000000000000000000000000001\
+             88001b21a000000020010db8000000000000000000000001020100005e00020a"
+        );
+        let host = unsolicited_na(VMAC, VIP, false);
+        assert_eq!(host[58], OVERRIDE);
+        assert!(parse(&host).is_some());
+    }
+
+    #[test]
+    fn a_solicitation_goes_to_one_host_or_to_the_solicited_node_group() {
+        let one = solicitation(US, ME, Some(PEER), VIP);
+        assert_eq!(one[..6], PEER.0);
+        assert_eq!(one[38..54], VIP.octets());
+        let all = solicitation(US, ME, None, VIP);
+        assert_eq!(all[..6], [0x33, 0x33, 0xff, 0, 0, 1]);
+        let group: Ipv6Addr = "ff02::1:ff00:1".parse().unwrap();
+        assert_eq!(all[38..54], group.octets());
+        for frame in [one, all] {
+            assert_eq!(frame[6..12], US.0);
+            assert_eq!(frame[22..38], ME.octets());
+            assert_eq!((frame[21], frame[54], frame[58]), (255, 135, 0));
+            assert_eq!(frame[62..78], VIP.octets());
+            assert_eq!(frame[78..], [1, 1, 2, 0, 0, 0, 0, 1]);
+            assert_eq!(resummed(frame.to_vec()), frame, "checksum");
+            assert_eq!(parse(&frame), None, "no advertisement");
+        }
+    }
+
+    #[test]
+    fn advertisements_are_read() {
+        let seen = NaSeen { target: VIP, mac: PEER, eth_src: PEER, solicited: true };
+        assert_eq!(parse(&answer()), Some(seen));
+        let mut padded = answer();
+        padded.extend([0; 4]);
+        assert_eq!(parse(&padded), Some(seen));
+        let announced = NaSeen { target: VIP, mac: VMAC, eth_src: VMAC, solicited: false };
+        assert_eq!(parse(&unsolicited_na(VMAC, VIP, true)), Some(announced));
+    }
+
+    #[test]
+    fn without_the_option_the_ethernet_source_speaks() {
+        let mut other = answer();
+        // An option of another kind.
+        other[78] = 14;
+        other[80..].copy_from_slice(&[9; 6]);
+        let seen = parse(&resummed(other)).unwrap();
+        assert_eq!(seen.mac, PEER);
+    }
+
+    #[test]
+    fn what_rfc_4861_forbids_is_not_read() {
+        // Ethernet type, version, next header, hop limit, type, code, target, option length.
+        for (at, octet) in [
+            (13, 0),
+            (14, 0x40),
+            (20, 17),
+            (21, 254),
+            (54, 135),
+            (55, 1),
+            (62, 0xff),
+            (79, 0),
+            (79, 2),
+        ] {
+            let mut frame = answer();
+            frame[at] = octet;
+            assert_eq!(parse(&resummed(frame)), None, "octet {at}");
+        }
+        let mut sum = answer();
+        sum[57] ^= 1;
+        assert_eq!(parse(&sum), None);
+        // Solicited, to a group.
+        let mut group = unsolicited_na(VMAC, VIP, true).to_vec();
+        group[58] |= SOLICITED;
+        assert_eq!(parse(&resummed(group)), None);
+        let good = answer();
+        for len in 0..good.len() {
+            assert_eq!(parse(&good[..len]), None, "length {len}");
+        }
+    }
 }

@@ -390,19 +390,19 @@ fn checksum(d: &Datagram<'_>, version: Version, message: &[u8]) -> Option<Option
     match (d.src, d.dst, version) {
         (IpAddr::V6(src), IpAddr::V6(dst), _) => {
             // IPv6 covers the trailer as well.
-            let sum = vrrp::pseudo_v6(src, dst, d.payload.len()).add(d.payload);
+            let sum = vrrp::pseudo_v6(src, dst, d.payload.len()).with(d.payload);
             sum.is_valid().then_some(None)
         }
         (IpAddr::V4(src), IpAddr::V4(dst), Version::V3) => {
-            if Sum::new().add(message).is_valid() {
+            if Sum::new().with(message).is_valid() {
                 return Some(Some(ChecksumFlavour::Rfc9568));
             }
             let legacy =
-                |dst: Ipv4Addr| vrrp::pseudo_v4(src, dst, message.len()).add(message).is_valid();
+                |dst: Ipv4Addr| vrrp::pseudo_v4(src, dst, message.len()).with(message).is_valid();
             (legacy(dst) || legacy(Ipv4Addr::new(224, 0, 0, 18)))
                 .then_some(Some(ChecksumFlavour::Rfc5798))
         }
-        _ => Sum::new().add(message).is_valid().then_some(None),
+        _ => Sum::new().with(message).is_valid().then_some(None),
     }
 }
 
@@ -422,3 +422,6 @@ fn same_set(list: &[IpAddr], set: &BTreeSet<IpAddr>) -> bool {
     sorted.sort_unstable();
     sorted.chunk_by(PartialEq::eq).map(|same| &same[0]).eq(set)
 }
+
+#[cfg(test)]
+mod tests;

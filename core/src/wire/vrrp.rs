@@ -166,6 +166,6 @@ pub(super) fn set_checksum(covered: &mut [u8], pseudo: Sum) {
         return;
     }
     covered[CHECKSUM].fill(0);
-    let sum = pseudo.add(covered).checksum();
+    let sum = pseudo.with(covered).checksum();
     covered[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
 }

@@ -4,7 +4,9 @@ use crate::config::diagnostic::Findings;
 use crate::config::model::HmacMode;
 use crate::config::schema::{HostDecl, InstanceDecl};
 use crate::config::section::{At, Span};
-use crate::types::{Version, Vip};
+use crate::types::{Family, Version, Vip};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Findings<'_>) {
     let Some(((first_host, first), others)) = views.split_first() else { return };
@@ -15,10 +17,6 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
         }
         if first.version.value != decl.version.value {
             refuse("version", &decl.version.span, pair, "they would not hear each other", findings);
-        }
-        if first.unicast_peers.is_some() != decl.unicast_peers.is_some() {
-            let span = decl.unicast_peers.as_ref().map_or(&decl.name.span, |p| &p.span);
-            refuse("unicast-peers", span, pair, "all speak unicast, or none", findings);
         }
         if values(&first.addresses.value) != values(&decl.addresses.value) {
             let why = "receivers compare the list in the advert with their own";
@@ -35,9 +33,65 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
         }
         check_interval(pair, first, decl, findings);
     }
-    for (host, decl) in views {
-        for (peer, other) in views {
+    check_sources(views, findings);
+    for (at, (host, decl)) in views.iter().enumerate() {
+        for (_, (peer, other)) in views.iter().enumerate().filter(|(other, _)| *other != at) {
             check_hmac((host, decl), (peer, other), findings);
+            check_peers((host, decl), (peer, other), findings);
+        }
+    }
+}
+
+/// Hosts are told apart by the source of their adverts.
+fn check_sources(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Findings<'_>) {
+    let mut seen: BTreeMap<IpAddr, &HostDecl> = BTreeMap::new();
+    for (host, decl) in views {
+        for source in &decl.source {
+            let Some(other) = seen.insert(source.value, host) else { continue };
+            if other.name.value != host.name.value {
+                findings.error(
+                    &source.span,
+                    format!(
+                        "{} and {} have the same source {}",
+                        other.name.value, host.name.value, source.value
+                    ),
+                    format!(
+                        "write a table by host: source = {{ {} = \"...\", {} = \"...\" }}",
+                        other.name.value, host.name.value
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// `host` must send to `peer`, and must know which of a common list it is itself.
+fn check_peers(
+    (host, decl): (&HostDecl, &InstanceDecl),
+    (peer, other): (&HostDecl, &InstanceDecl),
+    findings: &mut Findings<'_>,
+) {
+    let (Some(mine), Some(theirs)) = (&decl.unicast_peers, &other.unicast_peers) else { return };
+    let names = |addr: IpAddr| mine.value.iter().any(|p| p.value == addr);
+    let own = host.paths.value.iter().chain(&decl.source).any(|at| names(at.value));
+    if mine.span == theirs.span && !own {
+        findings.warning(
+            &mine.span,
+            format!("nothing tells which of unicast-peers is {} itself", host.name.value),
+            "give every host paths or a source, or write unicast-peers as a table by host",
+        );
+    }
+    for source in &other.source {
+        let family = Family::of(&source.value);
+        if decl.router(family).is_some() && !names(source.value) {
+            findings.warning(
+                &mine.span,
+                format!(
+                    "{} does not send to {}, the source of {}",
+                    host.name.value, source.value, peer.name.value
+                ),
+                format!("add \"{}\" to unicast-peers", source.value),
+            );
         }
     }
 }

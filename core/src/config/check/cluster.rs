@@ -29,7 +29,7 @@ fn check_counts(file: &File, findings: &mut Findings<'_>) {
     match file.hosts.as_slice() {
         [] if !findings.has_errors() => {
             findings.error(
-                &(0..0),
+                &file.hosts_span,
                 "the file has no host",
                 "add a section [hosts.NAME] for each host",
             );
@@ -50,7 +50,7 @@ fn check_counts(file: &File, findings: &mut Findings<'_>) {
     }
     if file.instance_names.is_empty() && !findings.has_errors() {
         findings.error(
-            &(0..0),
+            &file.instances_span,
             "the file has no instance",
             "add a section [instance.NAME] for each set of addresses that moves",
         );
@@ -66,7 +66,9 @@ fn check_counts(file: &File, findings: &mut Findings<'_>) {
 
 /// The n-th path of every host is on one network: as many everywhere, of one family, each address once.
 fn check_paths(file: &File, findings: &mut Findings<'_>) {
-    let Some(longest) = file.hosts.iter().max_by_key(|h| h.paths.value.len()) else { return };
+    // Of several with as many, the first one.
+    let by_count = file.hosts.iter().rev().max_by_key(|host| host.paths.value.len());
+    let Some(longest) = by_count else { return };
     let mut seen: BTreeMap<IpAddr, &HostDecl> = BTreeMap::new();
     for host in &file.hosts {
         let paths = &host.paths.value;

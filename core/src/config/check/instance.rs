@@ -2,7 +2,7 @@
 
 use crate::config::diagnostic::Findings;
 use crate::config::model::Claim;
-use crate::config::schema::{HmacDecl, HostDecl, InstanceDecl};
+use crate::config::schema::{HmacDecl, InstanceDecl};
 use crate::time::Duration;
 use crate::types::{Family, Version};
 use std::collections::BTreeMap;
@@ -122,6 +122,9 @@ fn check_hmac(hmac: &HmacDecl, findings: &mut Findings<'_>) {
                 ),
             );
         }
+        None if hmac.keys.is_empty() && !findings.has_errors() => {
+            findings.error(&hmac.span, "hmac has no keys", "add keys = { \"1\" = \"/path\" }");
+        }
         None if hmac.keys.len() > 1 => findings.error(
             &hmac.span,
             format!("hmac has the keys {}, but no active-key", ids()),
@@ -159,11 +162,7 @@ fn check_without_heartbeats(decl: &InstanceDecl, findings: &mut Findings<'_>) {
 }
 
 /// A VRID is used once per interface and family of a host (RFC 9568 section 1).
-pub(super) fn check_vrids(
-    host: &HostDecl,
-    instances: &[InstanceDecl],
-    findings: &mut Findings<'_>,
-) {
+pub(super) fn check_vrids(instances: &[InstanceDecl], findings: &mut Findings<'_>) {
     let mut seen: BTreeMap<_, &InstanceDecl> = BTreeMap::new();
     for decl in instances {
         for family in Family::ALL.into_iter().filter(|f| decl.router(*f).is_some()) {
@@ -172,10 +171,9 @@ pub(super) fn check_vrids(
             findings.error(
                 &decl.vrid.span,
                 format!(
-                    "vrid {} is used twice for {family} on {} of {}: also by instance {} (line {})",
+                    "vrid {} is used twice for {family} on {}: also by instance {} (line {})",
                     decl.vrid.value,
                     decl.interface.value,
-                    host.name.value,
                     other.name.value,
                     findings.line_of(other.vrid.span.start)
                 ),

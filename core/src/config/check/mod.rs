@@ -28,12 +28,12 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
             transport::check(decl, host, &claims, findings);
             routes::check(decl, &claims, findings);
         }
-        instance::check_vrids(host, instances, findings);
+        instance::check_vrids(instances, findings);
         routes::check_unique(instances, findings);
     }
     for name in &file.instance_names {
         let views = file.views_of(&name.value);
-        priority::check(file, name, &views, findings);
+        priority::check(file, &views, findings);
         agreement::check(&views, findings);
     }
     groups::check(file, findings);

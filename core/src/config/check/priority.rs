@@ -2,32 +2,24 @@
 
 use crate::config::diagnostic::Findings;
 use crate::config::schema::{File, HostDecl, InstanceDecl};
-use crate::config::section::At;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What an owner advertises after a planned move (DESIGN 5.6).
 const PIN: u8 = 254;
 
 pub(super) fn check(
     file: &File,
-    name: &At<Arc<str>>,
     views: &[(&HostDecl, &InstanceDecl)],
     findings: &mut Findings<'_>,
 ) {
-    match views {
-        // Without errors so far an instance is missing only where its priorities leave the host out.
-        [] if !findings.has_errors() => findings.error(
-            &name.span,
-            format!("no host takes part in instance {}", name.value),
-            "give at least two hosts a priority, or remove the instance",
-        ),
-        [(host, decl)] if file.hosts.len() > 1 => findings.warning(
+    if let [(host, decl)] = views
+        && file.hosts.len() > 1
+    {
+        findings.warning(
             &decl.priority.span,
-            format!("only host {} takes part in instance {}", host.name.value, name.value),
+            format!("only host {} takes part in instance {}", host.name.value, decl.name.value),
             "give the other hosts a priority",
-        ),
-        _ => {}
+        );
     }
     check_ties(views, findings);
     for (_, decl) in views {

@@ -29,14 +29,15 @@ const HEARD_LEN: usize = 8 + 1 + 8 + 8 + 2;
 const LINK_LEN: usize = 6 + 1 + 1 + MAX_LINK_ADDRESSES * 17;
 const INSTANCE_LEN: usize = 8 + 1 + 1 + 1 + 1 + 8 + 1 + 2 + 8 + 2 + 8 + 2 + 2;
 
-pub(super) const fn instances_beside(heards: usize, links: usize) -> usize {
-    let fixed = PREAMBLE_LEN
-        + RECORD_LEN
-        + HEADER_LEN
+pub(super) const INSTANCE_RECORD_LEN: usize = RECORD_LEN + INSTANCE_LEN;
+
+/// Longest datagram without instances.
+pub(super) const fn len_without_instances(heards: usize, links: usize) -> usize {
+    PREAMBLE_LEN
+        + (RECORD_LEN + HEADER_LEN)
         + heards * (RECORD_LEN + HEARD_LEN)
         + links * (RECORD_LEN + LINK_LEN)
-        + TAG_LEN;
-    (MAX_DATAGRAM - fixed) / (RECORD_LEN + INSTANCE_LEN)
+        + TAG_LEN
 }
 
 /// Flags of an instance record.
@@ -119,7 +120,8 @@ impl Heartbeat {
         }
         out.extend(self.interval.centis().to_be_bytes());
         out.extend([self.part, self.parts]);
-        let version = &self.version[..self.version.floor_char_boundary(MAX_VERSION_LEN)];
+        let end = (0..=MAX_VERSION_LEN).rev().find(|&at| self.version.is_char_boundary(at));
+        let version = &self.version[..end.unwrap_or(0)];
         out.push(version.len() as u8);
         out.extend(version.as_bytes());
     }
@@ -322,9 +324,9 @@ const _: () = assert!(HEADER_LEN <= 255 && LINK_LEN <= 255 && INSTANCE_LEN <= 25
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn record(&mut self) -> Result<(u8, Reader<'a>), HeartbeatError> {
+    fn record(&mut self) -> Result<(u8, Self), HeartbeatError> {
         let (kind, len) = (self.u8()?, self.u8()?);
-        Ok((kind, Reader(self.take(usize::from(len))?)))
+        Ok((kind, Self(self.take(usize::from(len))?)))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], HeartbeatError> {
