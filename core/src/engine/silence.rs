@@ -41,10 +41,8 @@ impl Engine {
         let only_i_reach = mine == Some(true) && record.reaches_target == Some(false);
         // Who let go because it was cut off itself asks for nothing before it reaches what the owner does not.
         let yielded = self.units[u].gates.waits_for() == Some(owner);
-        let nobody_reaches = !yielded
-            && mine != Some(true)
-            && record.reaches_target != Some(true)
-            && !reach_owner;
+        let nobody_reaches =
+            !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
         if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
             self.units[u].release_asked = None;
             return Some(again);
