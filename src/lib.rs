@@ -26,6 +26,7 @@
 pub mod cli;
 pub mod control;
 pub mod kernel;
+pub mod lab;
 pub mod runtime;
 pub mod sys;
 pub mod telemetry;
