@@ -52,7 +52,19 @@ impl Poller {
     /// # Errors
     /// None that a correct program meets.
     pub fn wait(&mut self) -> io::Result<impl Iterator<Item = u64> + '_> {
-        let n = match self.epoll.wait(&mut self.ready, EpollTimeout::NONE) {
+        self.poll(EpollTimeout::NONE)
+    }
+
+    /// The tokens of what is readable now, at most 64 of them, without sleeping.
+    ///
+    /// # Errors
+    /// None that a correct program meets.
+    pub fn ready(&mut self) -> io::Result<impl Iterator<Item = u64> + '_> {
+        self.poll(EpollTimeout::ZERO)
+    }
+
+    fn poll(&mut self, timeout: EpollTimeout) -> io::Result<impl Iterator<Item = u64> + '_> {
+        let n = match self.epoll.wait(&mut self.ready, timeout) {
             Ok(n) => n,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(e) => return Err(e.into()),

@@ -5,7 +5,7 @@ use super::{Engine, UnitIx};
 use crate::config::model::Transport;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, RouterId, State};
-use crate::vrrp::{Heard, Reaction};
+use crate::vrrp::{Expiry, Heard, Reaction};
 use crate::wire::receive::{Accepted, Datagram, validate};
 use crate::wire::vrrp::Advert;
 
@@ -91,7 +91,7 @@ impl Engine {
             Reaction::OwnerLeaves => {
                 // Of several Backups the best one need not wait for its skew when heartbeats name it.
                 let first = self.peers.is_some() && self.first_in_line(u);
-                self.units[u].vr.owner_unable(heard.at, first);
+                self.units[u].vr.owner_gone(heard.at, Expiry::Released, first);
             }
             Reaction::Yield { tie_break } => self.yield_to(u, heard, tie_break),
             Reaction::Answer { allowed } => {

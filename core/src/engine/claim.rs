@@ -33,6 +33,7 @@ impl Engine {
         }
         let cause = match expiry {
             Expiry::Released => Cause::Released,
+            Expiry::Unable(host) => Cause::PeerUnable(host),
             Expiry::Preempts(priority) => Cause::Preempts(priority),
             Expiry::Silence => {
                 let again = self.silence_forbids(u).or_else(|| self.stale_holder_forbids(u));

@@ -10,11 +10,16 @@ use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
+    instances_per_datagram,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+
+/// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
+const MAX_LINKS: usize = 16;
 
 /// Between two urgent heartbeats of a host with many instances.
 const URGENT_GAP: Duration = Duration::from_millis(10);
@@ -173,7 +178,7 @@ impl Engine {
         let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
             vec![&[]]
         } else {
-            records.chunks(MAX_INSTANCES_PER_DATAGRAM).collect()
+            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
         };
         let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
         for (part, chunk) in (0u8..parts).zip(chunks) {
@@ -217,7 +222,7 @@ impl Engine {
                 addrs: v4.into_iter().chain(v6).collect(),
             }
         });
-        records.take(4).collect()
+        records.take(MAX_LINKS).collect()
     }
 
     /// What this host says of an instance: its most important unit speaks for it.
@@ -374,7 +379,8 @@ impl Engine {
                 if owned && gone && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
-                    self.units[u].vr.owner_unable(now, first);
+                    let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
+                    self.units[u].vr.owner_gone(now, expiry, first);
                 }
             }
             State::Active => {

@@ -21,7 +21,7 @@ pub mod bucket;
 pub mod timing;
 
 use crate::time::{Duration, Instant};
-use crate::types::{Interval, State, Version};
+use crate::types::{HostIx, Interval, State, Version};
 use bucket::Bucket;
 use std::net::IpAddr;
 
@@ -83,6 +83,8 @@ pub enum Expiry {
     Silence,
     /// The owner left with priority 0.
     Released,
+    /// The owner said over another path that it cannot own any more.
+    Unable(HostIx),
     /// A weaker owner with this priority is still advertising.
     Preempts(u8),
 }
@@ -212,7 +214,9 @@ impl VirtualRouter {
         self.params = params;
         if changed && let Timer::Down { expiry, .. } = self.timer {
             self.timer = match expiry {
-                Expiry::Released => Timer::Down { at: self.anchor + self.skew(), expiry },
+                Expiry::Released | Expiry::Unable(_) => {
+                    Timer::Down { at: self.anchor + self.skew(), expiry }
+                }
                 _ => Timer::Down { at: self.anchor + self.active_down(), expiry },
             };
         }
@@ -287,13 +291,13 @@ impl VirtualRouter {
         }
     }
 
-    /// Backup: the owner cannot own any more, as another path says; Skew_Time from `at` remains, or
-    /// nothing when `first` in the order of eligibility.
-    pub fn owner_unable(&mut self, at: Instant, first: bool) {
+    /// Backup: the owner left or cannot own any more; Skew_Time from `at` remains, or nothing when this
+    /// host is `first` in the order of eligibility.
+    pub fn owner_gone(&mut self, at: Instant, expiry: Expiry, first: bool) {
         if self.state == State::Backup {
             let wait = if first { Duration::ZERO } else { self.skew() };
             self.anchor = at;
-            self.timer = Timer::Down { at: at + wait, expiry: Expiry::Released };
+            self.timer = Timer::Down { at: at + wait, expiry };
         }
     }
 
