@@ -168,10 +168,15 @@ impl Monitor {
         }
     }
 
+    /// Reads everything anew, and reports the addresses of every link: for an engine in doubt.
+    pub fn refresh(&mut self) {
+        self.reread_at = Some(clock::monotonic());
+    }
+
     /// Follow the interfaces of a new configuration; all states are reported again.
     pub fn reload(&mut self, model: &Model) {
         self.table.watch(&model.links);
-        self.reread_at = Some(clock::monotonic());
+        self.refresh();
     }
 
     /// How often events were lost and everything was read anew, for metrics.

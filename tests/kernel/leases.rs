@@ -2,8 +2,8 @@
 
 use crate::lab::*;
 use std::sync::Arc;
-use vipd::kernel::{Claims, Step, Worker, cleanup};
-use vipd::sys::clock;
+use vipd_agent::kernel::{Claims, Step, Worker, cleanup};
+use vipd_agent::sys::clock;
 use vipd_core::config::model::Claim;
 use vipd_core::engine::io::{KernelFault, Own, Want};
 use vipd_core::time::Instant;
@@ -108,6 +108,27 @@ pub(crate) fn lost_family_is_taken_off() {
     own(&mut w, Own { instance: InstanceIx(0), order: 3, want }).unwrap();
     assert!(address("v0", "192.0.2.10").is_none());
     assert!(address("v0", "2001:db8::10").is_some());
+}
+
+pub(crate) fn five_thousand_are_renewed_in_time() {
+    let all: Vec<String> =
+        (0..5000).map(|n| format!("198.18.{}.{}", n / 250, n % 250 + 1)).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let (mut w, _) = worker(model(vec![instance("many", 51, &all)]));
+    let took = |what: &str, since: Instant| {
+        println!("5000 addresses {what}: {:?}", clock::monotonic() - since)
+    };
+    let at = clock::monotonic();
+    own(&mut w, hold(0, Some(20))).unwrap();
+    took("added", at);
+    let at = clock::monotonic();
+    let r = renew(&mut w, 20, Instant::MAX);
+    assert!(r.failed.is_empty());
+    took("renewed", at);
+    let at = clock::monotonic();
+    own(&mut w, free(0)).unwrap();
+    took("removed", at);
+    assert_eq!(addresses("v0").iter().filter(|a| a["prefixlen"] == 32).count(), 0);
 }
 
 fn thousand() -> Vec<String> {

@@ -3,7 +3,7 @@
 use crate::lab::*;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use vipd::sys::{
+use vipd_agent::sys::{
     AlreadyRunning, Delivery, FrameSocket, HeartbeatSocket, NamespaceLock, Poller, Received,
     VrrpSocket,
 };
@@ -82,6 +82,27 @@ pub(crate) fn adverts_cross_a_wire() {
     // A source that is not on this host is refused, not replaced.
     let here = vrrp("v0", Family::V4, MULTICAST);
     assert!(here.send("192.0.2.99".parse().unwrap(), Family::V4.group(), b"x").is_err());
+}
+
+pub(crate) fn owner_is_heard_by_a_holder() {
+    // An owner at 255 advertises from the virtual address, which we hold: a martian to the kernel.
+    let (mut w, _) = worker(model(vec![{
+        let mut i = instance("web", 51, &["192.0.2.10"]);
+        i.priorities = vec![Some(i.priority), Some(vipd_core::types::Priority::OWNER)];
+        i
+    }]));
+    own(&mut w, hold(0, Some(5))).unwrap();
+    let peer = Peer::new("192.0.2.10/24");
+    let mut here = vrrp("v0", Family::V4, MULTICAST);
+    peer.run(|| {
+        let src = "192.0.2.10".parse().unwrap();
+        vrrp("v1", Family::V4, MULTICAST).send(src, Family::V4.group(), b"owner").unwrap();
+    });
+    let mut buf = [0u8; 2048];
+    let r = next(&mut here, &mut buf).unwrap();
+    assert_eq!(&buf[r.payload], b"owner");
+    own(&mut w, free(0)).unwrap();
+    assert_eq!(sysctl("ipv4/conf/v0/accept_local"), "0");
 }
 
 pub(crate) fn unicast_stays_out_of_multicast_mode() {
