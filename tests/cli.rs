@@ -152,7 +152,9 @@ fn status_of_an_agent_that_talks_nonsense_or_not_at_all_is_6() {
     fs::create_dir_all(dir.0.join("run")).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap();
     let answers = std::thread::spawn(move || {
-        for answer in ["what?\n", "", "{\"v\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n"] {
+        for answer in
+            ["what?\n", "", "{\"v\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n"]
+        {
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.write_all(answer.as_bytes());
         }
@@ -174,7 +176,11 @@ fn run_without_rights_is_7_and_says_which() {
     }
     let output = without_rights(&dir.0, dir.vipd().arg("run"));
     assert_eq!(code(&output), 7, "{}", stderr(&output));
-    assert!(stderr(&output).contains("CAP_NET_ADMIN and CAP_NET_RAW are missing"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("CAP_NET_ADMIN and CAP_NET_RAW are missing"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// As a user without rights; the binary is copied to where such a user can reach it.

@@ -52,7 +52,11 @@ fn with_server(name: &str, limits: Limits, clients: impl FnOnce(&Path) + Send + 
 }
 
 fn quick() -> Limits {
-    Limits { request: Duration::from_millis(200), answer: Duration::from_millis(200), ..Limits::default() }
+    Limits {
+        request: Duration::from_millis(200),
+        answer: Duration::from_millis(200),
+        ..Limits::default()
+    }
 }
 
 fn connect(path: &Path) -> StdStream {
