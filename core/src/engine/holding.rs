@@ -383,6 +383,8 @@ impl Engine {
             self.fault(u, Cause::KernelFault);
             return;
         }
+        // Announced again when the kernel has it, not before (DESIGN 5.4).
+        self.units[u].announce.cancel();
         self.order_hold(u);
         let vip = self.model.instance(ix).claimed().find(|v| v.addr == addr).copied();
         if let Some(vip) = vip {

@@ -323,7 +323,7 @@ impl Engine {
                 self.urgent();
             }
             for (old, record) in changed {
-                self.on_record(host, old.as_ref(), &record);
+                self.on_record(host, old.as_ref(), &record, at);
             }
             (host, boot_was_new, mismatch)
         };
@@ -345,11 +345,17 @@ impl Engine {
         }
     }
 
-    /// What a peer says of an instance changed, or was said again.
-    fn on_record(&mut self, host: HostIx, old: Option<&InstanceRecord>, new: &InstanceRecord) {
+    /// What a peer says of an instance changed, or was said again, in a heartbeat that arrived `at`.
+    fn on_record(
+        &mut self,
+        host: HostIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+        at: Instant,
+    ) {
         let Some(ix) = self.by_key.get(&new.key).copied() else { return };
         for u in self.units_of(ix) {
-            self.on_record_of(u, host, old, new);
+            self.on_record_of(u, host, old, new, at);
             self.rearm(u);
         }
     }
@@ -360,6 +366,7 @@ impl Engine {
         host: HostIx,
         old: Option<&InstanceRecord>,
         new: &InstanceRecord,
+        at: Instant,
     ) {
         let now = self.now.mono;
         let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
@@ -376,11 +383,13 @@ impl Engine {
         match self.units[u].state() {
             State::Backup => {
                 let gone = new.state == State::Initialize;
-                if owned && gone && self.living_owner(u).is_none() {
+                // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
+                let news = !self.units[u].vr.silence(at).is_zero();
+                if owned && gone && news && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
-                    self.units[u].vr.owner_gone(now, expiry, first);
+                    self.units[u].vr.owner_gone(at, expiry, first);
                 }
             }
             State::Active => {
