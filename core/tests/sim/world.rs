@@ -296,7 +296,6 @@ impl World {
     fn carrier(&mut self, host: usize, by: i32) {
         let cuts = self.hosts[host].carrier_cuts.saturating_add_signed(by);
         self.hosts[host].carrier_cuts = cuts;
-        self.hosts[host].frame_seen = false;
         let state = self.link_state(host);
         self.deliver(host, Item::Link(state));
     }
@@ -350,7 +349,6 @@ impl World {
         let state = self.link_state(host);
         let h = &mut self.hosts[host];
         h.boot += 1;
-        h.frame_seen = false;
         h.brain = Some((self.maker)(h.model.clone(), h.boot, now));
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });

@@ -186,6 +186,8 @@ impl Watch {
             Fact::Holds(host, addr) => self.holds(now, *host, *addr),
             Fact::Drops(host, addr) => self.drops(now, *host, *addr),
             Fact::Agent(host, agent) => {
+                // What was due from this agent is judged anew.
+                self.addrs.iter_mut().for_each(|a| a.owed[*host] = None);
                 let owned = self.addrs.iter().any(|a| a.held[*host].is_some());
                 let view = &mut self.hosts[*host];
                 if *agent == Agent::Hung {
