@@ -133,6 +133,10 @@ impl Engine {
             if seen.mac == self.unit_mac(u, family) && self.units[u].is_active() {
                 continue;
             }
+            if self.units[u].is_active() && !seen.reply {
+                // Whoever it was, the neighbours believe it now: an owner defends what it owns (RFC 5227 section 2.4).
+                self.units[u].announce.limited(self.now.mono);
+            }
             match self.silent_holder(u, seen.mac, family) {
                 Some(host) if seen.reply => self.stale_answer(u, host),
                 Some(_) => {}
@@ -155,9 +159,7 @@ impl Engine {
             return;
         }
         self.alarm(Some(instance), Alarm::Conflict(seen.addr, seen.mac), true);
-        if self.units[u].is_active() {
-            self.units[u].announce.limited(self.now.mono);
-        } else {
+        if !self.units[u].is_active() {
             self.units[u].stale.conflict(self.now.mono);
         }
     }

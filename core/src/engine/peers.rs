@@ -294,11 +294,13 @@ impl Engine {
                 }
                 return;
             }
-            if let Some(slot) = peer.paths.get_mut(path) {
-                *slot = Some((beat.seq, at));
-            }
             peer.interval = beat.interval.duration();
             let patience = millis(peer.interval * 3);
+            let mut path_back = false;
+            if let Some(slot) = peer.paths.get_mut(path) {
+                path_back = slot.is_some_and(|(_, last)| at.since(last) > peer.interval * 3);
+                *slot = Some((beat.seq, at));
+            }
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
@@ -325,6 +327,9 @@ impl Engine {
             for (old, record) in changed {
                 self.on_record(host, old.as_ref(), &record, at);
             }
+            if path_back {
+                self.announce_after_heal();
+            }
             (host, boot_was_new, mismatch)
         };
         self.alarm(None, Alarm::ConfigMismatch(host), config);
@@ -342,6 +347,16 @@ impl Engine {
             peers.boot = seen + 1;
             self.event(None, None, EventKind::Boot { counter: seen + 1, told_by: host });
             self.urgent();
+        }
+    }
+
+    /// A path works again: neighbours on its far side may have learnt another owner meanwhile.
+    fn announce_after_heal(&mut self) {
+        for u in 0..self.units.len() {
+            if self.units[u].is_active() {
+                self.units[u].announce.limited(self.now.mono);
+                self.rearm(u);
+            }
         }
     }
 
