@@ -40,6 +40,7 @@ pub(crate) enum Event {
     Timer { host: usize, number: u64 },
     KernelStep { host: usize },
     Expire { host: usize, addr: IpAddr },
+    Clear(Net),
     Begin(usize),
     End(usize),
     Noise,
@@ -191,6 +192,7 @@ impl World {
                     self.dropped(host, addr);
                 }
             }
+            Event::Clear(net) => self.troubled(net, -1),
             Event::Begin(ix) => self.begin(ix),
             Event::End(ix) => self.end(ix),
             Event::Noise => {
@@ -261,7 +263,9 @@ impl World {
             Fault::Wire(troubles) => {
                 for (i, trouble) in troubles.into_iter().enumerate() {
                     self.wire.end(ix * 8 + i);
-                    self.troubled(trouble.net, -1);
+                    // What was delayed is still on the way, and the net not whole before it has arrived.
+                    let at = self.now + trouble.kind.longest_delay();
+                    self.at(at, Event::Clear(trouble.net));
                 }
             }
             Fault::Carrier(host) => {

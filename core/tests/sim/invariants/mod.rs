@@ -123,6 +123,8 @@ struct AddrView {
     vacant: Option<Instant>,
     /// Per host: an announcement is due because somebody else let go: since when, and by when.
     owed: Vec<Option<(Instant, Instant)>>,
+    /// Per host: last announced.
+    announced: Vec<Option<Instant>>,
     /// Somebody removed it by hand, the last time.
     tampered: Instant,
     /// One host alone has held it since.
@@ -162,6 +164,7 @@ impl Watch {
             dropped: vec![None; scenario.hosts],
             vacant: Some(Instant::ZERO),
             owed: vec![None; scenario.hosts],
+            announced: vec![None; scenario.hosts],
             tampered: Instant::ZERO,
             settled: None,
             entry: None,
