@@ -168,6 +168,9 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         match expiry {
             Expiry::Silence => format!("claims in {after} if no advert comes"),
             Expiry::Released => format!("claims in {after}: the owner has left"),
+            Expiry::Unable(host) => {
+                format!("claims in {after}: {} cannot own any more", model.host_name(*host))
+            }
             Expiry::Preempts(theirs) => {
                 format!("claims in {after}: the owner has priority {theirs}")
             }
