@@ -173,7 +173,11 @@ impl Engine {
                 // Whoever it was, the neighbours believe it now: an owner defends what it owns (RFC 5227 section 2.4).
                 self.units[u].announce.limited(self.now.mono);
             }
-            match self.silent_holder(u, seen.mac, family) {
+            // An answer from a stranger may come from the kernel of a peer that never spoke since we started.
+            let stranger = seen.reply && !self.mac_of_a_peer(seen.mac);
+            let refuses = self.instance(u).on_conflict == model::OnConflict::Refuse;
+            let never_heard = self.never_heard(u).filter(|_| stranger && !refuses);
+            match self.silent_holder(u, seen.mac, family).or(never_heard) {
                 Some(host) if seen.reply => self.stale_answer(u, host),
                 Some(_) => {}
                 None => self.foreign_holder(u, seen),
