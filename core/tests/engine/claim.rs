@@ -32,7 +32,8 @@ fn v50_advert_then_addresses_then_announcements_and_those_only_when_the_kernel_s
     assert_eq!(lb1.story(), ["advert", "hold", "announce", "announce"]);
     let addrs: Vec<_> = lb1.announced().iter().map(|(_, a)| (a.addr, a.mac)).collect();
     assert_eq!(addrs, [(ip(VIP), mac(1)), (ip("192.0.2.20"), mac(1))]);
-    let claimed = |e: &EventKind| matches!(e, EventKind::Claimed { took, addresses: 2 } if *took == ms(700));
+    let claimed =
+        |e: &EventKind| matches!(e, EventKind::Claimed { took, addresses: 2 } if *took == ms(700));
     assert!(lb1.events().iter().any(claimed));
 }
 
@@ -49,7 +50,10 @@ fn announcements_go_out_at_0_1_5_and_15_s() {
 
 #[test]
 fn v51_announcements_bear_the_virtual_mac_where_it_is_used() {
-    let mut lb1 = Bench::owner(&plain("virtual-mac = true\naddresses = [\"192.0.2.10/24\", \"fe80::a/64\"]"), 1);
+    let mut lb1 = Bench::owner(
+        &plain("virtual-mac = true\naddresses = [\"192.0.2.10/24\", \"fe80::a/64\"]"),
+        1,
+    );
     lb1.run(ms(100));
     for (_, a) in lb1.announced() {
         let family = if a.addr.is_ipv4() { 1 } else { 2 };

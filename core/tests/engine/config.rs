@@ -41,7 +41,9 @@ fn v11_lists_that_are_empty_or_too_long() {
 
 #[test]
 fn v12_intervals() {
-    for more in ["advert-interval = \"0s\"", "advert-interval = \"40.96s\"", "advert-interval = \"5ms\""] {
+    for more in
+        ["advert-interval = \"0s\"", "advert-interval = \"40.96s\"", "advert-interval = \"5ms\""]
+    {
         refused(more, "10ms");
     }
     assert_ne!(judged("advert-interval = \"40.95s\"").0, Some(Severity::Error));

@@ -9,9 +9,18 @@ use vipd_core::types::{Interval, State};
 fn lengths() {
     let instance = &model(&plain(""), "lb1").instances[0];
     // The largest whole number of seconds below 3T - 0.4 s, at least 1.
-    for (centis, secs) in
-        [(1, 1), (10, 1), (46, 1), (80, 1), (81, 2), (100, 2), (113, 2), (114, 3), (200, 5), (4095, 122)]
-    {
+    for (centis, secs) in [
+        (1, 1),
+        (10, 1),
+        (46, 1),
+        (80, 1),
+        (81, 2),
+        (100, 2),
+        (113, 2),
+        (114, 3),
+        (200, 5),
+        (4095, 122),
+    ] {
         assert_eq!(
             instance.lease_secs(Interval::from_centis(centis).unwrap()),
             Some(secs),
@@ -74,7 +83,11 @@ fn adverts_that_sendmsg_refuses_renew_nothing() {
         let mut lb1 = Bench::owner(&plain(&format!("advert-interval = \"{interval}\"")), 1);
         let t = lb1.model.instances[0].interval.duration();
         let lease = Duration::from_secs(u64::from(
-            lb1.model.instances[0].lease_secs(Interval::from_centis(u16::try_from(t.as_millis() / 10).unwrap()).unwrap()).unwrap(),
+            lb1.model.instances[0]
+                .lease_secs(
+                    Interval::from_centis(u16::try_from(t.as_millis() / 10).unwrap()).unwrap(),
+                )
+                .unwrap(),
         ));
         lb1.run(t * 4);
         lb1.log.clear();

@@ -5,8 +5,8 @@
 
 mod adopt;
 mod backup;
-mod bench;
 mod beats;
+mod bench;
 mod claim;
 mod config;
 mod groups;

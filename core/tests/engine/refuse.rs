@@ -95,7 +95,8 @@ fn v15_ttl_and_v21_vrid_and_destination() {
     let counters = lb2.snapshot().counters;
     assert_eq!((counters.ip_ttl_errors, counters.vrid_errors), (1, 1));
     // Other groups are normal on a segment: no line for them.
-    let told: Vec<_> = lb2.events().into_iter().filter(|e| matches!(e, EventKind::Refused { .. })).collect();
+    let told: Vec<_> =
+        lb2.events().into_iter().filter(|e| matches!(e, EventKind::Refused { .. })).collect();
     assert!(matches!(told[..], [EventKind::Refused { reason: "ip-ttl", .. }]), "{told:?}");
 }
 

@@ -64,13 +64,19 @@ fn v6_the_ipv4_source_is_no_virtual_address_unless_its_owner() {
         lb1.sent()[0].src
     };
     assert_eq!(source(&plain("")), ip("192.0.2.11"));
-    assert_eq!(source(&plain("source = { lb1 = \"192.0.2.99\", lb2 = \"192.0.2.12\", lb3 = \"192.0.2.13\" }")), ip("192.0.2.99"));
+    assert_eq!(
+        source(&plain(
+            "source = { lb1 = \"192.0.2.99\", lb2 = \"192.0.2.12\", lb3 = \"192.0.2.13\" }"
+        )),
+        ip("192.0.2.99")
+    );
     assert_eq!(source(&plain("priority = { lb1 = 255, lb2 = 2, lb3 = 1 }")), ip("192.0.2.10"));
 }
 
 #[test]
 fn v6_a_configured_source_that_is_not_there_is_not_replaced() {
-    let text = plain("source = { lb1 = \"192.0.2.99\", lb2 = \"192.0.2.12\", lb3 = \"192.0.2.13\" }");
+    let text =
+        plain("source = { lb1 = \"192.0.2.99\", lb2 = \"192.0.2.12\", lb3 = \"192.0.2.13\" }");
     let mut lb1 = Bench::up(&text, 1);
     lb1.run(ms(10_000));
     assert_eq!(lb1.state(), State::Initialize);
@@ -81,7 +87,8 @@ fn v6_a_configured_source_that_is_not_there_is_not_replaced() {
 fn v7_the_ipv6_source_is_link_local() {
     let mut state = eth0(1);
     state.addrs = [ip("2001:db8::11"), ip("fe80::11")].into();
-    for more in ["addresses = [\"fe80::a/64\"]", "addresses = [\"fe80::a/64\"]\nvirtual-mac = true"] {
+    for more in ["addresses = [\"fe80::a/64\"]", "addresses = [\"fe80::a/64\"]\nvirtual-mac = true"]
+    {
         let mut lb1 = Bench::down(&plain(more), 1);
         lb1.give(Input::Link { link: ETH0, state: state.clone() });
         lb1.run(ms(4000));

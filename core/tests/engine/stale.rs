@@ -131,6 +131,10 @@ fn a_stranger_that_answers_is_an_alarm_and_a_veto_only_where_asked_for() {
         assert_eq!(world.hosts[1].state(), state, "{conflict}");
         assert!(world.hosts[1].alarms().contains(&Alarm::Conflict(ip(VIP), mac(77))));
         world.run(ms(20_000));
-        assert_eq!(world.hosts[1].state(), State::Active, "{conflict}: the veto ends with its evidence");
+        assert_eq!(
+            world.hosts[1].state(),
+            State::Active,
+            "{conflict}: the veto ends with its evidence"
+        );
     }
 }

@@ -75,7 +75,11 @@ fn v75_a_wrong_key_is_refused_even_in_permissive() {
         let lb2 = heard("enforce", receiver, 8);
         assert!(!accepted(&lb2), "{receiver}");
         assert_eq!(lb2.unit().families[0].2.trailer_bad_tag, 1);
-        assert!(lb2.events().iter().any(|e| matches!(e, EventKind::Refused { reason: "trailer-bad-tag", .. })));
+        assert!(
+            lb2.events()
+                .iter()
+                .any(|e| matches!(e, EventKind::Refused { reason: "trailer-bad-tag", .. }))
+        );
     }
 }
 

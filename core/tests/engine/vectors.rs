@@ -138,8 +138,8 @@ fn every_vector_has_its_effect_on_the_state_machine() {
             continue;
         }
         // The receivers of these two take one flavour of checksum, the engine takes both.
-        let both =
-            ["bad-checksum-legacy-flavor-on-strict", "bad-checksum-plain-on-legacy"].contains(&name);
+        let both = ["bad-checksum-legacy-flavor-on-strict", "bad-checksum-plain-on-legacy"]
+            .contains(&name);
         let mut bench = prepared(v);
         let before = bench.unit().next_claim.map(|(d, _)| us(d));
         let state = bench.state();

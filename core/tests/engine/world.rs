@@ -117,7 +117,9 @@ impl World {
         let mut rounds = 0;
         loop {
             let running = (0..self.hosts.len()).filter(|i| self.runs(*i));
-            let Some(next) = running.min_by_key(|i| self.hosts[*i].engine.deadline()) else { break };
+            let Some(next) = running.min_by_key(|i| self.hosts[*i].engine.deadline()) else {
+                break;
+            };
             let at = self.hosts[next].engine.deadline();
             if at > end {
                 break;
@@ -146,8 +148,8 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        while let Some(from) = (0..self.hosts.len())
-            .find(|i| self.delivered[*i] < self.hosts[*i].log.len())
+        while let Some(from) =
+            (0..self.hosts.len()).find(|i| self.delivered[*i] < self.hosts[*i].log.len())
         {
             let said = self.hosts[from].log[self.delivered[from]].1.clone();
             self.delivered[from] += 1;
@@ -169,7 +171,13 @@ impl World {
                 for to in others.into_iter().filter(|to| !self.no_adverts.contains(&(from, *to))) {
                     if self.runs(to) {
                         self.hosts[to].now = self.now;
-                        self.hosts[to].hear_bytes(t.src, t.dst[0], 255, &t.payload[0], Duration::ZERO);
+                        self.hosts[to].hear_bytes(
+                            t.src,
+                            t.dst[0],
+                            255,
+                            &t.payload[0],
+                            Duration::ZERO,
+                        );
                     }
                 }
             }
@@ -180,7 +188,10 @@ impl World {
                 if to < self.hosts.len() && !self.no_beats.contains(&(from, to)) {
                     let src = SocketAddr::new(src, beat.to.port());
                     let (path, payload) = (beat.path, &beat.payload[..]);
-                    self.to(to, Input::Heartbeat(HeartbeatIn { path, src, payload, age: Duration::ZERO }));
+                    self.to(
+                        to,
+                        Input::Heartbeat(HeartbeatIn { path, src, payload, age: Duration::ZERO }),
+                    );
                 }
             }
             Said::Announce(a) => {
@@ -219,7 +230,8 @@ impl World {
             let own = [format!("192.0.2.1{n}"), format!("fe80::1{n}")].map(|a| ip(&a));
             let vip = self.hosts[to].model.instances[0].claimed().any(|v| v.addr == p.addr);
             let asked = p.to.is_none_or(|m| m == mac(n));
-            let cut = self.no_segment.contains(&(from, to)) || self.no_segment.contains(&(to, from));
+            let cut =
+                self.no_segment.contains(&(from, to)) || self.no_segment.contains(&(to, from));
             let has = own.contains(&p.addr) || (vip && self.holds(to));
             if asked && has && !cut && !self.off.contains(&to) {
                 answers.push(mac(n));
