@@ -1,4 +1,4 @@
-//! Configuration: TOML text -> [`schema`] (typed values with places) -> check (what can be proved)
+//! Configuration: TOML text -> `schema` (typed values with places) -> check (what can be proved)
 //! -> [`model`].
 //!
 //! Called by `vipd run`, `vipd check` and the tests. It reads no files: the caller hands over the text,

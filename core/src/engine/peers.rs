@@ -13,9 +13,13 @@ use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
+    instances_per_datagram,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+
+/// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
+const MAX_LINKS: usize = 16;
 
 /// Between two urgent heartbeats of a host with many instances.
 const URGENT_GAP: Duration = Duration::from_millis(10);
@@ -174,7 +178,7 @@ impl Engine {
         let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
             vec![&[]]
         } else {
-            records.chunks(MAX_INSTANCES_PER_DATAGRAM).collect()
+            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
         };
         let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
         for (part, chunk) in (0u8..parts).zip(chunks) {
@@ -218,7 +222,7 @@ impl Engine {
                 addrs: v4.into_iter().chain(v6).collect(),
             }
         });
-        records.take(4).collect()
+        records.take(MAX_LINKS).collect()
     }
 
     /// What this host says of an instance: its most important unit speaks for it.
@@ -377,6 +381,8 @@ impl Engine {
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
                     self.units[u].vr.owner_gone(now, expiry, first);
+                } else if self.units[u].release_asked.is_some() && !owns && !new.holds {
+                    self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
                 }
             }
             State::Active => {
@@ -385,6 +391,11 @@ impl Engine {
                 if let_go || about_to {
                     // A neighbour may have resolved the other host during the overlap.
                     self.units[u].announce.once(now);
+                }
+                let deaf = u128::from(new.hears_age_ms) > self.units[u].interval().as_millis() * 2;
+                if new.state == State::Backup && deaf {
+                    // It will ask which of us is cut off: find out.
+                    self.hurry();
                 }
                 if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
                     self.stand_back(u, Cause::Overslept(gap), None);

@@ -19,37 +19,50 @@ pub struct Schedule {
     burst: Option<(usize, Instant)>,
     /// Start of the schedule and the next repeat.
     repeats: Option<(Instant, usize)>,
+    /// The kernel has the addresses: nothing is announced before (DESIGN 5.4).
+    open: bool,
     /// Extra bursts: weaker adverts, conflicts.
     extra: Bucket,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { burst: None, repeats: None, extra: Bucket::new(2, Duration::from_secs(1)) }
+        Self {
+            burst: None,
+            repeats: None,
+            open: false,
+            extra: Bucket::new(2, Duration::from_secs(1)),
+        }
     }
 }
 
 impl Schedule {
-    /// Announce now and repeat: after a claim, a pause or a resolved conflict.
+    /// Announce now and repeat: the kernel confirmed a claim, or after a pause or a resolved conflict.
     pub fn start(&mut self, now: Instant) {
+        self.open = true;
         self.burst = Some((0, now));
         self.repeats = Some((now, 0));
     }
 
     /// Announce now, once, whatever the rate: around the release of the previous owner.
     pub fn once(&mut self, now: Instant) {
-        self.burst = Some((0, now));
+        if self.open {
+            self.burst = Some((0, now));
+        }
     }
 
-    /// Announce now, once, if the rate allows: after a weaker advert.
+    /// Announce once, as soon as the rate allows: after a weaker advert. Never dropped: the last of several
+    /// rivals to let go may have announced itself after our last burst.
     pub fn limited(&mut self, now: Instant) {
-        if self.extra.take(now) {
-            self.once(now);
+        let waiting = self.burst.is_some_and(|(from, _)| from == 0);
+        if self.open && !waiting {
+            self.burst = Some((0, self.extra.reserve(now)));
         }
     }
 
     /// Leaving Active: nothing more is announced.
     pub fn cancel(&mut self) {
+        self.open = false;
         self.burst = None;
         self.repeats = None;
     }
@@ -102,7 +115,8 @@ mod tests {
     #[test]
     fn large_sets_go_out_in_chunks_and_completely() {
         let mut s = Schedule::default();
-        s.once(Instant::ZERO);
+        s.start(Instant::ZERO);
+        s.repeats = None;
         let mut covered = 0;
         while s.deadline() != Instant::MAX {
             let at = s.deadline();
@@ -120,5 +134,31 @@ mod tests {
         s.start(Instant::ZERO);
         s.cancel();
         assert_eq!(s.deadline(), Instant::MAX);
+    }
+
+    #[test]
+    fn nothing_is_announced_before_the_kernel_confirmed() {
+        let mut s = Schedule::default();
+        s.limited(Instant::ZERO);
+        s.once(Instant::ZERO);
+        assert_eq!(s.deadline(), Instant::MAX);
+    }
+
+    #[test]
+    fn a_limited_burst_comes_late_but_comes() {
+        let mut s = Schedule::default();
+        let now = Instant::from_millis(20_000);
+        s.start(Instant::ZERO);
+        while s.deadline() <= now {
+            s.due(now, 1);
+        }
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            s.limited(now);
+            let at = s.deadline();
+            times.push((at - now).as_millis());
+            s.due(at, 1);
+        }
+        assert_eq!(times, [0, 0, 1000]);
     }
 }

@@ -27,6 +27,13 @@ impl Bucket {
         self.full_at = from + self.every;
         true
     }
+
+    /// Takes the next token, and says when it is there.
+    pub fn reserve(&mut self, now: Instant) -> Instant {
+        let from = self.full_at.max(now) + self.every;
+        self.full_at = from;
+        from.before(self.every * self.burst).max(now)
+    }
 }
 
 #[cfg(test)]

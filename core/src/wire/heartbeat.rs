@@ -31,9 +31,17 @@ pub const MAX_DATAGRAM: usize = 1400;
 pub const MAX_VERSION_LEN: usize = 32;
 /// Most addresses in a [`LinkRecord`].
 pub const MAX_LINK_ADDRESSES: usize = 4;
-/// Instances that fit [`MAX_DATAGRAM`] beside 16 heards and 4 links, all of full length; a host with
-/// more instances sends several parts.
-pub const MAX_INSTANCES_PER_DATAGRAM: usize = codec::instances_beside(16, 4);
+/// Instances that fit [`MAX_DATAGRAM`] beside 16 heards and 4 links; a host with more instances sends
+/// several parts.
+pub const MAX_INSTANCES_PER_DATAGRAM: usize = instances_per_datagram(16, 4);
+
+/// Instances that fit [`MAX_DATAGRAM`] beside that many heards and links, all of full length. At least
+/// 1: what leaves no room for one makes a longer datagram, which IP then fragments.
+pub const fn instances_per_datagram(heards: usize, links: usize) -> usize {
+    let room = MAX_DATAGRAM.saturating_sub(codec::len_without_instances(heards, links));
+    let fitting = room / codec::INSTANCE_RECORD_LEN;
+    if fitting == 0 { 1 } else { fitting }
+}
 
 /// The key of the heartbeats of one cluster.
 #[derive(Clone)]

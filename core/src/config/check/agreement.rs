@@ -18,10 +18,6 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
         if first.version.value != decl.version.value {
             refuse("version", &decl.version.span, pair, "they would not hear each other", findings);
         }
-        if first.unicast_peers.is_some() != decl.unicast_peers.is_some() {
-            let span = decl.unicast_peers.as_ref().map_or(&decl.name.span, |p| &p.span);
-            refuse("unicast-peers", span, pair, "all speak unicast, or none", findings);
-        }
         if values(&first.addresses.value) != values(&decl.addresses.value) {
             let why = "receivers compare the list in the advert with their own";
             refuse("addresses", &decl.addresses.span, pair, why, findings);

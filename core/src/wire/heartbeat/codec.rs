@@ -29,14 +29,15 @@ const HEARD_LEN: usize = 8 + 1 + 8 + 8 + 2;
 const LINK_LEN: usize = 6 + 1 + 1 + MAX_LINK_ADDRESSES * 17;
 const INSTANCE_LEN: usize = 8 + 1 + 1 + 1 + 1 + 8 + 1 + 2 + 8 + 2 + 8 + 2 + 2;
 
-pub(super) const fn instances_beside(heards: usize, links: usize) -> usize {
-    let fixed = PREAMBLE_LEN
-        + RECORD_LEN
-        + HEADER_LEN
+pub(super) const INSTANCE_RECORD_LEN: usize = RECORD_LEN + INSTANCE_LEN;
+
+/// Longest datagram without instances.
+pub(super) const fn len_without_instances(heards: usize, links: usize) -> usize {
+    PREAMBLE_LEN
+        + (RECORD_LEN + HEADER_LEN)
         + heards * (RECORD_LEN + HEARD_LEN)
         + links * (RECORD_LEN + LINK_LEN)
-        + TAG_LEN;
-    (MAX_DATAGRAM - fixed) / (RECORD_LEN + INSTANCE_LEN)
+        + TAG_LEN
 }
 
 /// Flags of an instance record.

@@ -262,8 +262,50 @@ fn what_is_too_long_is_cut() {
 }
 
 #[test]
-fn the_full_datagram_holds_a_useful_number_of_instances() {
+fn a_datagram_is_filled_and_not_overfilled() {
     assert_eq!(MAX_INSTANCES_PER_DATAGRAM, 11);
+    assert_eq!(instances_per_datagram(2, 1), 24);
+    assert_eq!(instances_per_datagram(100, 100), 1);
+    let instance = InstanceRecord {
+        key: 1,
+        link: 0,
+        state: State::Active,
+        class: Class::Healthy,
+        priority: 100,
+        epoch: Epoch::default(),
+        applied: true,
+        holds: true,
+        releasing: false,
+        leaving: false,
+        hears: None,
+        hears_age_ms: u16::MAX,
+        adverts_sent: 0,
+        advert_age_ms: u16::MAX,
+        lease_left_ms: 0,
+        reaches_target: None,
+        reaches_owner: None,
+        release_request: false,
+        virtual_mac: false,
+    };
+    let link = LinkRecord {
+        mac: Mac::BROADCAST,
+        running: true,
+        addrs: vec!["fe80::1".parse().unwrap(); MAX_LINK_ADDRESSES],
+    };
+    for (heards, links) in [(0, 0), (2, 1), (16, 4), (31, 1)] {
+        let count = instances_per_datagram(heards, links);
+        let len = |count| {
+            let full = Heartbeat {
+                version: "v".repeat(MAX_VERSION_LEN),
+                paths: vec![small().paths[0]; heards],
+                links: vec![link.clone(); links],
+                instances: vec![instance; count],
+                ..small()
+            };
+            full.encode(&key()).len()
+        };
+        assert!(len(count) <= MAX_DATAGRAM && len(count + 1) > MAX_DATAGRAM, "{heards} {links}");
+    }
 }
 
 #[test]

@@ -1,0 +1,304 @@
+//! What a room runs: hosts, addresses, timers, options; and the files of the agents made from it.
+//!
+//! Pure data to text. Tests and benches fill in what they try; the rest has sensible values.
+
+use super::topology::{BEAT_LINK, Net, SERVICE_LINK, host_name, host_v4, host_v6};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::Duration;
+
+/// Which families the virtual addresses have.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Families {
+    /// IPv4 alone.
+    #[value(name = "4")]
+    V4,
+    /// IPv6 alone.
+    #[value(name = "6")]
+    V6,
+    /// Both.
+    Dual,
+}
+
+/// Where adverts go.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Adverts {
+    /// To the group of the family.
+    Multicast,
+    /// To every other host.
+    Unicast,
+}
+
+/// Which MAC the owner answers with.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum MacMode {
+    /// That of the interface.
+    Interface,
+    /// The virtual router MAC.
+    Virtual,
+}
+
+/// Whether heartbeats run beside adverts.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Heartbeats {
+    /// Plain VRRP.
+    Off,
+    /// On the service network alone.
+    OnePath,
+    /// On both networks.
+    TwoPaths,
+}
+
+/// Whether a stronger host takes the address back.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Preempt {
+    /// Never.
+    Never,
+    /// When healthy this long.
+    After(Duration),
+}
+
+/// Everything that a room is told.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Number of hosts, 1 to [`super::topology::MAX_HOSTS`]; the first has the highest priority.
+    pub hosts: usize,
+    /// Families of the virtual addresses.
+    pub families: Families,
+    /// The virtual IPv4 address.
+    pub vip4: Ipv4Addr,
+    /// The virtual IPv6 address.
+    pub vip6: Ipv6Addr,
+    /// Virtual router identifier.
+    pub vrid: u8,
+    /// VRRP version of IPv4: 2 or 3.
+    pub version: u8,
+    /// Advertisement interval: 10 ms to 40.95 s in steps of 10 ms; version 2: whole seconds.
+    pub interval: Duration,
+    /// Where adverts go.
+    pub adverts: Adverts,
+    /// Which MAC the owner has.
+    pub mac: MacMode,
+    /// Whether heartbeats run; vipd only.
+    pub heartbeats: Heartbeats,
+    /// Whether a stronger host takes the address back.
+    pub preempt: Preempt,
+    /// Lines added to `[instance.web]` of vipd, or to each `vrrp_instance` of keepalived.
+    pub instance_extra: String,
+    /// Text added to the end of the agent's file.
+    pub file_extra: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            hosts: 2,
+            families: Families::V4,
+            vip4: Ipv4Addr::new(192, 0, 2, 100),
+            vip6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100),
+            vrid: 51,
+            version: 3,
+            interval: Duration::from_secs(1),
+            adverts: Adverts::Multicast,
+            mac: MacMode::Interface,
+            heartbeats: Heartbeats::TwoPaths,
+            preempt: Preempt::After(Duration::ZERO),
+            instance_extra: String::new(),
+            file_extra: String::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// The virtual addresses, IPv4 first.
+    #[must_use]
+    pub fn vips(&self) -> Vec<IpAddr> {
+        let (v4, v6) = (IpAddr::V4(self.vip4), IpAddr::V6(self.vip6));
+        match self.families {
+            Families::V4 => vec![v4],
+            Families::V6 => vec![v6],
+            Families::Dual => vec![v4, v6],
+        }
+    }
+
+    /// Priority of a host: 150 for the first, 50 less for the second, then 10 less each.
+    #[must_use]
+    pub fn priority(&self, ix: usize) -> u8 {
+        match ix {
+            0 => 150,
+            _ => u8::try_from(100_usize.saturating_sub(5 * (ix - 1))).unwrap_or(1).max(1),
+        }
+    }
+
+    /// Longest time in which a Backup must have found out that nobody advertises: 3 intervals and the
+    /// skew of the weakest host (RFC 9568 section 6.1), at most one more.
+    #[must_use]
+    pub fn detection(&self) -> Duration {
+        self.interval * 4
+    }
+
+    /// The file of vipd, the same on every host.
+    #[must_use]
+    pub fn vipd_toml(&self, key_file: &Path) -> String {
+        let mut text = String::from("[cluster]\nname = \"lab\"\n");
+        if self.heartbeats != Heartbeats::Off {
+            line(&mut text, format_args!("key-file = \"{}\"", key_file.display()));
+        }
+        for ix in 0..self.hosts {
+            line(&mut text, format_args!("\n[hosts.{}]", host_name(ix)));
+            let service = match self.families {
+                Families::V6 => IpAddr::V6(host_v6(ix)),
+                Families::V4 | Families::Dual => host_v4(ix, Net::Service).into(),
+            };
+            match self.heartbeats {
+                Heartbeats::Off => {}
+                Heartbeats::OnePath => line(&mut text, format_args!("paths = [\"{service}\"]")),
+                Heartbeats::TwoPaths => {
+                    let beat = host_v4(ix, Net::Beat);
+                    line(&mut text, format_args!("paths = [\"{service}\", \"{beat}\"]"));
+                }
+            }
+        }
+        let vips: Vec<_> =
+            self.vips().iter().map(|ip| format!("\"{}\"", with_prefix(*ip))).collect();
+        let priorities: Vec<_> = (0..self.hosts)
+            .map(|ix| format!("{} = {}", host_name(ix), self.priority(ix)))
+            .collect();
+        line(&mut text, format_args!("\n[instance.web]\nvrid = {}", self.vrid));
+        line(&mut text, format_args!("interface = \"{SERVICE_LINK}\""));
+        line(&mut text, format_args!("addresses = [{}]", vips.join(", ")));
+        line(&mut text, format_args!("priority = {{ {} }}", priorities.join(", ")));
+        line(&mut text, format_args!("advert-interval = \"{}ms\"", self.interval.as_millis()));
+        if self.version != 3 {
+            line(&mut text, format_args!("version = {}", self.version));
+        }
+        match self.preempt {
+            Preempt::Never => text.push_str("preempt = false\n"),
+            Preempt::After(delay) => {
+                line(&mut text, format_args!("preempt-delay = \"{}ms\"", delay.as_millis()));
+            }
+        }
+        if self.mac == MacMode::Virtual {
+            text.push_str("virtual-mac = true\n");
+        }
+        if self.adverts == Adverts::Unicast {
+            let all = (0..self.hosts).flat_map(|ix| self.sources(ix));
+            let peers: Vec<_> = all.map(|ip| format!("\"{ip}\"")).collect();
+            line(&mut text, format_args!("unicast-peers = [{}]", peers.join(", ")));
+        }
+        line(&mut text, format_args!("{}", self.instance_extra));
+        text.push_str(&self.file_extra);
+        text
+    }
+
+    /// The file of keepalived on one host: an instance for each family.
+    #[must_use]
+    pub fn keepalived_conf(&self, ix: usize) -> String {
+        let mut text = format!(
+            "global_defs {{\n  router_id {}\n  vrrp_version {}\n}}\n",
+            host_name(ix),
+            self.version
+        );
+        for vip in self.vips() {
+            let name = if vip.is_ipv4() { "web4" } else { "web6" };
+            line(&mut text, format_args!("vrrp_instance {name} {{\n  state BACKUP"));
+            line(&mut text, format_args!("  interface {SERVICE_LINK}"));
+            line(&mut text, format_args!("  virtual_router_id {}", self.vrid));
+            line(&mut text, format_args!("  priority {}", self.priority(ix)));
+            line(&mut text, format_args!("  advert_int {}", self.interval.as_secs_f64()));
+            match self.preempt {
+                Preempt::Never => text.push_str("  nopreempt\n"),
+                Preempt::After(delay) if !delay.is_zero() => {
+                    line(&mut text, format_args!("  preempt_delay {}", delay.as_secs_f64()));
+                }
+                Preempt::After(_) => {}
+            }
+            if self.mac == MacMode::Virtual {
+                text.push_str("  use_vmac\n");
+            }
+            if self.adverts == Adverts::Unicast {
+                let mine: Vec<_> = self.sources(ix);
+                let peers = (0..self.hosts).flat_map(|peer| self.sources(peer));
+                text.push_str("  unicast_peer {\n");
+                for peer in peers.filter(|p| !mine.contains(p) && p.is_ipv4() == vip.is_ipv4()) {
+                    line(&mut text, format_args!("    {peer}"));
+                }
+                text.push_str("  }\n");
+            }
+            line(&mut text, format_args!("  {}", self.instance_extra));
+            line(
+                &mut text,
+                format_args!("  virtual_ipaddress {{\n    {}\n  }}\n}}", host_route(vip)),
+            );
+        }
+        text.push_str(&self.file_extra);
+        text
+    }
+
+    /// Addresses of a host on the service network, in the families in use.
+    fn sources(&self, ix: usize) -> Vec<IpAddr> {
+        let (v4, v6) = (host_v4(ix, Net::Service).into(), host_v6(ix).into());
+        match self.families {
+            Families::V4 => vec![v4],
+            Families::V6 => vec![v6],
+            Families::Dual => vec![v4, v6],
+        }
+    }
+
+    /// Interfaces that a host of this plan has.
+    #[must_use]
+    pub const fn links() -> [&'static str; 2] {
+        [SERVICE_LINK, BEAT_LINK]
+    }
+}
+
+fn with_prefix(ip: IpAddr) -> String {
+    format!("{ip}/{}", if ip.is_ipv4() { 24 } else { 64 })
+}
+
+fn host_route(ip: IpAddr) -> String {
+    format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 })
+}
+
+fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    let _ = text.write_fmt(args);
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_vipd_names_every_host_and_address() {
+        let plan = Plan { hosts: 3, families: Families::Dual, ..Plan::default() };
+        let text = plan.vipd_toml(Path::new("/k"));
+        for part in [
+            "key-file = \"/k\"",
+            "[hosts.h3]\npaths = [\"192.0.2.13\", \"10.9.0.13\"]",
+            "addresses = [\"192.0.2.100/24\", \"2001:db8::100/64\"]",
+            "priority = { h1 = 150, h2 = 100, h3 = 95 }",
+            "advert-interval = \"1000ms\"",
+            "preempt-delay = \"0ms\"",
+        ] {
+            assert!(text.contains(part), "{part} is missing:\n{text}");
+        }
+    }
+
+    #[test]
+    fn keepalived_has_an_instance_for_each_family() {
+        let plan = Plan {
+            families: Families::Dual,
+            interval: Duration::from_millis(100),
+            ..Plan::default()
+        };
+        let text = plan.keepalived_conf(1);
+        assert!(text.contains("192.0.2.100/32") && text.contains("2001:db8::100/128"), "{text}");
+        assert!(text.contains("advert_int 0.1\n") && text.contains("priority 100"), "{text}");
+    }
+}
