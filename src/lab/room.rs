@@ -189,8 +189,8 @@ fn wait(mut child: Child) -> anyhow::Result<ExitCode> {
             let asked = tokio::select! {
                 _ = ended.recv() => continue,
                 _ = term.recv() => Signal::SIGTERM,
-                _ = hup.recv() => Signal::SIGTERM,
-                _ = int.recv() => Signal::SIGTERM,
+                _ = hup.recv() => Signal::SIGHUP,
+                _ = int.recv() => Signal::SIGINT,
             };
             // It may have ended in this moment; then the next turn sees it.
             let _ = kill(pid, asked);
