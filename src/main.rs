@@ -1,3 +1,9 @@
-//! Parses the command line and dispatches.
+//! Parses the command line and dispatches; the rooms are in the library.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+use vipd_agent::cli::{self, Args};
+
+fn main() -> ExitCode {
+    cli::dispatch(Args::parse())
+}

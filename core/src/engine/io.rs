@@ -2,7 +2,7 @@
 
 use crate::time::{Duration, Instant};
 use crate::types::{
-    Class, Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, RouterId, State, Vip,
+    Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, RouterId, State, Vip,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -361,6 +361,13 @@ pub enum EventKind {
         /// Heard from again, or gone.
         alive: bool,
     },
+    /// The boot counter in use changed: to be stored, so that the next start is above it.
+    Boot {
+        /// The counter in use from now on.
+        counter: u64,
+        /// The peer that remembered a higher one than was stored here.
+        told_by: HostIx,
+    },
     /// A condition that an operator has to look at began (`true`) or ended.
     Alarm(Alarm, bool),
 }
@@ -448,6 +455,6 @@ pub struct PeerView {
     pub heard: Vec<Option<Duration>>,
     /// Per path: has it heard us within the last interval, by its own word?
     pub hears_me: Vec<bool>,
-    /// Its class and effective priority for an instance.
-    pub class: Option<Class>,
+    /// Its release.
+    pub version: String,
 }

@@ -1,1 +1,156 @@
-//! (room under construction)
+//! May this host claim, and how soon: the gates between an expired timer and a claim.
+//!
+//! Called by the engine, per unit. It never looks at packets or the kernel. None of its gates may keep the
+//! address from a group that has no owner (P4): they bind preemption only.
+
+use crate::time::{Duration, Instant};
+use crate::types::{Class, HostIx};
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+/// How a host stands in the order of eligibility (DESIGN 5.10): class, effective priority, address.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Class.
+    pub class: Class,
+    /// Effective priority.
+    pub priority: u8,
+    /// Source address of its adverts, the tie-break of RFC 9568.
+    pub addr: Option<IpAddr>,
+}
+
+impl Standing {
+    /// `Greater` when this host is the better owner.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        other
+            .class
+            .cmp(&self.class)
+            .then(self.priority.cmp(&other.priority))
+            .then(self.addr.cmp(&other.addr))
+    }
+}
+
+/// What keeps a host from taking the address from a weaker owner, and until when.
+#[derive(Clone, Debug, Default)]
+pub struct PreemptGates {
+    /// Usable without a break since then.
+    healthy_since: Option<Instant>,
+    /// Lost the address to a fault at that time.
+    lost_at: Option<Instant>,
+    /// Yielded over heartbeats to that host, which has not heard us since (DESIGN 5.9).
+    unheard_by: Option<HostIx>,
+}
+
+/// The first gate that is closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// `preempt = false`.
+    Off,
+    /// The preempt delay runs until then.
+    Delay(Instant),
+    /// The hold-down runs until then.
+    HoldDown(Instant),
+    /// The winner of a settlement does not hear us.
+    Unheard(HostIx),
+}
+
+impl PreemptGates {
+    /// The host became usable.
+    pub fn usable(&mut self, now: Instant) {
+        self.healthy_since.get_or_insert(now);
+    }
+
+    /// The host became unusable; `owner`: it lost the address by it.
+    pub fn unusable(&mut self, now: Instant, owner: bool) {
+        self.healthy_since = None;
+        if owner {
+            self.lost_at = Some(now);
+        }
+    }
+
+    /// Yielded to `winner` over heartbeats.
+    pub fn yielded_to(&mut self, winner: HostIx) {
+        self.unheard_by = Some(winner);
+    }
+
+    /// `winner` hears us, or is gone.
+    pub fn heard_by(&mut self, winner: HostIx) {
+        if self.unheard_by == Some(winner) {
+            self.unheard_by = None;
+        }
+    }
+
+    /// The host that this one yielded to and that does not hear it.
+    pub const fn waits_for(&self) -> Option<HostIx> {
+        self.unheard_by
+    }
+
+    /// The gate that closes preemption at `now`, if one does.
+    pub fn closed(
+        &self,
+        now: Instant,
+        preempt: bool,
+        preempt_delay: Duration,
+        hold_down: Duration,
+    ) -> Option<Closed> {
+        if !preempt {
+            return Some(Closed::Off);
+        }
+        if let Some(host) = self.unheard_by {
+            return Some(Closed::Unheard(host));
+        }
+        let free_at = self.lost_at.map_or(Instant::ZERO, |t| t + hold_down);
+        if free_at > now {
+            return Some(Closed::HoldDown(free_at));
+        }
+        let open_at = self.healthy_since.map_or(Instant::MAX, |t| t + preempt_delay);
+        (open_at > now).then_some(Closed::Delay(open_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_open_in_order() {
+        let mut g = PreemptGates::default();
+        let at = Instant::from_millis;
+        let (delay, hold) = (Duration::from_secs(60), Duration::from_secs(10));
+        assert_eq!(g.closed(at(0), true, delay, hold), Some(Closed::Delay(Instant::MAX)));
+        g.usable(at(1000));
+        assert_eq!(g.closed(at(60_999), true, delay, hold), Some(Closed::Delay(at(61_000))));
+        assert_eq!(g.closed(at(61_000), true, delay, hold), None);
+        assert_eq!(g.closed(at(61_000), false, delay, hold), Some(Closed::Off));
+        g.unusable(at(70_000), true);
+        g.usable(at(71_000));
+        assert_eq!(
+            g.closed(at(72_000), true, Duration::ZERO, hold),
+            Some(Closed::HoldDown(at(80_000)))
+        );
+        g.yielded_to(HostIx(1));
+        assert_eq!(
+            g.closed(at(90_000), true, Duration::ZERO, hold),
+            Some(Closed::Unheard(HostIx(1)))
+        );
+        g.heard_by(HostIx(2));
+        assert_eq!(g.waits_for(), Some(HostIx(1)));
+        g.heard_by(HostIx(1));
+        assert_eq!(g.closed(at(90_000), true, Duration::ZERO, hold), None);
+    }
+
+    #[test]
+    fn eligibility_is_class_then_priority_then_address() {
+        let s = |class, priority, last| Standing {
+            class,
+            priority,
+            addr: Some(IpAddr::from([192, 0, 2, last])),
+        };
+        assert_eq!(s(Class::Held, 200, 1).compare(&s(Class::Healthy, 1, 1)), Ordering::Less);
+        assert_eq!(
+            s(Class::Healthy, 200, 1).compare(&s(Class::Healthy, 100, 9)),
+            Ordering::Greater
+        );
+        assert_eq!(s(Class::Healthy, 100, 1).compare(&s(Class::Healthy, 100, 9)), Ordering::Less);
+    }
+}

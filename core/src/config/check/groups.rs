@@ -1,0 +1,88 @@
+//! Sync groups: existing members, each in one group, that can move together.
+
+use crate::config::diagnostic::Findings;
+use crate::config::schema::{File, GroupDecl};
+use crate::config::section::{At, unknown_name};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
+    let mut seen: BTreeMap<&Arc<str>, &GroupDecl> = BTreeMap::new();
+    for group in &file.groups {
+        for member in &group.members.value {
+            check_exists(file, group, member, findings);
+            let Some(other) = seen.insert(&member.value, group) else { continue };
+            findings.error(
+                &member.span,
+                format!("instance {} is already in sync group {}", member.value, other.name.value),
+                "an instance moves with one group: remove it from the other place",
+            );
+        }
+        if let [only] = group.members.value.as_slice() {
+            findings.warning(
+                &only.span,
+                format!("sync group {} has one member: nothing moves together", group.name.value),
+                "add the instances that move with it, or remove the group",
+            );
+        }
+        check_members(file, group, findings);
+    }
+}
+
+fn check_exists(
+    file: &File,
+    group: &GroupDecl,
+    member: &At<Arc<str>>,
+    findings: &mut Findings<'_>,
+) {
+    if file.instance_names.iter().any(|name| name.value == member.value) {
+        return;
+    }
+    let existing: Vec<_> = file.instance_names.iter().map(|n| Arc::clone(&n.value)).collect();
+    unknown_name(
+        "instance",
+        At { value: member.value.as_ref(), span: member.span.clone() },
+        &format!("sync group {}", group.name.value),
+        "[instance.NAME]",
+        &existing,
+        findings,
+    );
+}
+
+/// Members run on the same hosts and prefer them in the same order.
+fn check_members(file: &File, group: &GroupDecl, findings: &mut Findings<'_>) {
+    // Host names from the most to the least preferred one.
+    let ranking = |member: &At<Arc<str>>| {
+        let mut views = file.views_of(&member.value);
+        views.sort_by_key(|(_, decl)| std::cmp::Reverse(decl.priority.value));
+        views.into_iter().map(|(host, _)| Arc::clone(&host.name.value)).collect::<Vec<_>>()
+    };
+    let mut members =
+        group.members.value.iter().map(|m| (m, ranking(m))).filter(|(_, r)| !r.is_empty());
+    let Some((first, first_ranking)) = members.next() else { return };
+    let sorted = |ranking: &[Arc<str>]| {
+        let mut hosts = ranking.to_vec();
+        hosts.sort();
+        hosts
+    };
+    for (member, ranking) in members {
+        let pair = format!("{} and {}", first.value, member.value);
+        if sorted(&ranking) != sorted(&first_ranking) {
+            findings.error(
+                &member.span,
+                format!(
+                    "{pair} run on different hosts ({} and {}): they cannot move together",
+                    first_ranking.join(", "),
+                    ranking.join(", ")
+                ),
+                "give both instances priorities for the same hosts",
+            );
+        } else if ranking != first_ranking {
+            findings.warning(
+                &member.span,
+                format!("{pair} prefer different hosts ({} and {})", first_ranking[0], ranking[0]),
+                "give both instances the same order of priorities",
+            );
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Parsed document -> [`File`]: sections, hosts, groups, and each instance as each host sees it.
+//!
+//! Called by `config::load`. It goes on after an error, so that one run reports all of them.
+
+use super::diagnostic::Findings;
+use super::keys::{Key, cluster, file, host, instance, sync};
+use super::read_instance;
+use super::schema::{ClusterDecl, File, GroupDecl, HostDecl, InstanceDecl};
+use super::section::{At, Scope, Section, Span};
+use super::value;
+use std::sync::Arc;
+use toml::de::{DeTable, DeValue};
+
+/// Reads the whole document.
+pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> File {
+    let top = Section::new("the file", 0..0, table);
+    top.refuse_unknown(file::ALL, findings);
+
+    let cluster = read_cluster(&top, findings);
+    top.demand(&file::HOSTS, findings);
+    let hosts: Vec<HostDecl> = named_sections(&top, &file::HOSTS, "hosts", findings)
+        .into_iter()
+        .map(|(name, section)| read_host(name, &section, findings))
+        .collect();
+
+    top.demand(&file::INSTANCE, findings);
+    let instances = named_sections(&top, &file::INSTANCE, "instance", findings);
+    let host_names: Vec<Arc<str>> = hosts.iter().map(|h| Arc::clone(&h.name.value)).collect();
+    let mut views: Vec<Vec<InstanceDecl>> = hosts.iter().map(|_| Vec::new()).collect();
+    for (name, section) in &instances {
+        section.refuse_unknown(instance::ALL, findings);
+        let taking_part = taking_part(name, section, &host_names, findings);
+        for (me, view) in host_names.iter().zip(&mut views) {
+            if !taking_part.contains(me) {
+                continue;
+            }
+            let scope = Scope { hosts: &host_names, taking_part: &taking_part, me };
+            view.extend(read_instance::read(name.clone(), &section.per_host(scope), findings));
+        }
+    }
+
+    let groups = named_sections(&top, &file::SYNC, "sync", findings)
+        .into_iter()
+        .filter_map(|(name, section)| read_group(name, &section, findings))
+        .collect();
+    let instance_names = instances.into_iter().map(|(name, _)| name).collect();
+    let hosts_span = top.key_span(&file::HOSTS);
+    let instances_span = top.key_span(&file::INSTANCE);
+    File { cluster, hosts, hosts_span, instance_names, instances_span, views, groups }
+}
+
+/// The hosts that take part in an instance: all of them, unless its priorities are a table by host.
+fn taking_part(
+    name: &At<Arc<str>>,
+    section: &Section<'_>,
+    hosts: &[Arc<str>],
+    findings: &mut Findings<'_>,
+) -> Vec<Arc<str>> {
+    let table = match section.raw(&instance::PRIORITY).map(|node| node.get_ref()) {
+        Some(DeValue::Table(table)) if !hosts.is_empty() => table,
+        _ => return hosts.to_vec(),
+    };
+    let named = |host: &&Arc<str>| table.contains_key(host.as_ref());
+    let taking_part: Vec<_> = hosts.iter().filter(named).cloned().collect();
+    if taking_part.is_empty() {
+        let scope = Scope { hosts, taking_part: &taking_part, me: "" };
+        section.check_hosts(&instance::PRIORITY, table, scope, findings);
+        findings.error(
+            &section.key_span(&instance::PRIORITY),
+            format!("no host takes part in instance {}", name.value),
+            format!("give hosts a priority: {}", hosts.join(", ")),
+        );
+    }
+    taking_part
+}
+
+/// The tables of a table of names, sorted by name: `[instance.web]`, `[instance.dns]`.
+fn named_sections<'d>(
+    top: &Section<'d>,
+    key: &Key,
+    kind: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<(At<Arc<str>>, Section<'d>)> {
+    let Some(outer) = top.table(key, findings) else { return Vec::new() };
+    let mut sections: Vec<(At<Arc<str>>, Section<'d>)> = Vec::new();
+    for (name, node) in outer.entries() {
+        let title = format!("[{kind}.{}]", name.value);
+        if !value::is_name(name.value) {
+            findings.error(
+                &name.span,
+                format!("\"{}\" is not a name for {title}", name.value.escape_debug()),
+                "a name has 1 to 64 letters, digits, '-', '_' or '.' and begins with a letter or digit",
+            );
+        }
+        let DeValue::Table(table) = node.get_ref() else {
+            findings.error(
+                &node.span(),
+                format!(
+                    "{kind}.{} must be a table, not {}",
+                    name.value,
+                    value::describe(node.get_ref())
+                ),
+                format!("begin a section with {title}"),
+            );
+            continue;
+        };
+        let section = Section::new(title, name.span.clone(), table);
+        sections.push((At { value: Arc::from(name.value), span: name.span }, section));
+    }
+    sections.sort_by(|(a, _), (b, _)| a.value.cmp(&b.value));
+    sections
+}
+
+fn read_cluster(top: &Section<'_>, findings: &mut Findings<'_>) -> ClusterDecl {
+    let Some(section) = top.table(&file::CLUSTER, findings) else {
+        return ClusterDecl {
+            span: Span::default(),
+            name: None,
+            key_file: None,
+            heartbeat_port: None,
+        };
+    };
+    section.refuse_unknown(cluster::ALL, findings);
+    ClusterDecl {
+        span: section.span.clone(),
+        name: section.optional(&cluster::NAME, findings, value::name),
+        key_file: section.optional(&cluster::KEY_FILE, findings, value::path),
+        heartbeat_port: section
+            .optional(&cluster::HEARTBEAT_PORT, findings, |v| value::integer(v, 1..=65535)),
+    }
+}
+
+fn read_host(name: At<Arc<str>>, section: &Section<'_>, findings: &mut Findings<'_>) -> HostDecl {
+    section.refuse_unknown(host::ALL, findings);
+    let paths = section
+        .list(&host::PATHS, findings, value::unicast_address)
+        .unwrap_or_else(|| section.at(Vec::new()));
+    HostDecl { name, paths }
+}
+
+fn read_group(
+    name: At<Arc<str>>,
+    section: &Section<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<GroupDecl> {
+    section.refuse_unknown(sync::ALL, findings);
+    section.demand(&sync::INSTANCES, findings);
+    let members = section.nonempty_list(&sync::INSTANCES, findings, value::name)?;
+    Some(GroupDecl { name, members })
+}

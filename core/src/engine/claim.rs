@@ -1,0 +1,215 @@
+//! Becoming and ceasing to be owner. Advert first, address second, announcement third (DESIGN 5.4).
+
+use super::io::{Alarm, Cause, EventKind};
+use super::{Engine, UnitIx};
+use crate::policy::Closed;
+use crate::time::{Duration, Instant};
+use crate::types::State;
+use crate::vrrp::{Expiry, Heard, Params};
+
+/// A Backup whose timer is served later than this many intervals listens once more.
+const LATE_ROUNDS: u8 = 2;
+
+impl Engine {
+    /// The Active_Down_Timer ran out: claim, unless a gate is closed. Gates only postpone.
+    pub(super) fn claim_due(&mut self, u: UnitIx, expiry: Expiry) {
+        let now = self.now.mono;
+        let interval = self.units[u].interval();
+        let link = &self.links[usize::from(self.units[u].link.0)];
+        if link.settling(now) {
+            let again = link.settle_until().min(now + interval.min(Duration::from_millis(50)));
+            self.units[u].vr.ask_again(again);
+            return;
+        }
+        if self.sync_blocks(u) {
+            self.units[u].vr.ask_again(now + interval);
+            return;
+        }
+        // Woken late: adverts may have been lost meanwhile, listen once more (DESIGN 5.3).
+        if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
+            self.units[u].late_rounds += 1;
+            self.units[u].vr.owner_alive(now);
+            return;
+        }
+        let cause = match expiry {
+            Expiry::Released => Cause::Released,
+            Expiry::Unable(host) => Cause::PeerUnable(host),
+            Expiry::Preempts(priority) => Cause::Preempts(priority),
+            Expiry::Silence => {
+                let again = self.silence_forbids(u).or_else(|| self.stale_holder_forbids(u));
+                if let Some(again) = again {
+                    self.units[u].vr.ask_again(again);
+                    return;
+                }
+                Cause::Silence(self.units[u].vr.silence(now))
+            }
+        };
+        self.become_active(u, cause);
+        self.sync_claimed(u);
+    }
+
+    /// Claims: the advert goes out, the kernel is asked; announcements follow its answer.
+    pub(super) fn become_active(&mut self, u: UnitIx, cause: Cause) {
+        if self.stopping || self.units[u].state() == State::Initialize {
+            return;
+        }
+        let now = self.now.mono;
+        self.units[u].vr.become_active(now);
+        self.units[u].overslept = None;
+        self.units[u].late_rounds = 0;
+        self.units[u].weaker_run = 0;
+        self.units[u].release_asked = None;
+        self.units[u].last_sent = None;
+        for voice in &mut self.units[u].voices {
+            voice.receiver.counters.master_transitions += 1;
+        }
+        let priority = self.units[u].vr.params().priority;
+        self.advertise(u, priority);
+        self.raise_epoch(u);
+        self.stale_wait_over(u);
+        self.order_hold(u);
+        self.entered(u, State::Backup, cause);
+    }
+
+    /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
+    pub(super) fn yield_to(&mut self, u: UnitIx, winner: Heard, tie_break: bool) {
+        let own = self.units[u].vr.params().priority;
+        self.advertise(u, if own < winner.priority { own } else { 1 });
+        let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
+        self.units[u].vr.step_down(winner);
+        self.left_active(u, cause);
+        self.sync_yielded(u);
+    }
+
+    /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
+    pub(super) fn stand_back(&mut self, u: UnitIx, cause: Cause, winner: Option<Heard>) {
+        let now = self.now.mono;
+        self.units[u].vr.listen(now);
+        if let Some(winner) = winner {
+            self.units[u].vr.step_down(winner);
+        }
+        self.left_active(u, cause);
+        self.sync_yielded(u);
+        self.rearm(u);
+    }
+
+    fn left_active(&mut self, u: UnitIx, cause: Cause) {
+        self.units[u].announce.cancel();
+        self.units[u].overslept = None;
+        self.refresh_preemption(u);
+        self.order_free(u);
+        self.entered(u, State::Active, cause);
+    }
+
+    /// Cannot own any more: priority 0 where a packet can still leave, then Initialize.
+    pub(super) fn fault(&mut self, u: UnitIx, cause: Cause) {
+        let from = self.units[u].state();
+        if from == State::Initialize {
+            return;
+        }
+        let was_active = self.units[u].is_active();
+        if was_active {
+            self.advertise(u, 0);
+        }
+        self.units[u].vr.shut_down();
+        self.units[u].announce.cancel();
+        self.units[u].overslept = None;
+        self.units[u].leaving = None;
+        self.units[u].gates.unusable(self.now.mono, was_active);
+        self.stale_wait_over(u);
+        if was_active {
+            self.order_free(u);
+        }
+        self.entered(u, from, cause);
+        self.sync_faulted(u);
+        self.rearm(u);
+    }
+
+    /// Initialize: starts when the link runs, the leading voice has a source address and nothing bars it.
+    pub(super) fn try_start(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        let unit = &self.units[u];
+        let link = &self.links[usize::from(unit.link.0)];
+        if self.stopping || !link.usable() || unit.source().is_none() || now < unit.barred_until {
+            return;
+        }
+        self.units[u].gates.usable(now);
+        self.units[u].vr.listen(now);
+        self.refresh_preemption(u);
+        let cause =
+            if self.units[u].cause == Cause::Startup { Cause::Startup } else { Cause::LinkUp };
+        self.entered(u, State::Initialize, cause);
+        let owner = self.instance(u).priority.is_owner();
+        // An owner of the address waits for nobody it cannot know (RFC 9568 section 6.4.1); with vipd peers it
+        // listens first (DESIGN 5.7).
+        if self.may_adopt(u) {
+            self.units[u].adopted_until = now + self.units[u].interval();
+            self.become_active(u, Cause::Adopted);
+        } else if owner && self.peers.is_none() {
+            self.become_active(u, Cause::Startup);
+        }
+        self.rearm(u);
+    }
+
+    /// Sets Preempt_Mode of the state machine to what the gates say now.
+    pub(super) fn refresh_preemption(&mut self, u: UnitIx) {
+        let open = self.preempt_gate(u).is_none();
+        let params = *self.units[u].vr.params();
+        if params.preempt != open {
+            // The next weaker advert decides; a timer that runs towards preemption goes on.
+            self.units[u].vr.set_params(Params { preempt: open, ..params });
+        }
+    }
+
+    /// The gate that keeps this unit from preempting, if one does.
+    pub(super) fn preempt_gate(&self, u: UnitIx) -> Option<Closed> {
+        let instance = self.instance(u);
+        if instance.priority.is_owner() {
+            return None;
+        }
+        self.units[u].gates.closed(
+            self.now.mono,
+            instance.preempt,
+            instance.preempt_delay,
+            instance.hold_down,
+        )
+    }
+
+    /// The owner was heard on the service segment: what doubted it is over.
+    pub(super) fn owner_heard(&mut self, u: UnitIx) {
+        self.units[u].late_rounds = 0;
+        self.stale_wait_over(u);
+        self.clear_alarms(self.units[u].instance, |a| {
+            matches!(a, Alarm::AdvertPathBroken(_) | Alarm::DualActive(_))
+        });
+    }
+
+    /// Books a change of state: time, cause, event; peers hear of it at once.
+    fn entered(&mut self, u: UnitIx, from: State, cause: Cause) {
+        let now = self.now.mono;
+        let unit = &mut self.units[u];
+        unit.since = now;
+        unit.cause = cause.clone();
+        let to = unit.state();
+        let owner = match to {
+            State::Active => unit.source(),
+            _ => unit.vr.heard().map(|h| h.src),
+        };
+        let family = (unit.voices.len() == 1).then(|| unit.voices[0].family);
+        let (instance, priority) = (unit.instance, unit.vr.params().priority);
+        let epoch = self.epoch_of(instance);
+        self.event(
+            Some(instance),
+            family,
+            EventKind::Transition { from, to, cause, owner, priority, epoch },
+        );
+        self.urgent();
+        self.rearm(u);
+    }
+
+    /// May not start before `until`.
+    pub(super) fn bar(&mut self, u: UnitIx, until: Instant) {
+        self.units[u].barred_until = until;
+        self.rearm(u);
+    }
+}

@@ -1,0 +1,490 @@
+//! What the kernel holds for each instance, and its leases (DESIGN 5.1, 5.8).
+//!
+//! A lease is renewed because the engine says so, and only after an advert that sendmsg accepted: a host that no
+//! longer advertises loses its addresses by the kernel's own clock.
+
+use super::io::{
+    Alarm, Applied, Cause, EventKind, KernelAddr, KernelFault, Output, Own, Renew, Renewed, Want,
+};
+use super::{Engine, Slot, UnitIx};
+use crate::config::model::Instance;
+use crate::reconcile;
+use crate::time::{Duration, Instant};
+use crate::types::{Epoch, InstanceIx, LinkIx};
+use crate::vrrp::bucket::Bucket;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Leases are renewed at most this often.
+const RENEW_GAP: Duration = Duration::from_millis(300);
+/// From this many addresses on, a host renews only every half lease.
+const MANY: usize = 64;
+/// The kernel may drop a leased address this much early (measured: 24 ms once).
+const EARLY: Duration = Duration::from_millis(50);
+/// Longest acceptable delay between an order and its execution where 3T is shorter than that.
+const ORDER_SLACK: Duration = Duration::from_millis(100);
+/// After a fight over the address or a kernel fault the instance stays away this long.
+const BAR: Duration = Duration::from_secs(10);
+
+/// What the kernel shall hold and what it confirmed, for one instance.
+pub(super) struct Holding {
+    /// Number of the newest order; 0: none yet.
+    order: u64,
+    /// What that order wants.
+    want: bool,
+    /// When it was given.
+    asked_at: Instant,
+    /// The order was confirmed; leases run from this moment or a later renewal.
+    confirmed: Option<Instant>,
+    /// Something of ours may be in the kernel.
+    may_hold: bool,
+    /// Lifetime of the addresses, whole seconds.
+    lease_secs: Option<u32>,
+    /// Repairs: five in 60 s, then the address is given up for a while.
+    repairs: Bucket,
+    /// How many addresses.
+    count: usize,
+    epoch: Epoch,
+    /// Bears our tag since before this start, with the age of its lifetime: what adoption looks at.
+    found: Option<Duration>,
+}
+
+impl Holding {
+    pub(super) fn new(instance: &Instance) -> Self {
+        Self {
+            order: 0,
+            want: false,
+            asked_at: Instant::ZERO,
+            confirmed: None,
+            may_hold: false,
+            lease_secs: None,
+            repairs: Bucket::new(5, Duration::from_secs(12)),
+            count: instance.claimed().count(),
+            epoch: Epoch::default(),
+            found: None,
+        }
+    }
+
+    /// Nothing of ours can be in the kernel.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.may_hold
+    }
+
+    /// The kernel confirmed every address and no lease can have ended since.
+    pub(super) fn applied(&self) -> bool {
+        self.want && self.confirmed.is_some()
+    }
+
+    /// What is left of the lease at `now`; `None`: no lease runs.
+    pub(super) fn lease_left(&self, now: Instant) -> Option<Duration> {
+        let end = self.confirmed? + Duration::from_secs(u64::from(self.lease_secs?));
+        Some(end.since(now))
+    }
+}
+
+/// When leases were last renewed, all of the host in one burst.
+#[derive(Default)]
+pub(super) struct RenewClock {
+    last: Instant,
+    order: u64,
+    /// `None`: nothing is leased.
+    pace: Option<Pace>,
+}
+
+/// Bounds of the time between two renewals.
+#[derive(Copy, Clone)]
+struct Pace {
+    soonest: Duration,
+    latest: Duration,
+}
+
+impl Engine {
+    pub(super) fn holding(&self, instance: InstanceIx) -> &Holding {
+        &self.holdings[usize::from(instance.0)]
+    }
+
+    pub(super) fn epoch_of(&self, instance: InstanceIx) -> Epoch {
+        self.holding(instance).epoch
+    }
+
+    /// A new claim: an epoch above every one that was ever heard of.
+    pub(super) fn raise_epoch(&mut self, u: UnitIx) {
+        let instance = self.units[u].instance;
+        let heard = self.highest_epoch_heard(instance);
+        let host = self.model.host.0;
+        let holding = &mut self.holdings[usize::from(instance.0)];
+        holding.epoch = Epoch { number: holding.epoch.number.max(heard) + 1, host };
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.renew.order += 1;
+        self.renew.order
+    }
+
+    /// Asks the kernel for the addresses of every active unit of this unit's instance.
+    pub(super) fn order_hold(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        let ix = self.units[u].instance;
+        let interval = self.units[u].vr.params().interval;
+        let mut families = [false; 2];
+        for other in self.units_of(ix).into_iter().filter(|o| self.units[*o].keeps_addresses()) {
+            for voice in &self.units[other].voices {
+                families[voice.family as usize] = true;
+            }
+        }
+        let lease_secs = self.model.instance(ix).lease_secs(interval);
+        let order = self.next_order();
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        holding.order = order;
+        holding.want = true;
+        holding.asked_at = now;
+        holding.may_hold = true;
+        holding.lease_secs = lease_secs;
+        let not_after = now + (interval.duration() * 3).max(ORDER_SLACK);
+        self.push(Output::Own(Own {
+            instance: ix,
+            order,
+            want: Want::Hold { lease_secs, not_after, families },
+        }));
+    }
+
+    /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
+    pub(super) fn order_free(&mut self, u: UnitIx) {
+        let ix = self.units[u].instance;
+        if let Some(other) =
+            self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
+        {
+            self.order_hold(other);
+            return;
+        }
+        self.free(ix);
+    }
+
+    /// Orders that nothing of ours is left for the instance.
+    pub(super) fn free(&mut self, ix: InstanceIx) {
+        let now = self.now.mono;
+        let order = self.next_order();
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        holding.order = order;
+        holding.want = false;
+        holding.asked_at = now;
+        holding.confirmed = None;
+        holding.may_hold = true;
+        self.push(Output::Own(Own { instance: ix, order, want: Want::Free }));
+        self.plan_renewal();
+    }
+
+    pub(super) fn on_applied(&mut self, applied: &Applied) {
+        let ix = applied.instance;
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        if applied.order != holding.order {
+            return;
+        }
+        match &applied.result {
+            Ok(()) if holding.want => self.confirmed_hold(ix, applied.at),
+            Ok(()) => {
+                holding.may_hold = false;
+                self.event(Some(ix), None, EventKind::Released);
+                self.released(ix);
+                self.urgent();
+            }
+            Err(fault) => self.kernel_failed(ix, fault.clone()),
+        }
+    }
+
+    fn confirmed_hold(&mut self, ix: InstanceIx, at: Instant) {
+        let now = self.now.mono;
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        let first = holding.confirmed.is_none();
+        holding.confirmed = Some(at);
+        let (took, addresses) = (now.since(holding.asked_at), holding.count);
+        if first {
+            self.event(Some(ix), None, EventKind::Claimed { took, addresses });
+        }
+        for u in self.units_of(ix) {
+            if self.units[u].is_active() && self.units[u].leaving.is_none() {
+                self.units[u].announce.start(now);
+                self.rearm(u);
+            }
+        }
+        self.urgent();
+        self.plan_renewal();
+    }
+
+    fn kernel_failed(&mut self, ix: InstanceIx, fault: KernelFault) {
+        let late = fault == KernelFault::Late;
+        let want = self.holding(ix).want;
+        self.event(Some(ix), None, EventKind::KernelFailed(fault));
+        if !want {
+            // The lease ends what could not be taken off; a stop does not wait for it.
+            self.holdings[usize::from(ix.0)].may_hold = false;
+            self.released(ix);
+            return;
+        }
+        for u in self.units_of(ix) {
+            if !self.units[u].is_active() {
+                continue;
+            }
+            if late {
+                self.stand_back(u, Cause::KernelFault, None);
+            } else {
+                self.bar(u, self.now.mono + BAR);
+                self.fault(u, Cause::KernelFault);
+            }
+        }
+    }
+
+    /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
+    pub(super) fn advert_accepted(&mut self) {
+        if let Some(pace) = self.renew.pace {
+            self.set_slot(Slot::Renew, self.now.mono.max(self.renew.last + pace.soonest));
+        }
+    }
+
+    fn leased(&self) -> impl Iterator<Item = (InstanceIx, &Holding)> {
+        (0u16..)
+            .map(InstanceIx)
+            .zip(&self.holdings)
+            .filter(|(_, h)| h.applied() && h.lease_secs.is_some())
+    }
+
+    /// What is leased changed: next renewal a gap after the last one, never with nothing to renew.
+    pub(super) fn plan_renewal(&mut self) {
+        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min();
+        let addresses: usize = self.leased().map(|(_, h)| h.count).sum();
+        self.renew.pace = shortest.map(|secs| {
+            let half = Duration::from_secs(u64::from(secs)) / 2;
+            if addresses > MANY {
+                Pace { soonest: half, latest: half }
+            } else {
+                Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
+            }
+        });
+        let at = self.renew.pace.map_or(Instant::MAX, |pace| self.renew.last + pace.latest);
+        self.set_slot(Slot::Renew, at);
+    }
+
+    /// Until when peers cannot have claimed, so that a renewal at that time is harmless; `None`: no
+    /// advert was accepted since the claim.
+    fn renewable_until(&self, ix: InstanceIx) -> Option<Instant> {
+        let lease = Duration::from_secs(u64::from(self.holding(ix).lease_secs?));
+        let mut until = None;
+        for u in self.units_of(ix) {
+            let unit = &self.units[u];
+            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
+            let patience = unit.interval() * 3;
+            let room = patience.saturating_sub(lease).max(patience.min(ORDER_SLACK));
+            until = until.max(sent.map(|t| t + room));
+        }
+        until
+    }
+
+    pub(super) fn renew_due(&mut self) {
+        let now = self.now.mono;
+        let held: Vec<InstanceIx> = self.leased().map(|(ix, _)| ix).collect();
+        let mut instances = Vec::new();
+        let mut not_after = Instant::MAX;
+        for ix in held {
+            self.doubt_lease(ix);
+            if let (Some(until), Some(secs)) =
+                (self.renewable_until(ix), self.holding(ix).lease_secs)
+                && until >= now
+            {
+                not_after = not_after.min(until);
+                instances.push((ix, secs));
+            }
+        }
+        self.renew.last = now;
+        if !instances.is_empty() {
+            let order = self.next_order();
+            self.push(Output::Renew(Renew { instances, order, not_after }));
+        }
+        self.plan_renewal();
+    }
+
+    /// A lease not confirmed for half its life is asked for again as a claim is (DESIGN 5.1).
+    fn doubt_lease(&mut self, ix: InstanceIx) {
+        let now = self.now.mono;
+        let holding = self.holding(ix);
+        let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
+            return;
+        };
+        let half = Duration::from_secs(u64::from(secs)) / 2;
+        if left >= half || now.since(holding.asked_at) < half {
+            return;
+        }
+        let unit = self
+            .units_of(ix)
+            .into_iter()
+            .find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
+        if let Some(u) = unit {
+            self.order_hold(u);
+        }
+    }
+
+    pub(super) fn on_renewed(&mut self, renewed: &Renewed) {
+        let failed: BTreeSet<InstanceIx> = renewed.failed.iter().map(|(ix, _)| *ix).collect();
+        for (n, holding) in self.holdings.iter_mut().enumerate() {
+            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
+            // A renewal that was overtaken by a newer order of the instance says nothing about that one.
+            if holding.applied() && holding.order < renewed.order && !failed.contains(&ix) {
+                holding.confirmed = holding.confirmed.max(Some(renewed.at));
+            }
+        }
+        for (ix, fault) in &renewed.failed {
+            if *fault == KernelFault::Late || !self.holding(*ix).applied() {
+                continue;
+            }
+            self.event(Some(*ix), None, EventKind::KernelFailed(fault.clone()));
+            if let Some(u) = self.units_of(*ix).into_iter().find(|u| self.units[*u].is_active()) {
+                self.order_hold(u);
+            }
+        }
+    }
+
+    /// Could the kernel have dropped the addresses by itself?
+    pub(super) fn lease_may_have_ended(&self, u: UnitIx) -> bool {
+        let holding = self.holding(self.units[u].instance);
+        match (holding.confirmed, holding.lease_secs) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(_), Some(_)) => {
+                holding.lease_left(self.now.mono).is_none_or(|left| left <= EARLY)
+            }
+        }
+    }
+
+    pub(super) fn on_address_removed(&mut self, link: LinkIx, addr: IpAddr) {
+        let Some(ix) = self.owner_of(link, addr) else { return };
+        if !self.holding(ix).applied() {
+            return;
+        }
+        let Some(u) = self.units_of(ix).into_iter().find(|u| self.units[*u].is_active()) else {
+            return;
+        };
+        if self.units[u].leaving.is_some() {
+            return;
+        }
+        if self.lease_may_have_ended(u) {
+            // Ended by its own lifetime: never put back by rule 8, others may own by now (DESIGN 5.1).
+            self.stand_back(u, Cause::LeaseEnded, None);
+            return;
+        }
+        self.repair(u, addr);
+    }
+
+    fn repair(&mut self, u: UnitIx, addr: IpAddr) {
+        let now = self.now.mono;
+        let ix = self.units[u].instance;
+        if !self.holdings[usize::from(ix.0)].repairs.take(now) {
+            self.alarm(Some(ix), Alarm::AddressFight, true);
+            self.bar(u, now + BAR);
+            self.fault(u, Cause::KernelFault);
+            return;
+        }
+        self.order_hold(u);
+        let vip = self.model.instance(ix).claimed().find(|v| v.addr == addr).copied();
+        if let Some(vip) = vip {
+            self.event(Some(ix), None, EventKind::Repaired(vip));
+        }
+    }
+
+    fn owner_of(&self, link: LinkIx, addr: IpAddr) -> Option<InstanceIx> {
+        self.by_addr.get(&(link, addr)).copied()
+    }
+
+    /// An address of ours that nobody wants is taken off.
+    pub(super) fn on_address_added(&mut self, link: LinkIx, addr: &KernelAddr) {
+        if !addr.ours {
+            return;
+        }
+        if let Some(ix) = self.owner_of(link, addr.addr) {
+            let holding = self.holding(ix);
+            if !holding.want && !holding.may_hold {
+                self.free(ix);
+            }
+        }
+    }
+
+    /// A whole dump: what is missing is put back, what is stray is taken off; before the start it shows what a dead
+    /// agent left.
+    pub(super) fn on_addresses(&mut self, link: LinkIx, present: &[KernelAddr]) {
+        let wanted: BTreeSet<IpAddr> = self
+            .model
+            .iter()
+            .filter(|(ix, i)| i.link == link && self.holding(*ix).applied())
+            .flat_map(|(_, i)| i.claimed().map(|v| v.addr))
+            .collect();
+        let difference = reconcile::difference(&wanted, present);
+        let mut broken: Vec<(InstanceIx, IpAddr)> = Vec::new();
+        for addr in difference.missing {
+            if let Some(ix) = self.owner_of(link, addr)
+                && broken.last().is_none_or(|(b, _)| *b != ix)
+            {
+                broken.push((ix, addr));
+            }
+        }
+        for (_, addr) in broken {
+            self.on_address_removed(link, addr);
+        }
+        let stray: BTreeSet<IpAddr> = difference.stray.into_iter().collect();
+        for (ix, instance) in Arc::clone(&self.model).iter() {
+            if instance.link != link || self.holding(ix).want || self.holding(ix).may_hold {
+                continue;
+            }
+            if instance.claimed().any(|v| stray.contains(&v.addr)) {
+                self.found_left_over(ix, instance, present);
+            }
+        }
+    }
+
+    /// A dead agent left these addresses: young and complete ones are kept for adoption, others are taken
+    /// off (DESIGN 5.7).
+    fn found_left_over(&mut self, ix: InstanceIx, instance: &Instance, present: &[KernelAddr]) {
+        let mut oldest = Some(Duration::ZERO);
+        for vip in instance.claimed() {
+            let there = present.iter().find(|a| a.addr == vip.addr && a.ours);
+            oldest = there.and_then(|a| Some(oldest?.max(a.age)));
+        }
+        let young = oldest.filter(|age| *age < instance.interval.duration() * 3);
+        let starting = self
+            .units_of(ix)
+            .into_iter()
+            .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
+        if young.is_some() && starting && !self.stopping {
+            self.holdings[usize::from(ix.0)].found = young;
+            for u in self.units_of(ix) {
+                if self.units[u].source().is_some()
+                    && self.may_adopt(u)
+                    && self.units[u].vr.heard().is_none()
+                {
+                    self.adopt(u);
+                }
+            }
+            return;
+        }
+        self.free(ix);
+        for u in self.units_of(ix) {
+            if self.units[u].vr.heard().is_none() && self.units[u].source().is_some() {
+                self.advertise(u, 0);
+            }
+        }
+    }
+
+    /// Were young addresses of ours found at the start, and nobody else heard since?
+    pub(super) fn may_adopt(&self, u: UnitIx) -> bool {
+        let age = self.now.mono.since(self.started);
+        let patience = self.units[u].interval() * 3;
+        self.holding(self.units[u].instance).found.is_some_and(|found| found + age < patience)
+    }
+
+    fn adopt(&mut self, u: UnitIx) {
+        if self.units[u].state() == crate::types::State::Initialize {
+            self.try_start(u);
+        } else if !self.units[u].is_active() {
+            self.units[u].adopted_until = self.now.mono + self.units[u].interval();
+            self.become_active(u, Cause::Adopted);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The clean stop: make before break (DESIGN 5.5). Priority 0 goes out, the addresses stay until somebody else has them.
+
+use super::io::{Cause, EventKind};
+use super::{Engine, UnitIx};
+use crate::time::{Duration, Instant};
+use crate::types::{HostIx, InstanceIx, State};
+use crate::vrrp::Heard;
+
+/// The addresses stay this long after the successor has them.
+const OVERLAP: Duration = Duration::from_millis(200);
+/// A foreign successor may need this long per address before it announces.
+const PER_ADDRESS: Duration = Duration::from_micros(200);
+/// A vipd successor announces this long before the release.
+const NOTICE: Duration = Duration::from_millis(20);
+
+/// Where a clean stop is.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    /// Released at the latest then, whoever came.
+    release_at: Instant,
+    successor: Successor,
+    /// Peers were told that the release is near.
+    noticed: bool,
+    /// The release was ordered.
+    released: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Successor {
+    None,
+    /// A host that tells over heartbeats what it has applied.
+    Vipd(HostIx),
+    Foreign,
+}
+
+impl Leaving {
+    pub(super) fn deadline(&self) -> Instant {
+        if self.released {
+            Instant::MAX
+        } else if self.noticed {
+            self.release_at
+        } else {
+            self.release_at.before(NOTICE)
+        }
+    }
+
+    /// Was the release ordered?
+    pub(super) fn released(&self) -> bool {
+        self.released
+    }
+
+    /// Peers may announce: the release is near.
+    pub(super) fn releasing(&self) -> bool {
+        self.noticed
+    }
+}
+
+impl Engine {
+    pub(super) fn on_stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        for u in 0..self.units.len() {
+            match self.units[u].state() {
+                State::Active => self.leave(u),
+                State::Backup => {
+                    // Nothing is sent (RFC 9568 section 6.4.2).
+                    self.units[u].vr.shut_down();
+                    let now = self.now.mono;
+                    self.units[u].since = now;
+                    self.stale_wait_over(u);
+                }
+                State::Initialize => {}
+            }
+            self.rearm(u);
+        }
+        self.urgent();
+    }
+
+    /// Says priority 0 and keeps the addresses.
+    fn leave(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        self.advertise(u, 0);
+        // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
+        let patience = self.units[u].interval() * 255 / 256 + Duration::from_millis(100);
+        self.units[u].vr.shut_down();
+        self.units[u].announce.cancel();
+        self.units[u].leaving = Some(Leaving {
+            release_at: now + patience,
+            successor: Successor::None,
+            noticed: false,
+            released: false,
+        });
+        let (instance, priority) = (self.units[u].instance, self.units[u].vr.params().priority);
+        let epoch = self.epoch_of(instance);
+        self.units[u].since = now;
+        self.units[u].cause = Cause::Stop;
+        let kind = EventKind::Transition {
+            from: State::Active,
+            to: State::Initialize,
+            cause: Cause::Stop,
+            owner: None,
+            priority,
+            epoch,
+        };
+        self.event(Some(instance), None, kind);
+    }
+
+    /// Somebody advertises while we leave.
+    pub(super) fn successor_heard(&mut self, u: UnitIx, heard: &Heard) {
+        let now = self.now.mono;
+        // A vipd host tells when its kernel has the addresses; that is waited for.
+        if heard.priority == 0 || self.host_of(heard.src).is_some() {
+            return;
+        }
+        let addresses = u32::try_from(self.unit_vips(u).count()).unwrap_or(u32::MAX);
+        if let Some(leaving) = &mut self.units[u].leaving
+            && leaving.successor == Successor::None
+        {
+            leaving.successor = Successor::Foreign;
+            leaving.release_at = now + OVERLAP + PER_ADDRESS.saturating_mul(addresses);
+        }
+        self.rearm(u);
+    }
+
+    /// A vipd host says that its kernel has the addresses.
+    pub(super) fn successor_applied(&mut self, u: UnitIx, host: HostIx) {
+        let now = self.now.mono;
+        if let Some(leaving) = &mut self.units[u].leaving
+            && leaving.successor == Successor::None
+        {
+            leaving.successor = Successor::Vipd(host);
+            leaving.release_at = now + OVERLAP;
+        }
+        self.rearm(u);
+    }
+
+    pub(super) fn leave_due(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        let Some(leaving) = &mut self.units[u].leaving else { return };
+        if leaving.released {
+            return;
+        }
+        if !leaving.noticed && leaving.release_at.before(NOTICE) <= now {
+            leaving.noticed = true;
+            self.urgent();
+            if self.units[u].leaving.as_ref().is_some_and(|l| l.successor == Successor::None) {
+                // Nobody took over; the first priority 0 may have been lost.
+                self.advertise(u, 0);
+            }
+        }
+        let Some(leaving) = &mut self.units[u].leaving else { return };
+        if leaving.release_at <= now {
+            leaving.released = true;
+            self.order_free(u);
+        }
+    }
+
+    /// The kernel let go of the instance: who leaves it is done.
+    pub(super) fn released(&mut self, instance: InstanceIx) {
+        for u in self.units_of(instance) {
+            let Some(leaving) = self.units[u].leaving.take_if(|l| l.released) else { continue };
+            if leaving.successor == Successor::Foreign {
+                // A neighbour may have resolved us during the overlap; an Active answers a weak advert with
+                // announcements (measured with keepalived).
+                self.advertise(u, 1);
+            }
+            self.rearm(u);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Service interfaces: state, settling, source addresses, and what the neighbours on them say.
+
+use super::io::{Alarm, Cause, LinkState, NeighbourIn};
+use super::{Engine, UnitIx};
+use crate::config::model;
+use crate::time::{Duration, Instant};
+use crate::types::{Family, LinkIx, Mac, State};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// One service interface.
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    settle: Duration,
+    /// Not claiming before a frame was received, or before this time (DESIGN 5.12).
+    settle_until: Instant,
+    /// Neighbours outside the group, with the time of their last sign of life: targets where there are no others.
+    neighbours: BTreeMap<IpAddr, Instant>,
+}
+
+/// Neighbours remembered per link; the one not heard for longest goes.
+const NEIGHBOURS: usize = 4;
+/// A neighbour not heard for this long is no target any more.
+const NEIGHBOUR_FRESH: Duration = Duration::from_secs(60);
+
+impl Link {
+    pub(super) fn new(link: &model::Link) -> Self {
+        Self {
+            state: LinkState::default(),
+            settle: link.settle,
+            settle_until: Instant::ZERO,
+            neighbours: BTreeMap::new(),
+        }
+    }
+
+    /// Exists, is up and has carrier.
+    pub(super) fn usable(&self) -> bool {
+        self.state.index.is_some() && self.state.running
+    }
+
+    pub(super) fn settling(&self, now: Instant) -> bool {
+        now < self.settle_until
+    }
+
+    pub(super) fn settle_until(&self) -> Instant {
+        self.settle_until
+    }
+
+    /// Neighbours outside the group that were heard in the last 60 s.
+    pub(super) fn neighbours(&self, now: Instant) -> impl Iterator<Item = IpAddr> {
+        self.neighbours
+            .iter()
+            .filter(move |(_, at)| now.since(**at) < NEIGHBOUR_FRESH)
+            .map(|(a, _)| *a)
+    }
+
+    fn heard_neighbour(&mut self, addr: IpAddr, now: Instant) {
+        self.neighbours.insert(addr, now);
+        if self.neighbours.len() > NEIGHBOURS
+            && let Some(oldest) = self.neighbours.iter().min_by_key(|(_, at)| **at).map(|(a, _)| *a)
+        {
+            self.neighbours.remove(&oldest);
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn units_on(&self, link: LinkIx) -> Vec<UnitIx> {
+        (0..self.units.len()).filter(|u| self.units[*u].link == link).collect()
+    }
+
+    pub(super) fn on_link(&mut self, link: LinkIx, state: LinkState) {
+        let now = self.now.mono;
+        let slot = &mut self.links[usize::from(link.0)];
+        let was_usable = slot.usable();
+        let old = std::mem::replace(&mut slot.state, state);
+        let recreated = old.index != slot.state.index;
+        let usable = slot.usable();
+        if usable && (!was_usable || recreated) {
+            slot.settle_until = now + slot.settle;
+        }
+        let mac_changed = old.mac != slot.state.mac;
+        for u in self.units_on(link) {
+            if was_usable && (!usable || recreated) {
+                self.fault(u, Cause::LinkDown);
+            }
+            self.choose_sources(u);
+            if usable && self.units[u].state() == State::Initialize {
+                self.try_start(u);
+            }
+            if mac_changed && self.units[u].is_active() {
+                self.units[u].announce.start(now);
+            }
+            self.rearm(u);
+        }
+        self.urgent();
+    }
+
+    /// Source addresses of the adverts: configured, else the first that is not virtual; IPv6: link-local.
+    fn choose_sources(&mut self, u: UnitIx) {
+        let link = usize::from(self.units[u].link.0);
+        let instance = self.model.instance(self.units[u].instance);
+        let addrs = &self.links[link].state.addrs;
+        let chosen: Vec<Option<IpAddr>> = self.units[u]
+            .voices
+            .iter()
+            .map(|voice| {
+                let fits = |a: &&IpAddr| {
+                    Family::of(a) == voice.family
+                        && (instance.priority.is_owner()
+                            || !instance.claimed().any(|v| v.addr == **a))
+                };
+                match instance.source_in(voice.family) {
+                    Some(wanted) => addrs.iter().filter(fits).find(|a| **a == wanted).copied(),
+                    None => addrs
+                        .iter()
+                        .filter(fits)
+                        .find(|a| match a {
+                            IpAddr::V4(_) => true,
+                            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+                        })
+                        .copied(),
+                }
+            })
+            .collect();
+        let ix = self.units[u].instance;
+        for (v, source) in chosen.into_iter().enumerate() {
+            let family = self.units[u].voices[v].family;
+            self.units[u].voices[v].source = source;
+            if v > 0 {
+                self.alarm(Some(ix), Alarm::FamilyDegraded(family), source.is_none());
+            }
+        }
+        if self.units[u].source().is_none() {
+            self.fault(u, Cause::NoSource);
+        }
+    }
+
+    /// Somebody is out there: the port forwards.
+    pub(super) fn on_frame_seen(&mut self, link: LinkIx) {
+        let slot = &mut self.links[usize::from(link.0)];
+        if slot.settling(self.now.mono) {
+            slot.settle_until = Instant::ZERO;
+            for u in self.units_on(link) {
+                self.rearm(u);
+            }
+        }
+    }
+
+    /// ARP or NDP evidence of who holds an address.
+    pub(super) fn on_neighbour(&mut self, seen: &NeighbourIn) {
+        self.on_frame_seen(seen.link);
+        self.reach_answered(seen);
+        let Some(ix) = self.by_addr.get(&(seen.link, seen.addr)).copied() else {
+            if self.peers.is_some() && self.host_of(seen.addr).is_none() {
+                let now = self.now.mono;
+                self.links[usize::from(seen.link.0)].heard_neighbour(seen.addr, now);
+            }
+            return;
+        };
+        let family = Family::of(&seen.addr);
+        for u in self.units_of(ix) {
+            if self.units[u].voices.len() == 1
+                && self.units_of(ix).len() > 1
+                && !self.units[u].speaks(family)
+            {
+                continue;
+            }
+            if seen.mac == self.unit_mac(u, family) && self.units[u].is_active() {
+                continue;
+            }
+            match self.silent_holder(u, seen.mac, family) {
+                Some(host) if seen.reply => self.stale_answer(u, host),
+                Some(_) => {}
+                None => self.foreign_holder(u, seen),
+            }
+            self.rearm(u);
+        }
+    }
+
+    /// Somebody who is no host of the group uses the address (DESIGN 5.2). Without heartbeats the hardware
+    /// addresses of the peers are unknown, so only an owner can tell.
+    fn foreign_holder(&mut self, u: UnitIx, seen: &NeighbourIn) {
+        let instance = self.units[u].instance;
+        let known = self.mac_of_a_peer(seen.mac) || self.is_virtual_mac(u, seen.mac);
+        if known || (!self.units[u].is_active() && self.peers.is_none()) {
+            return;
+        }
+        // Foreign VRRP peers are heard: what they own is theirs to announce.
+        if self.units[u].vr.heard().is_some_and(|h| self.host_of(h.src).is_none()) {
+            return;
+        }
+        self.alarm(Some(instance), Alarm::Conflict(seen.addr, seen.mac), true);
+        if self.units[u].is_active() {
+            self.units[u].announce.limited(self.now.mono);
+        } else {
+            self.units[u].stale.conflict(self.now.mono);
+        }
+    }
+
+    fn is_virtual_mac(&self, u: UnitIx, mac: Mac) -> bool {
+        let vrid = self.instance(u).vrid;
+        Family::ALL.into_iter().any(|f| mac == Mac::virtual_router(f, vrid))
+    }
+}

@@ -1,0 +1,506 @@
+//! Heartbeats in and out (DESIGN 5.9): who is alive on which path, what each host says of each instance.
+//!
+//! Believed is what is made with our key and newer than what the same host said before: boot counter, then
+//! sequence, no wall clock. A host whose boot counter was lost learns from its peers' heartbeats and goes on above it.
+
+use super::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Output};
+use super::silence::Reach;
+use super::{Engine, Secrets, Slot, UnitIx};
+use crate::config::model::{Heartbeat as Config, Model};
+use crate::config::stable_hash;
+use crate::time::{Duration, Instant};
+use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::vrrp::Expiry;
+use crate::wire::heartbeat::{
+    Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
+    instances_per_datagram,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+/// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
+const MAX_LINKS: usize = 16;
+
+/// Between two urgent heartbeats of a host with many instances.
+const URGENT_GAP: Duration = Duration::from_millis(10);
+
+/// What one host said last.
+pub(super) struct Peer {
+    pub(super) host: HostIx,
+    hash: u64,
+    /// Newest accepted boot and, by path, sequence and time.
+    boot: u64,
+    paths: Vec<Option<(u64, Instant)>>,
+    /// By path: has it heard us within three of its intervals, by its own word?
+    hears_me: Vec<bool>,
+    records: BTreeMap<u64, (u64, InstanceRecord)>,
+    links: Vec<LinkRecord>,
+    /// Every hardware address it was ever heard to have.
+    pub(super) macs: BTreeSet<Mac>,
+    interval: Duration,
+    pub(super) version: String,
+    pub(super) alive: bool,
+}
+
+impl Peer {
+    /// When it was last heard on any path.
+    pub(super) fn last_heard(&self) -> Option<Instant> {
+        self.paths.iter().flatten().map(|(_, at)| *at).max()
+    }
+
+    /// By path: when it was last heard, and whether it says that it hears us.
+    pub(super) fn path_view(&self) -> impl Iterator<Item = (Option<Instant>, bool)> {
+        self.paths.iter().map(|p| p.map(|(_, at)| at)).zip(self.hears_me.iter().copied())
+    }
+}
+
+/// Heartbeats of this host and of its peers.
+pub(super) struct Peers {
+    config: Config,
+    key: HeartbeatKey,
+    boot: u64,
+    seq: u64,
+    own_hash: u64,
+    all: Vec<Peer>,
+    /// Something changed that peers should know now.
+    urgent: bool,
+    last_sent: Instant,
+    pub(super) reach: Reach,
+}
+
+impl Peers {
+    /// `None` where the model has no heartbeats or the key is missing (the edge refuses to start then).
+    pub(super) fn new(model: &Model, secrets: &Secrets, boot: u64) -> Option<Self> {
+        let config = model.heartbeat.clone()?;
+        let key = HeartbeatKey::derive(secrets.cluster_key.as_ref()?, &model.cluster);
+        let others = (0u8..).map(HostIx).zip(&model.hosts).filter(|(h, _)| *h != model.host);
+        let all = others
+            .map(|(host, h)| Peer {
+                host,
+                hash: stable_hash(h.name.as_bytes()),
+                boot: 0,
+                paths: vec![None; h.paths.len()],
+                hears_me: vec![false; h.paths.len()],
+                records: BTreeMap::new(),
+                links: Vec::new(),
+                macs: BTreeSet::new(),
+                interval: config.interval.duration(),
+                version: String::new(),
+                alive: false,
+            })
+            .collect();
+        let own_hash = stable_hash(model.host_name(model.host).as_bytes());
+        Some(Self {
+            config,
+            key,
+            boot,
+            seq: 0,
+            own_hash,
+            all,
+            urgent: false,
+            last_sent: Instant::ZERO,
+            reach: Reach::default(),
+        })
+    }
+
+    /// Peers that have ever spoken of the instance.
+    pub(super) fn of_instance(&self, key: u64) -> impl Iterator<Item = &Peer> {
+        self.all.iter().filter(move |p| p.records.contains_key(&key))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.all.iter()
+    }
+
+    fn get(&self, host: HostIx) -> Option<&Peer> {
+        self.all.iter().find(|p| p.host == host)
+    }
+}
+
+impl Engine {
+    /// Tells the peers at the end of this call.
+    pub(super) fn urgent(&mut self) {
+        if let Some(peers) = &mut self.peers {
+            peers.urgent = true;
+        }
+    }
+
+    pub(super) fn tell_peers_if_urgent(&mut self) {
+        let now = self.now.mono;
+        let Some(peers) = &self.peers else { return };
+        if !peers.urgent {
+            return;
+        }
+        // What takes several datagrams is not repeated for every single change.
+        let gap = if self.holdings.len() > MAX_INSTANCES_PER_DATAGRAM {
+            URGENT_GAP
+        } else {
+            Duration::ZERO
+        };
+        if now.since(peers.last_sent) >= gap {
+            self.send_heartbeats();
+        } else {
+            self.set_slot(Slot::Heartbeat, peers.last_sent + gap);
+        }
+    }
+
+    pub(super) fn heartbeat_due(&mut self) {
+        let Some(peers) = &self.peers else { return };
+        let at = self.now.mono + peers.config.interval.duration();
+        self.send_heartbeats();
+        self.set_slot(Slot::Heartbeat, at);
+        self.peers_due();
+    }
+
+    fn send_heartbeats(&mut self) {
+        let now = self.now.mono;
+        let links = self.link_records();
+        let records: Vec<InstanceRecord> =
+            self.model.clone().iter().map(|(ix, _)| self.own_record(ix)).collect();
+        let config_hash = self.model.hash;
+        let Some(peers) = &mut self.peers else { return };
+        peers.urgent = false;
+        peers.last_sent = now;
+        let heard: Vec<Heard> = peers
+            .all
+            .iter()
+            .flat_map(|p| {
+                let paths = (0u8..).map(PathIx).zip(&p.paths);
+                paths.map(|(path, last)| Heard {
+                    host: p.hash,
+                    path,
+                    boot: p.boot,
+                    seq: last.map_or(0, |(seq, _)| seq),
+                    age_ms: last.map_or(u16::MAX, |(_, at)| millis(now.since(at))),
+                })
+            })
+            .collect();
+        let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
+            vec![&[]]
+        } else {
+            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
+        };
+        let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
+        for (part, chunk) in (0u8..parts).zip(chunks) {
+            let mut beat = Heartbeat {
+                host: peers.own_hash,
+                boot: peers.boot,
+                seq: 0,
+                config: config_hash,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                interval: peers.config.interval,
+                part,
+                parts,
+                paths: heard.clone(),
+                links: links.clone(),
+                instances: chunk.to_vec(),
+            };
+            for peer in &peers.all {
+                let addrs = &self.model.hosts[usize::from(peer.host.0)].paths;
+                for (path, addr) in (0u8..).map(PathIx).zip(addrs) {
+                    peers.seq += 1;
+                    beat.seq = peers.seq;
+                    self.outputs.push_back(Output::Heartbeat(HeartbeatOut {
+                        path,
+                        to: SocketAddr::new(*addr, peers.config.port),
+                        payload: beat.encode(&peers.key),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn link_records(&self) -> Vec<LinkRecord> {
+        let records = self.links.iter().map(|link| {
+            let state = &link.state;
+            let first = |wanted: fn(&&IpAddr) -> bool| state.addrs.iter().find(wanted).copied();
+            let v4 = first(|a| a.is_ipv4());
+            let v6 = first(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
+            LinkRecord {
+                mac: state.mac,
+                running: link.usable(),
+                addrs: v4.into_iter().chain(v6).collect(),
+            }
+        });
+        records.take(MAX_LINKS).collect()
+    }
+
+    /// What this host says of an instance: its most important unit speaks for it.
+    fn own_record(&self, ix: InstanceIx) -> InstanceRecord {
+        let now = self.now.mono;
+        let instance = self.model.instance(ix);
+        let holding = self.holding(ix);
+        let lead = self.units_of(ix).into_iter().max_by_key(|u| self.units[*u].state());
+        let unit = lead.map(|u| &self.units[u]);
+        let heard =
+            unit.and_then(|u| u.vr.heard()).filter(|h| now.since(h.at) < h.interval.duration() * 3);
+        let owner = lead.and_then(|u| self.living_owner(u));
+        InstanceRecord {
+            key: instance.key,
+            link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
+            state: unit.map_or(State::Initialize, super::unit::Unit::state),
+            class: unit.map_or(crate::types::Class::Unable, super::unit::Unit::class),
+            priority: unit.map_or(0, |u| u.vr.params().priority),
+            epoch: self.epoch_of(ix),
+            applied: holding.applied(),
+            holds: !holding.is_empty(),
+            releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
+            leaving: unit.is_some_and(|u| u.leaving.is_some()),
+            hears: heard.map(|h| self.host_of(h.src).map_or(0, |p| self.host_hash(p))),
+            hears_age_ms: heard.map_or(u16::MAX, |h| millis(now.since(h.at))),
+            adverts_sent: unit.map_or(0, |u| u.adverts_sent),
+            advert_age_ms: unit
+                .and_then(|u| u.last_sent)
+                .map_or(u16::MAX, |t| millis(now.since(t))),
+            lease_left_ms: holding.lease_left(now).map_or(0, millis),
+            reaches_target: lead.and_then(|u| self.reaches_targets(u)),
+            reaches_owner: lead.zip(owner).and_then(|(u, o)| self.reaches_host(u, o)),
+            release_request: unit.is_some_and(|u| u.release_asked.is_some()),
+            virtual_mac: instance.virtual_mac,
+        }
+    }
+
+    pub(super) fn on_heartbeat(&mut self, input: &HeartbeatIn<'_>) {
+        let at = self.now.mono.before(input.age);
+        let own_boot_seen;
+        let (host, boot_was_new, config) = {
+            let own_config = self.model.hash;
+            let Some(peers) = &mut self.peers else { return };
+            let beat = match Heartbeat::decode(input.payload, &peers.key) {
+                Ok(beat) => beat,
+                Err(error) => {
+                    self.report_heartbeat(input.src.ip(), error);
+                    return;
+                }
+            };
+            let own_hash = peers.own_hash;
+            let Some(peer) = peers.all.iter_mut().find(|p| p.hash == beat.host) else {
+                return;
+            };
+            let path = usize::from(input.path.0);
+            let boot_was_new = beat.boot > peer.boot;
+            if boot_was_new {
+                peer.boot = beat.boot;
+                peer.paths.fill(None);
+                peer.records.values_mut().for_each(|(seq, _)| *seq = 0);
+            }
+            let seen = peer.paths.get(path).copied().flatten().map_or(0, |(seq, _)| seq);
+            if beat.boot < peer.boot || beat.seq <= seen {
+                let behind = beat.boot < peer.boot;
+                let host = peer.host;
+                if behind {
+                    self.alarm(None, Alarm::BootCounterBehind(host), true);
+                    // It learns from our next heartbeat which counter we believe.
+                }
+                return;
+            }
+            if let Some(slot) = peer.paths.get_mut(path) {
+                *slot = Some((beat.seq, at));
+            }
+            peer.interval = beat.interval.duration();
+            let patience = millis(peer.interval * 3);
+            own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
+            for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
+                if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
+                    *hears = heard.age_ms <= patience && heard.boot == peers.boot;
+                }
+            }
+            peer.macs.extend(beat.links.iter().map(|l| l.mac));
+            peer.links.clone_from(&beat.links);
+            peer.version.clone_from(&beat.version);
+            let (host, mismatch) = (peer.host, beat.config != own_config);
+            let mut changed = Vec::new();
+            for record in beat.instances {
+                let old = peer.records.get(&record.key).copied();
+                if old.is_none_or(|(seq, _)| seq < beat.seq) {
+                    peer.records.insert(record.key, (beat.seq, record));
+                    changed.push((old.map(|(_, r)| r), record));
+                }
+            }
+            let was_alive = std::mem::replace(&mut peer.alive, true);
+            if !was_alive {
+                self.event(None, None, EventKind::Peer { host, alive: true });
+                self.urgent();
+            }
+            for (old, record) in changed {
+                self.on_record(host, old.as_ref(), &record);
+            }
+            (host, boot_was_new, mismatch)
+        };
+        self.alarm(None, Alarm::ConfigMismatch(host), config);
+        if boot_was_new {
+            self.alarm(None, Alarm::BootCounterBehind(host), false);
+        }
+        self.catch_up_boot(own_boot_seen.unwrap_or(0), host);
+    }
+
+    /// A peer has seen a higher boot counter of ours: the stored one was lost. Go on above it.
+    fn catch_up_boot(&mut self, seen: u64, host: HostIx) {
+        if let Some(peers) = &mut self.peers
+            && seen > peers.boot
+        {
+            peers.boot = seen + 1;
+            self.event(None, None, EventKind::Boot { counter: seen + 1, told_by: host });
+            self.urgent();
+        }
+    }
+
+    /// What a peer says of an instance changed, or was said again.
+    fn on_record(&mut self, host: HostIx, old: Option<&InstanceRecord>, new: &InstanceRecord) {
+        let Some(ix) = self.by_key.get(&new.key).copied() else { return };
+        for u in self.units_of(ix) {
+            self.on_record_of(u, host, old, new);
+            self.rearm(u);
+        }
+    }
+
+    fn on_record_of(
+        &mut self,
+        u: UnitIx,
+        host: HostIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+    ) {
+        let now = self.now.mono;
+        let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
+        let owns = new.state == State::Active && !new.leaving;
+        if self.units[u].gates.waits_for() == Some(host) {
+            // The winner hears us on the service segment again, or is owner no more.
+            let own = self.peers.as_ref().map_or(0, |p| p.own_hash);
+            let heard = new.hears == Some(own)
+                || (new.reaches_target != Some(false) && self.reaches_host(u, host) == Some(true));
+            if !owns || (heard && self.units[u].vr.silence(now) < self.units[u].interval() * 2) {
+                self.units[u].gates.heard_by(host);
+            }
+        }
+        match self.units[u].state() {
+            State::Backup => {
+                let gone = new.state == State::Initialize;
+                if owned && gone && self.living_owner(u).is_none() {
+                    // Told at once: no need to wait for the silence of its adverts.
+                    let first = self.first_in_line(u);
+                    let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
+                    self.units[u].vr.owner_gone(now, expiry, first);
+                }
+            }
+            State::Active => {
+                let let_go = old.is_some_and(|o| o.holds) && !new.holds;
+                let about_to = new.releasing && !old.is_some_and(|o| o.releasing);
+                if let_go || about_to {
+                    // A neighbour may have resolved the other host during the overlap.
+                    self.units[u].announce.once(now);
+                }
+                if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
+                    self.stand_back(u, Cause::Overslept(gap), None);
+                } else if owns {
+                    self.settle_two_owners(u, host, new);
+                } else if new.release_request {
+                    self.release_requested(u, host, new);
+                }
+            }
+            State::Initialize => {
+                if owns && new.applied && self.units[u].leaving.is_some() {
+                    self.successor_applied(u, host);
+                }
+            }
+        }
+    }
+
+    /// Looks who has gone silent on all paths.
+    pub(super) fn peers_due(&mut self) {
+        let now = self.now.mono;
+        let Some(peers) = &mut self.peers else { return };
+        let mut gone = Vec::new();
+        for peer in &mut peers.all {
+            let patience = peer.interval * 7 / 2;
+            let silent = peer.last_heard().is_none_or(|at| now.since(at) > patience);
+            if peer.alive && silent {
+                peer.alive = false;
+                peer.hears_me.fill(false);
+                gone.push(peer.host);
+            }
+        }
+        for host in gone {
+            self.event(None, None, EventKind::Peer { host, alive: false });
+            for u in 0..self.units.len() {
+                self.units[u].gates.heard_by(host);
+            }
+        }
+    }
+
+    /// Peers that take part in the unit's instance and were heard in the last two intervals: an owner that
+    /// died right after a heartbeat is silent for longer when its adverts time out, so this never delays a claim.
+    pub(super) fn living_peers(
+        &self,
+        u: UnitIx,
+    ) -> impl Iterator<Item = (HostIx, &InstanceRecord)> {
+        let now = self.now.mono;
+        let key = self.instance(u).key;
+        let patience = self.units[u].interval() * 2;
+        self.peers.iter().flat_map(move |p| {
+            p.all.iter().filter_map(move |peer| {
+                let fresh = peer
+                    .last_heard()
+                    .is_some_and(|at| now.since(at) <= patience.max(peer.interval * 2));
+                let (_, record) = peer.records.get(&key).filter(|_| fresh)?;
+                Some((peer.host, record))
+            })
+        })
+    }
+
+    /// Hardware addresses of the peers of this instance that are silent, or that are alive and still hold something.
+    pub(super) fn silent_macs(&self, u: UnitIx) -> Vec<Mac> {
+        let living: BTreeSet<HostIx> =
+            self.living_peers(u).filter(|(_, r)| !r.holds).map(|(h, _)| h).collect();
+        let key = self.instance(u).key;
+        let Some(peers) = &self.peers else { return Vec::new() };
+        let silent = peers.of_instance(key).filter(|p| !living.contains(&p.host));
+        let on_link = silent.filter_map(|p| {
+            let (_, record) = p.records.get(&key)?;
+            p.links.get(usize::from(record.link)).map(|l| l.mac)
+        });
+        on_link.collect()
+    }
+
+    pub(super) fn record(&self, host: HostIx, u: UnitIx) -> Option<InstanceRecord> {
+        let key = self.instance(u).key;
+        self.peers.as_ref()?.get(host)?.records.get(&key).map(|(_, r)| *r)
+    }
+
+    pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> u64 {
+        let key = self.model.instance(ix).key;
+        let records =
+            self.peers.iter().flat_map(|p| p.all.iter()).filter_map(|p| p.records.get(&key));
+        records.map(|(_, r)| r.epoch.number).max().unwrap_or(0)
+    }
+
+    /// Which host of the group has this service address?
+    pub(super) fn host_of(&self, addr: IpAddr) -> Option<HostIx> {
+        let peers = self.peers.as_ref()?;
+        peers.all.iter().find(|p| p.links.iter().any(|l| l.addrs.contains(&addr))).map(|p| p.host)
+    }
+
+    pub(super) fn mac_of_a_peer(&self, mac: Mac) -> bool {
+        self.peers.as_ref().is_some_and(|p| p.all.iter().any(|peer| peer.macs.contains(&mac)))
+    }
+
+    fn host_hash(&self, host: HostIx) -> u64 {
+        stable_hash(self.model.host_name(host).as_bytes())
+    }
+
+    /// Service address of a peer in `family`.
+    pub(super) fn peer_addr(&self, host: HostIx, link: u8, family: Family) -> Option<IpAddr> {
+        let record = self.peers.as_ref()?.get(host)?.links.get(usize::from(link))?;
+        record.addrs.iter().find(|a| Family::of(a) == family).copied()
+    }
+
+    /// Service address of a peer, IPv4 first.
+    pub(super) fn any_peer_addr(&self, host: HostIx, link: u8) -> Option<IpAddr> {
+        Family::ALL.into_iter().find_map(|f| self.peer_addr(host, link, f))
+    }
+}
+
+/// Whole milliseconds for the wire; 65535: longer.
+fn millis(d: Duration) -> u16 {
+    u16::try_from(d.as_millis()).unwrap_or(u16::MAX)
+}

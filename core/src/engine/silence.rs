@@ -1,0 +1,257 @@
+//! Adverts are silent: is the owner gone, or only the path of its adverts (DESIGN 5.9)? And: two owners that hear
+//! each other's heartbeats settle it there.
+
+use super::io::{Alarm, Cause, NeighbourIn, Output, Probe};
+use super::{Engine, Slot, UnitIx};
+use crate::policy::Standing;
+use crate::time::{Duration, Instant};
+use crate::types::{Class, Family, HostIx, LinkIx, Mac, State};
+use crate::wire::heartbeat::InstanceRecord;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Without suspicion targets are asked this often.
+const CALM: Duration = Duration::from_secs(1);
+/// Under suspicion they are asked at most this often.
+const HURRY: Duration = Duration::from_millis(10);
+
+/// What answers on the service segments.
+#[derive(Default)]
+pub(super) struct Reach {
+    /// Last question and last answer by interface and address.
+    seen: BTreeMap<(LinkIx, IpAddr), (Instant, Option<Instant>)>,
+    /// Asked at this pace at the moment.
+    pace: Duration,
+}
+
+impl Engine {
+    /// Backup, and nothing was heard for Active_Down_Interval. `Some`: ask again then; `None`: claim.
+    pub(super) fn silence_forbids(&mut self, u: UnitIx) -> Option<Instant> {
+        let now = self.now.mono;
+        self.peers.as_ref()?;
+        let owner = self.living_owner(u)?;
+        let instance = self.units[u].instance;
+        self.alarm(Some(instance), Alarm::AdvertPathBroken(owner), true);
+        self.hurry();
+        let again = now + self.units[u].interval().max(HURRY);
+        let Some(record) = self.record(owner, u) else { return Some(again) };
+        let reach_owner = self.reaches_host(u, owner) == Some(true);
+        let mine = self.reaches_targets(u);
+        let only_i_reach = mine == Some(true) && record.reaches_target == Some(false);
+        // Who let go because it was cut off itself asks for nothing before it reaches what the owner does not.
+        let yielded = self.units[u].gates.waits_for() == Some(owner);
+        let nobody_reaches =
+            !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
+        if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
+            self.units[u].release_asked = None;
+            return Some(again);
+        }
+        // The owner is cut off from the service segment and I am not, or nobody can tell: it is asked to release,
+        // and its lease ends what it cannot release.
+        let asked = *self.units[u].release_asked.get_or_insert(now);
+        self.urgent();
+        let patience = self.holder_gone_after(u);
+        if !record.holds || now.since(asked) >= patience { None } else { Some(again) }
+    }
+
+    /// A peer whose heartbeats are alive and that says that it owns.
+    pub(super) fn living_owner(&self, u: UnitIx) -> Option<HostIx> {
+        self.living_peers(u)
+            .filter(|(_, r)| r.state == State::Active && !r.leaving)
+            .max_by(|(_, a), (_, b)| a.epoch.cmp(&b.epoch))
+            .map(|(h, _)| h)
+    }
+
+    /// Our own standing in the order of eligibility.
+    pub(super) fn standing(&self, u: UnitIx) -> Standing {
+        let unit = &self.units[u];
+        Standing { class: unit.class(), priority: unit.vr.params().priority, addr: unit.source() }
+    }
+
+    fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
+        let family = self.units[u].voices[0].family;
+        let addr = self.peer_addr(host, record.link, family);
+        Standing { class: record.class, priority: record.priority, addr }
+    }
+
+    /// Is this host the best of those that could claim?
+    pub(super) fn first_in_line(&self, u: UnitIx) -> bool {
+        let mine = self.standing(u);
+        self.living_peers(u)
+            .filter(|(_, r)| r.state == State::Backup && r.class < Class::Unable)
+            .all(|(h, r)| self.standing_of(u, h, r).compare(&mine) == Ordering::Less)
+    }
+
+    /// Both own, and hear each other's heartbeats: who reaches a target, then class, effective priority, address.
+    pub(super) fn settle_two_owners(&mut self, u: UnitIx, host: HostIx, record: &InstanceRecord) {
+        let reach = |r: Option<bool>| u8::from(r != Some(false));
+        let mine = (reach(self.reaches_targets(u)), self.standing(u));
+        let theirs = (reach(record.reaches_target), self.standing_of(u, host, record));
+        let order = mine.0.cmp(&theirs.0).then(mine.1.compare(&theirs.1));
+        let instance = self.units[u].instance;
+        if let Some(addr) = theirs.1.addr {
+            self.alarm(Some(instance), Alarm::DualActive(addr), true);
+        }
+        if order != Ordering::Less {
+            return;
+        }
+        let own = self.units[u].vr.params().priority;
+        self.advertise(u, if own < record.priority { own } else { 1 });
+        self.units[u].gates.yielded_to(host);
+        self.stand_back(u, Cause::Settled(host), None);
+    }
+
+    /// A backup that reaches the service segment asks this owner to release.
+    pub(super) fn release_requested(&mut self, u: UnitIx, host: HostIx, record: &InstanceRecord) {
+        let mine = self.reaches_targets(u);
+        let isolated =
+            mine == Some(false) || (mine.is_none() && self.reaches_host(u, host) != Some(true));
+        let they_reach = record.reaches_target == Some(true);
+        self.hurry();
+        if isolated && (they_reach || record.reaches_target.is_none() || mine != Some(true)) {
+            self.units[u].gates.yielded_to(host);
+            self.stand_back(u, Cause::Isolated, None);
+        }
+    }
+
+    // Targets and peers on the service segment.
+
+    fn targets(&self, u: UnitIx) -> Vec<IpAddr> {
+        let instance = self.instance(u);
+        if !instance.targets.is_empty() {
+            return instance.targets.clone();
+        }
+        let link = &self.links[usize::from(instance.link.0)];
+        let gateways = link.state.gateways.iter().copied();
+        let gateways: Vec<IpAddr> =
+            gateways.filter(|g| !self.by_addr.contains_key(&(instance.link, *g))).collect();
+        if gateways.is_empty() { link.neighbours(self.now.mono).collect() } else { gateways }
+    }
+
+    fn reached(&self, link: LinkIx, addr: IpAddr) -> Option<bool> {
+        let peers = self.peers.as_ref()?;
+        let (asked, answered) = peers.reach.seen.get(&(link, addr))?;
+        let fresh = peers.reach.pace * 3 + HURRY;
+        match answered {
+            Some(at) if asked.since(*at) <= fresh => Some(true),
+            _ => Some(false),
+        }
+    }
+
+    /// Does any target on the service segment answer? `None`: there are none.
+    pub(super) fn reaches_targets(&self, u: UnitIx) -> Option<bool> {
+        let link = self.units[u].link;
+        if !self.links[usize::from(link.0)].usable() {
+            return Some(false);
+        }
+        self.targets(u).into_iter().filter_map(|t| self.reached(link, t)).reduce(|a, b| a || b)
+    }
+
+    /// Does the service address of a peer answer?
+    pub(super) fn reaches_host(&self, u: UnitIx, host: HostIx) -> Option<bool> {
+        let link = self.units[u].link;
+        let addr = self.record(host, u).and_then(|r| self.any_peer_addr(host, r.link))?;
+        self.reached(link, addr)
+    }
+
+    /// Were the questions asked under suspicion, long enough for answers?
+    fn reach_is_known(&self, u: UnitIx, owner: HostIx) -> bool {
+        let Some(peers) = &self.peers else { return false };
+        peers.reach.pace <= self.units[u].interval().max(HURRY)
+            && self.reaches_host(u, owner).is_some()
+            && self.units[u].vr.silence(self.now.mono)
+                > self.units[u].vr.active_down() + peers.reach.pace * 3
+    }
+
+    /// Suspicion: ask targets and peers at the pace of the adverts.
+    pub(super) fn hurry(&mut self) {
+        let now = self.now.mono;
+        let fastest = self.fastest;
+        if let Some(peers) = &mut self.peers {
+            let pace = fastest.clamp(HURRY, CALM);
+            if peers.reach.pace != pace {
+                peers.reach.pace = pace;
+                self.set_slot(Slot::Reach, now);
+            }
+        }
+    }
+
+    /// Asks every target and every living peer on the service segments.
+    pub(super) fn reach_due(&mut self) {
+        let now = self.now.mono;
+        if self.peers.is_none() {
+            return;
+        }
+        let mut questions: BTreeMap<(LinkIx, IpAddr), ()> = BTreeMap::new();
+        for u in 0..self.units.len() {
+            let link = self.units[u].link;
+            for addr in self.targets(u) {
+                questions.insert((link, addr), ());
+            }
+            let hosts: Vec<IpAddr> =
+                self.living_peers(u).filter_map(|(h, r)| self.any_peer_addr(h, r.link)).collect();
+            for addr in hosts {
+                questions.insert((link, addr), ());
+            }
+        }
+        for (link, addr) in questions.into_keys() {
+            let state = &self.links[usize::from(link.0)].state;
+            if !self.links[usize::from(link.0)].usable() {
+                continue;
+            }
+            let source = match addr {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(_) => {
+                    let own = state.addrs.iter().copied();
+                    let ll = own
+                        .into_iter()
+                        .find(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
+                    if ll.is_none() {
+                        continue;
+                    }
+                    ll
+                }
+            };
+            let from = state.mac;
+            self.push(Output::Probe(Probe { link, addr, to: None, from, source }));
+            if let Some(peers) = &mut self.peers {
+                peers.reach.seen.entry((link, addr)).or_insert((now, None)).0 = now;
+            }
+        }
+        let suspicious = self
+            .reporter
+            .alarms
+            .keys()
+            .any(|(_, a)| matches!(a, Alarm::AdvertPathBroken(_) | Alarm::DualActive(_)))
+            || self.units.iter().any(|unit| unit.gates.waits_for().is_some());
+        if let Some(peers) = &mut self.peers {
+            if !suspicious || peers.reach.pace.is_zero() {
+                peers.reach.pace = CALM;
+            }
+            let at = now + peers.reach.pace;
+            self.set_slot(Slot::Reach, at);
+        }
+    }
+
+    /// An address on the service segment showed a sign of life.
+    pub(super) fn reach_answered(&mut self, seen: &NeighbourIn) {
+        let now = self.now.mono;
+        if let Some(peers) = &mut self.peers
+            && let Some((_, answered)) = peers.reach.seen.get_mut(&(seen.link, seen.addr))
+        {
+            *answered = Some(now);
+        }
+    }
+
+    /// The host of the group, silent at the moment, whose hardware address or virtual MAC this is.
+    pub(super) fn silent_holder(&self, u: UnitIx, mac: Mac, family: Family) -> Option<HostIx> {
+        let peers = self.peers.as_ref()?;
+        let instance = self.instance(u);
+        let virtual_mac = Mac::virtual_router(family, instance.vrid);
+        peers
+            .of_instance(instance.key)
+            .find(|p| p.macs.contains(&mac) || (instance.virtual_mac && mac == virtual_mac))
+            .map(|p| p.host)
+    }
+}

@@ -1,0 +1,273 @@
+//! What is elected: one virtual router, or both families of an instance in shared fate (DESIGN 5.11).
+//!
+//! A unit has one state machine and one or two voices. The first voice leads: without its source address the unit
+//! cannot take part; the other is only degraded.
+
+use super::io::{Cause, Output};
+use super::leave::Leaving;
+use super::stale::StaleWait;
+use super::{Engine, UnitIx};
+use crate::config::model::HmacMode;
+use crate::config::model::{Auth, Instance, Transport};
+use crate::policy::PreemptGates;
+use crate::time::{Duration, Instant};
+use crate::types::{Class, Family, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::vrrp::announce::Schedule;
+use crate::vrrp::{Due, Params, VirtualRouter};
+use crate::wire::auth::{KeyRing, Signer, Verifier};
+use crate::wire::receive::{Receiver, RouterCounters};
+use std::net::IpAddr;
+
+/// One family of a unit: how it speaks and hears.
+pub(super) struct Voice {
+    pub(super) family: Family,
+    /// What it accepts.
+    pub(super) receiver: Receiver,
+    /// Signs what it sends.
+    pub(super) signer: Option<Signer>,
+    /// Source address of its adverts; `None`: mute.
+    pub(super) source: Option<IpAddr>,
+}
+
+/// What is elected.
+pub(super) struct Unit {
+    pub(super) instance: InstanceIx,
+    pub(super) link: LinkIx,
+    /// The first one leads.
+    pub(super) voices: Vec<Voice>,
+    pub(super) vr: VirtualRouter,
+    pub(super) announce: Schedule,
+    pub(super) gates: PreemptGates,
+    /// When and why the state was entered.
+    pub(super) since: Instant,
+    pub(super) cause: Cause,
+    /// Last advert that sendmsg accepted.
+    pub(super) last_sent: Option<Instant>,
+    pub(super) adverts_sent: u64,
+    /// Active, and stood still for this long: what is queued decides before it goes on (DESIGN 5.3).
+    pub(super) overslept: Option<Duration>,
+    /// Adopted until then: any other owner heard makes it Backup (DESIGN 5.7).
+    pub(super) adopted_until: Instant,
+    /// Backup: a late timer was given a second chance this often in a row.
+    pub(super) late_rounds: u8,
+    /// What the kernels of silent peers answered.
+    pub(super) stale: StaleWait,
+    /// Handing over or stopping.
+    pub(super) leaving: Option<Leaving>,
+    /// May start again after a fault of the kernel or a fight over the address.
+    pub(super) barred_until: Instant,
+    /// Weaker adverts in a row from a peer that does not hear us.
+    pub(super) weaker_run: u32,
+    /// When the last of them arrived.
+    pub(super) weaker_at: Instant,
+    /// We asked an unreachable owner over heartbeats to release, since then (DESIGN 5.9).
+    pub(super) release_asked: Option<Instant>,
+}
+
+impl Unit {
+    /// The units of an instance: one for both families in shared fate, one each otherwise.
+    pub(super) fn of(
+        ix: InstanceIx,
+        instance: &Instance,
+        ring: Option<&KeyRing>,
+        now: Instant,
+    ) -> Vec<Self> {
+        let mut families: Vec<Family> = instance.families().collect();
+        families.sort_by_key(|f| *f != instance.leader());
+        let groups: Vec<Vec<Family>> = if instance.shared_fate {
+            vec![families]
+        } else {
+            families.into_iter().map(|f| vec![f]).collect()
+        };
+        groups
+            .into_iter()
+            .filter(|families| !families.is_empty())
+            .map(|families| {
+                let version = instance.version_in(families[0]);
+                let params = Params {
+                    version,
+                    priority: instance.priority.get(),
+                    interval: instance.interval,
+                    preempt: instance.priority.is_owner(),
+                };
+                Self {
+                    instance: ix,
+                    link: instance.link,
+                    voices: families.into_iter().map(|f| Voice::new(f, instance, ring)).collect(),
+                    vr: VirtualRouter::new(params),
+                    announce: Schedule::default(),
+                    gates: PreemptGates::default(),
+                    since: now,
+                    cause: Cause::Startup,
+                    last_sent: None,
+                    adverts_sent: 0,
+                    overslept: None,
+                    adopted_until: Instant::ZERO,
+                    late_rounds: 0,
+                    stale: StaleWait::default(),
+                    leaving: None,
+                    barred_until: Instant::ZERO,
+                    weaker_run: 0,
+                    weaker_at: Instant::ZERO,
+                    release_asked: None,
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.vr.state()
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.vr.state() == State::Active
+    }
+
+    /// Is it owner, or does it keep the addresses for a successor?
+    pub(super) fn keeps_addresses(&self) -> bool {
+        self.is_active() || self.leaving.as_ref().is_some_and(|l| !l.released())
+    }
+
+    /// The source address that decides ties: that of the leading voice.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.voices.first().and_then(|v| v.source)
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.vr.params().interval.duration()
+    }
+
+    pub(super) fn speaks(&self, family: Family) -> bool {
+        self.voices.iter().any(|v| v.family == family)
+    }
+
+    pub(super) fn class(&self) -> Class {
+        if self.state() == State::Initialize { Class::Unable } else { Class::Healthy }
+    }
+}
+
+impl Voice {
+    fn new(family: Family, instance: &Instance, ring: Option<&KeyRing>) -> Self {
+        let simple_text = match &instance.auth {
+            Auth::SimpleText(text) if family == Family::V4 => Some(*text),
+            _ => None,
+        };
+        let (mut signer, mut verifier) = (None, None);
+        if let (Auth::Hmac(auth), Some(ring)) = (&instance.auth, ring) {
+            // One mark per unicast peer, four for multicast (auth-hmac.md).
+            let marks = match &instance.transport {
+                Transport::Multicast => 4,
+                Transport::Unicast(peers) => peers.len().max(1),
+            };
+            verifier = Some(Verifier::new(ring.clone(), auth.mode, auth.window, marks));
+            if auth.mode != HmacMode::ReceiveOnly {
+                signer = Some(Signer::new(ring.clone(), auth.window));
+            }
+        }
+        let receiver = Receiver {
+            version: instance.version_in(family),
+            family,
+            vrid: instance.vrid,
+            addresses: instance.advertised(family).map(|v| v.addr).collect(),
+            interval: instance.interval,
+            owner: instance.priority.is_owner(),
+            unicast_peers: match &instance.transport {
+                Transport::Multicast => None,
+                Transport::Unicast(peers) => {
+                    Some(peers.iter().copied().filter(|p| Family::of(p) == family).collect())
+                }
+            },
+            simple_text,
+            strict: instance.strict,
+            check_list: true,
+            verifier,
+            counters: RouterCounters::default(),
+        };
+        Self { family, receiver, signer, source: None }
+    }
+}
+
+impl Engine {
+    pub(super) fn instance(&self, u: UnitIx) -> &Instance {
+        self.model.instance(self.units[u].instance)
+    }
+
+    /// Addresses that a unit announces: those of its families, advertised or not.
+    pub(super) fn unit_vips(&self, u: UnitIx) -> impl Iterator<Item = &Vip> {
+        let unit = &self.units[u];
+        let instance = self.model.instance(unit.instance);
+        let alone = instance.families().count() == unit.voices.len();
+        instance.claimed().filter(move |v| alone || unit.speaks(v.family()))
+    }
+
+    /// Hardware address that holds the unit's addresses of `family` while this host is active.
+    pub(super) fn unit_mac(&self, u: UnitIx, family: Family) -> Mac {
+        let instance = self.instance(u);
+        if instance.virtual_mac {
+            Mac::virtual_router(family, instance.vrid)
+        } else {
+            self.links[usize::from(instance.link.0)].state.mac
+        }
+    }
+
+    pub(super) fn unit_deadline(&self, u: UnitIx) -> Instant {
+        let unit = &self.units[u];
+        let mut at = unit.vr.deadline().min(unit.announce.deadline()).min(self.stale_deadline(u));
+        if let Some(leaving) = &unit.leaving {
+            at = at.min(leaving.deadline());
+        }
+        if unit.state() == State::Initialize && unit.barred_until > self.now.mono {
+            at = at.min(unit.barred_until);
+        }
+        at
+    }
+
+    /// The unit's own slot of the agenda came up.
+    pub(super) fn unit_due(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        if self.units[u].state() == State::Initialize && self.units[u].leaving.is_none() {
+            self.try_start(u);
+        }
+        self.wake_after_oversleep(u);
+        self.probe_stale_holders(u);
+        match self.units[u].vr.due(now) {
+            Some(Due::Advert) => {
+                let priority = self.units[u].vr.params().priority;
+                self.advertise(u, priority);
+                self.conflict_over(u);
+            }
+            Some(Due::Claim(expiry)) => self.claim_due(u, expiry),
+            None => {}
+        }
+        if self.units[u].leaving.is_some() {
+            self.leave_due(u);
+        }
+        self.announce_due(u);
+        self.rearm(u);
+    }
+
+    fn announce_due(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        if self.units[u].announce.deadline() > now {
+            return;
+        }
+        let total = self.unit_vips(u).count();
+        let range = self.units[u].announce.due(now, total);
+        let link = self.units[u].link;
+        let frames: Vec<Output> = self
+            .unit_vips(u)
+            .skip(range.start)
+            .take(range.len())
+            .map(|vip| {
+                let family = vip.family();
+                Output::Announce(super::io::Announce {
+                    router: self.router_id(u, family),
+                    link,
+                    addr: vip.addr,
+                    mac: self.unit_mac(u, family),
+                })
+            })
+            .collect();
+        self.outputs.extend(frames);
+    }
+}

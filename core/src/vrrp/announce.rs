@@ -1,0 +1,164 @@
+//! When a virtual router announces its addresses (DESIGN 5.4): at once, again 1, 5 and 15 s later; more
+//! often only through a rate limit. Large sets go out in chunks, so that an advert never waits behind them.
+
+use super::bucket::Bucket;
+use crate::time::{Duration, Instant};
+
+/// Repeats after a claim.
+const REPEATS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+/// Announcements per chunk: at 3 us each a chunk takes 0.2 ms.
+pub const CHUNK: usize = 64;
+/// Between two chunks of one burst.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// The announcement schedule of one unit; idle until [`Schedule::start`].
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Address to go on with, and when; the burst in progress.
+    burst: Option<(usize, Instant)>,
+    /// Start of the schedule and the next repeat.
+    repeats: Option<(Instant, usize)>,
+    /// The kernel has the addresses: nothing is announced before (DESIGN 5.4).
+    open: bool,
+    /// Extra bursts: weaker adverts, conflicts.
+    extra: Bucket,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            burst: None,
+            repeats: None,
+            open: false,
+            extra: Bucket::new(2, Duration::from_secs(1)),
+        }
+    }
+}
+
+impl Schedule {
+    /// Announce now and repeat: the kernel confirmed a claim, or after a pause or a resolved conflict.
+    pub fn start(&mut self, now: Instant) {
+        self.open = true;
+        self.burst = Some((0, now));
+        self.repeats = Some((now, 0));
+    }
+
+    /// Announce now, once, whatever the rate: around the release of the previous owner.
+    pub fn once(&mut self, now: Instant) {
+        if self.open {
+            self.burst = Some((0, now));
+        }
+    }
+
+    /// Announce once, as soon as the rate allows: after a weaker advert. Never dropped: the last of several
+    /// rivals to let go may have announced itself after our last burst.
+    pub fn limited(&mut self, now: Instant) {
+        let waiting = self.burst.is_some_and(|(from, _)| from == 0);
+        if self.open && !waiting {
+            self.burst = Some((0, self.extra.reserve(now)));
+        }
+    }
+
+    /// Leaving Active: nothing more is announced.
+    pub fn cancel(&mut self) {
+        self.open = false;
+        self.burst = None;
+        self.repeats = None;
+    }
+
+    /// When [`Schedule::due`] has something.
+    pub fn deadline(&self) -> Instant {
+        let repeat = self.repeats.map_or(Instant::MAX, |(start, n)| start + REPEATS[n]);
+        self.burst.map_or(repeat, |(_, at)| at.min(repeat))
+    }
+
+    /// The range of address positions, out of `total`, to announce now.
+    pub fn due(&mut self, now: Instant, total: usize) -> std::ops::Range<usize> {
+        if let Some((start, n)) = self.repeats
+            && start + REPEATS[n] <= now
+        {
+            self.repeats = (n + 1 < REPEATS.len()).then_some((start, n + 1));
+            if self.burst.is_none() {
+                self.burst = Some((0, now));
+            }
+        }
+        let Some((from, at)) = self.burst else { return 0..0 };
+        if at > now {
+            return 0..0;
+        }
+        let to = (from + CHUNK).min(total);
+        self.burst = (to < total).then_some((to, now + PAUSE));
+        from..to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_at_1_5_and_15_seconds() {
+        let mut s = Schedule::default();
+        let start = Instant::from_millis(100);
+        s.start(start);
+        let mut seen = Vec::new();
+        while s.deadline() != Instant::MAX {
+            let at = s.deadline();
+            if !s.due(at, 1).is_empty() {
+                seen.push((at - start).as_millis());
+            }
+        }
+        assert_eq!(seen, [0, 1000, 5000, 15000]);
+    }
+
+    #[test]
+    fn large_sets_go_out_in_chunks_and_completely() {
+        let mut s = Schedule::default();
+        s.start(Instant::ZERO);
+        s.repeats = None;
+        let mut covered = 0;
+        while s.deadline() != Instant::MAX {
+            let at = s.deadline();
+            let range = s.due(at, 1000);
+            assert_eq!(range.start, covered);
+            assert!(range.len() <= CHUNK);
+            covered = range.end;
+        }
+        assert_eq!(covered, 1000);
+    }
+
+    #[test]
+    fn cancel_forgets_repeats() {
+        let mut s = Schedule::default();
+        s.start(Instant::ZERO);
+        s.cancel();
+        assert_eq!(s.deadline(), Instant::MAX);
+    }
+
+    #[test]
+    fn nothing_is_announced_before_the_kernel_confirmed() {
+        let mut s = Schedule::default();
+        s.limited(Instant::ZERO);
+        s.once(Instant::ZERO);
+        assert_eq!(s.deadline(), Instant::MAX);
+    }
+
+    #[test]
+    fn a_limited_burst_comes_late_but_comes() {
+        let mut s = Schedule::default();
+        let now = Instant::from_millis(20_000);
+        s.start(Instant::ZERO);
+        while s.deadline() <= now {
+            s.due(now, 1);
+        }
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            s.limited(now);
+            let at = s.deadline();
+            times.push((at - now).as_millis());
+            s.due(at, 1);
+        }
+        assert_eq!(times, [0, 0, 1000]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The heartbeat: one authenticated UDP datagram that says what a host hears, has and owns (DESIGN 5.9).
+//!
+//! Called by the engine. Whether a sender is believed (boot counter, sequence) is decided there; here
+//! is only: made with our key, and well formed.
+//!
+//! Layout, numbers in network byte order:
+//!
+//! | Octets | Field |
+//! |---|---|
+//! | 4 | magic `vipd` |
+//! | 1 | format of the sender |
+//! | 1 | oldest format whose readers understand it |
+//! | ... | records: kind (1), length of the contents (1), contents |
+//! | 16 | HMAC-SHA-256 over all before, cut to 128 bits |
+//!
+//! The first record is the header. A reader skips records of unknown kinds and what follows the
+//! contents that it knows, so that hosts of two releases form one group.
+
+mod codec;
+
+use crate::types::{Class, Epoch, Interval, Mac, PathIx, State};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use std::fmt;
+use std::net::IpAddr;
+use zeroize::Zeroizing;
+
+/// Longest heartbeat payload that every path is expected to carry in one packet, octets.
+pub const MAX_DATAGRAM: usize = 1400;
+/// Longest version text in octets.
+pub const MAX_VERSION_LEN: usize = 32;
+/// Most addresses in a [`LinkRecord`].
+pub const MAX_LINK_ADDRESSES: usize = 4;
+/// Instances that fit [`MAX_DATAGRAM`] beside 16 heards and 4 links; a host with more instances sends
+/// several parts.
+pub const MAX_INSTANCES_PER_DATAGRAM: usize = instances_per_datagram(16, 4);
+
+/// Instances that fit [`MAX_DATAGRAM`] beside that many heards and links, all of full length. At least
+/// 1: what leaves no room for one makes a longer datagram, which IP then fragments.
+pub const fn instances_per_datagram(heards: usize, links: usize) -> usize {
+    let room = MAX_DATAGRAM.saturating_sub(codec::len_without_instances(heards, links));
+    let fitting = room / codec::INSTANCE_RECORD_LEN;
+    if fitting == 0 { 1 } else { fitting }
+}
+
+/// The key of the heartbeats of one cluster.
+#[derive(Clone)]
+pub struct HeartbeatKey(Zeroizing<[u8; 32]>);
+
+impl HeartbeatKey {
+    /// The heartbeat key of the cluster named `cluster`, derived from its key (HKDF-SHA-256): two
+    /// clusters with one key do not understand each other.
+    pub fn derive(cluster_key: &[u8], cluster: &str) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(cluster.as_bytes()), cluster_key)
+            .expand(b"vipd heartbeat 1", &mut *key)
+            // invariant: 32 octets are within the 255 hash lengths of RFC 5869.
+            .unwrap_or_else(|_| unreachable!("HKDF gives up to 8160 octets"));
+        Self(key)
+    }
+}
+
+impl fmt::Debug for HeartbeatKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeartbeatKey(..)")
+    }
+}
+
+/// What a host says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Sender: 64-bit hash of its name.
+    pub host: u64,
+    /// Boot counter of its agent, growing with each start.
+    pub boot: u64,
+    /// Sequence number within this boot, growing with each datagram on all paths.
+    pub seq: u64,
+    /// Hash of the meaning of its configuration.
+    pub config: u64,
+    /// Its release, at most [`MAX_VERSION_LEN`] octets.
+    pub version: String,
+    /// Time until its next heartbeat on this path.
+    pub interval: Interval,
+    /// Which part this is, from 0.
+    pub part: u8,
+    /// How many parts there are, at least 1.
+    pub parts: u8,
+    /// What it last heard from whom on which path.
+    pub paths: Vec<Heard>,
+    /// Its service interfaces.
+    pub links: Vec<LinkRecord>,
+    /// Its instances, or this part of them.
+    pub instances: Vec<InstanceRecord>,
+}
+
+/// What the sender last heard from one host on one path.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Who was heard: hash of its name.
+    pub host: u64,
+    /// On which path.
+    pub path: PathIx,
+    /// Boot counter of that heartbeat.
+    pub boot: u64,
+    /// Sequence number of that heartbeat.
+    pub seq: u64,
+    /// How long ago in milliseconds; 65535: longer, or never.
+    pub age_ms: u16,
+}
+
+/// A service interface of the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRecord {
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Up, with carrier.
+    pub running: bool,
+    /// Its first IPv4 and its link-local IPv6 address; at most [`MAX_LINK_ADDRESSES`].
+    pub addrs: Vec<IpAddr>,
+}
+
+/// One instance, as its host sees it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRecord {
+    /// Hash of its name.
+    pub key: u64,
+    /// Position of its interface in [`Heartbeat::links`]; not checked here.
+    pub link: u8,
+    /// State.
+    pub state: State,
+    /// Class of eligibility.
+    pub class: Class,
+    /// Effective priority.
+    pub priority: u8,
+    /// Epoch of the ownership, own or observed.
+    pub epoch: Epoch,
+    /// The kernel confirmed all addresses.
+    pub applied: bool,
+    /// Any of the addresses may still be in the kernel.
+    pub holds: bool,
+    /// The addresses go in 20 ms at the latest.
+    pub releasing: bool,
+    /// Said priority 0 and hands over.
+    pub leaving: bool,
+    /// Host, by the hash of its name, or 0 for a foreign one, whose adverts it accepted in the last
+    /// 3 T; `None`: nobody's.
+    pub hears: Option<u64>,
+    /// Age of the last accepted advert in milliseconds; 65535: longer, or never.
+    pub hears_age_ms: u16,
+    /// Adverts that the kernel took.
+    pub adverts_sent: u64,
+    /// Age of the last of them in milliseconds; 65535: longer, or never.
+    pub advert_age_ms: u16,
+    /// What is left of the confirmed lease in milliseconds; 0: none, 65535: for ever.
+    pub lease_left_ms: u16,
+    /// Does it reach the targets on the service segment? `None`: unknown.
+    pub reaches_target: Option<bool>,
+    /// Does it reach the owner on the service segment? `None`: unknown.
+    pub reaches_owner: Option<bool>,
+    /// Asks the owner to release.
+    pub release_request: bool,
+    /// Uses the virtual router MAC.
+    pub virtual_mac: bool,
+}
+
+/// Why a datagram is no heartbeat for us.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum HeartbeatError {
+    /// It does not start with the magic.
+    #[error("not a heartbeat")]
+    NotOurs,
+    /// It needs a newer reader.
+    #[error("a heartbeat of a newer release: upgrade this host")]
+    Version,
+    /// It ends too early to hold a tag.
+    #[error("a truncated heartbeat")]
+    Truncated,
+    /// Made with another key, or changed on the way.
+    #[error("a heartbeat made with another key or cluster name: compare both on all hosts")]
+    BadTag,
+    /// Authentic, but not well formed.
+    #[error("a malformed heartbeat: {0}")]
+    Malformed(&'static str),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The promises, judged from outside: what the kernels hold, what frames are on the wire, what the client believes.
+//! Never from the engine's state.
+//!
+//! Between two facts the world stands still, so every rule of the form "never longer than" is judged when the next
+//! fact arrives, over the time since the last one (`lasting`); the others at their fact (`moments`).
+//! Words: *whole*: no trouble on any net, every host has carrier.
+
+mod lasting;
+mod moments;
+
+use crate::host::Agent;
+use crate::scenario::{Scenario, mac};
+use std::fmt;
+use std::net::IpAddr;
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{Family, Mac, Vrid};
+
+/// Something that an observer without any insight into the agents can see.
+#[derive(Clone, Debug, PartialEq, Hash)]
+pub(crate) enum Fact {
+    /// The kernel of a host has the address from now on.
+    Holds(usize, IpAddr),
+    /// The kernel of a host has it no more.
+    Drops(usize, IpAddr),
+    /// The agent process is now in this state.
+    Agent(usize, Agent),
+    /// The process runs again and finds adverts of an owner, still owner now, in its queue: who, with what priority.
+    ResumedOver(usize, usize, u8),
+    /// Is the service net whole; is the net of the second heartbeat path?
+    Whole { service: bool, second: bool },
+    /// An advert left a host: family, priority.
+    Advert(usize, Family, u8),
+    /// A gratuitous ARP or unsolicited NA left a host.
+    Announced(usize, IpAddr),
+    /// Somebody removes an address by hand: the drop follows.
+    Tampers(IpAddr),
+    /// The client's entry changed.
+    Sees(IpAddr, Mac),
+}
+
+/// Which promise was broken.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Two running owners on a whole wire.
+    TwoOwners,
+    /// A hung or dead agent's kernel held on beyond its lease.
+    LeaseOverrun,
+    /// A claim after silence while the silent peer's kernel still answered, although the claimant had to ask.
+    ClaimedOverHolder,
+    /// A resumed agent acted on its timers before it read its sockets.
+    WroteBeforeRead,
+    /// Nobody owned the address for too long.
+    NoOwner,
+    /// An agent that was told to stop kept the address.
+    StopOverran,
+    /// A host announced an address that its kernel does not have.
+    AnnouncedUnheld,
+    /// The address changed hands and the owner did not announce it.
+    NotAnnounced,
+    /// The client sends to somebody else than the owner.
+    BlackHole,
+    /// A planned stop with a successor at hand left the address in no kernel.
+    GapAtStop,
+    /// A host preempted before it was healthy for the preempt delay.
+    PreemptedTooSoon,
+    /// The owner changed although nothing had happened for long.
+    NeedlessMove,
+    /// A weaker host still owns long after a stronger one could have taken over.
+    WrongOwner,
+    /// The engine keeps asking to be woken now.
+    Spins,
+}
+
+/// One broken promise.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Violation {
+    pub(crate) at: Instant,
+    pub(crate) rule: Rule,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: {}", self.at, self.rule, self.what)
+    }
+}
+
+/// Transit twice, the kernel thread twice, timers: what "at once" costs in this world.
+const SLACK: Duration = Duration::from_millis(10);
+/// The winner's own repeats come 1, 5 and 15 s after a claim (DESIGN 5.4).
+const LATE_REPEAT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+struct HostView {
+    agent: Agent,
+    since: Instant,
+    /// The process started at.
+    started: Instant,
+    /// Last advert with a priority above 0.
+    advert: Option<Instant>,
+    /// Did its kernel have an address when the agent began to hang?
+    owned_when_hung: bool,
+    muzzle: Option<Muzzle>,
+}
+
+/// What a resumed agent may not do for a moment.
+#[derive(Clone, Debug)]
+struct Muzzle {
+    until: Instant,
+    rival: usize,
+    /// By family: a yielding owner's one last advert must be below this; `None`: none is due.
+    last_advert_below: [Option<u8>; 2],
+}
+
+#[derive(Clone, Debug)]
+struct AddrView {
+    addr: IpAddr,
+    /// Per host: in its kernel since.
+    held: Vec<Option<Instant>>,
+    /// Per host: last dropped by its kernel.
+    dropped: Vec<Option<Instant>>,
+    /// In no kernel since.
+    vacant: Option<Instant>,
+    /// Per host: an announcement is due because somebody else let go: since when, and by when.
+    owed: Vec<Option<(Instant, Instant)>>,
+    /// Somebody removed it by hand, the last time.
+    tampered: Instant,
+    /// One host alone has held it since.
+    settled: Option<(usize, Instant)>,
+    /// The client's entry, and since when it is so.
+    entry: Option<(Mac, Instant)>,
+}
+
+pub(crate) struct Watch {
+    scenario: Scenario,
+    lease: Duration,
+    longest_down: Duration,
+    hosts: Vec<HostView>,
+    addrs: Vec<AddrView>,
+    /// Both nets whole since.
+    whole: Option<Instant>,
+    /// The net of the second heartbeat path whole since.
+    second: Option<Instant>,
+    /// Last start, stop, death, hang or resumption of any agent.
+    agents_changed: Instant,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Watch {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let host = HostView {
+            agent: Agent::Dead,
+            since: Instant::ZERO,
+            started: Instant::ZERO,
+            advert: None,
+            owned_when_hung: false,
+            muzzle: None,
+        };
+        let addr = |addr| AddrView {
+            addr,
+            held: vec![None; scenario.hosts],
+            dropped: vec![None; scenario.hosts],
+            vacant: Some(Instant::ZERO),
+            owed: vec![None; scenario.hosts],
+            tampered: Instant::ZERO,
+            settled: None,
+            entry: None,
+        };
+        Self {
+            lease: scenario.lease(),
+            longest_down: scenario.longest_down(),
+            hosts: vec![host; scenario.hosts],
+            addrs: scenario.vips().iter().map(|v| addr(v.addr)).collect(),
+            whole: Some(Instant::ZERO),
+            second: Some(Instant::ZERO),
+            agents_changed: Instant::ZERO,
+            violations: Vec::new(),
+            scenario: scenario.clone(),
+        }
+    }
+
+    /// Judges the time up to `now`, then takes the fact in.
+    pub(crate) fn note(&mut self, now: Instant, fact: &Fact) {
+        self.judge(now);
+        match fact {
+            Fact::Holds(host, addr) => self.holds(now, *host, *addr),
+            Fact::Drops(host, addr) => self.drops(now, *host, *addr),
+            Fact::Agent(host, agent) => {
+                let owned = self.addrs.iter().any(|a| a.held[*host].is_some());
+                let view = &mut self.hosts[*host];
+                if *agent == Agent::Hung {
+                    view.owned_when_hung = owned;
+                }
+                if *agent == Agent::Running && matches!(view.agent, Agent::Dead | Agent::Off) {
+                    view.started = now;
+                    view.owned_when_hung = false;
+                }
+                view.agent = *agent;
+                view.since = now;
+                view.muzzle = None;
+                self.agents_changed = now;
+            }
+            Fact::ResumedOver(host, rival, priority) => {
+                self.resumed_over(now, *host, *rival, *priority)
+            }
+            Fact::Whole { service, second } => {
+                self.second = second.then_some(self.second.unwrap_or(now));
+                self.whole = (*service && *second).then_some(now);
+            }
+            Fact::Advert(host, family, priority) => self.advert(now, *host, *family, *priority),
+            Fact::Announced(host, addr) => self.announced(now, *host, *addr),
+            Fact::Tampers(addr) => self.addr(*addr).tampered = now,
+            Fact::Sees(addr, mac) => {
+                if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
+                    let since =
+                        view.entry.filter(|(m, _)| m == mac).map_or(now, |(_, since)| since);
+                    view.entry = Some((*mac, since));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn fail(&mut self, at: Instant, rule: Rule, what: String) {
+        // One report per promise and run: the first is the one to look at.
+        if !self.violations.iter().any(|v| v.rule == rule) {
+            self.violations.push(Violation { at, rule, what });
+        }
+    }
+
+    fn owner_mac(&self, addr: IpAddr, owner: usize) -> Mac {
+        match self.scenario.virtual_mac {
+            true => Mac::virtual_router(Family::of(&addr), Vrid::new(51).unwrap()),
+            false => mac(owner),
+        }
+    }
+
+    /// Since when nothing has happened to any agent, net, or to this address by hand.
+    fn calm_since(&self, view: &AddrView) -> Option<Instant> {
+        Some(self.whole?.max(self.agents_changed).max(view.tampered))
+    }
+
+    fn addr(&mut self, addr: IpAddr) -> &mut AddrView {
+        self.addrs.iter_mut().find(|a| a.addr == addr).expect("an address of the instance")
+    }
+}
+
+impl AddrView {
+    fn settle(&mut self, now: Instant) {
+        let mut holders = (0..self.held.len()).filter(|h| self.held[*h].is_some());
+        self.settled = match (holders.next(), holders.next()) {
+            (Some(host), None) => Some((host, now)),
+            _ => None,
+        };
+    }
+}

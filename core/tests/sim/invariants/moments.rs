@@ -1,0 +1,193 @@
+//! What must not happen at all: judged when it happens.
+
+use super::{LATE_REPEAT, Muzzle, Rule, SLACK, Watch};
+use crate::host::Agent;
+use crate::scenario::host_name;
+use std::net::IpAddr;
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::Family;
+
+/// A yielding owner makes the winner announce at once; the winner's first own repeat is the second chance.
+const ANNOUNCE_REPEAT: Duration = Duration::from_secs(1);
+
+impl Watch {
+    pub(super) fn holds(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        self.judge_claim(now, host, addr);
+        if let Some(rival) = self.muzzled(now, host) {
+            let what = format!("{addr} put on {}, {} owns it", host_name(host), host_name(rival));
+            self.fail(now, Rule::WroteBeforeRead, what);
+        }
+        self.judge_move(now, host, addr);
+        self.judge_preemption(now, host, addr);
+        let view = self.addr(addr);
+        view.held[host] = Some(now);
+        view.vacant = None;
+        view.settle(now);
+    }
+
+    /// A claim after silence asks the silent peer's kernel first (DESIGN 5.2), where heartbeats tell whom to ask.
+    fn judge_claim(&mut self, now: Instant, claimant: usize, addr: IpAddr) {
+        let Some(whole) = self.whole else { return };
+        let view = self.addr(addr).clone();
+        let down = self.scenario.down(claimant);
+        // The question goes out while the timer runs: the wire must have been whole since the last advert.
+        if !self.scenario.heartbeats || now - whole < down + self.scenario.t() {
+            return;
+        }
+        // One that let go beside the silent one a moment ago may have said so: then this is no claim after silence.
+        let holders: Vec<usize> =
+            (0..self.hosts.len()).filter(|h| view.held[*h].is_some()).collect();
+        let &[holder] = holders.as_slice() else { return };
+        let silent = &self.hosts[holder];
+        let sole = view.settled.is_some_and(|(_, since)| now - since > down + self.scenario.t());
+        let asked = silent.advert.is_none_or(|last| now - last >= down);
+        if holder != claimant && matches!(silent.agent, Agent::Hung | Agent::Dead) && sole && asked
+        {
+            let what = format!(
+                "{addr} put on {} while the kernel of {} serves it, {:?} since {}",
+                host_name(claimant),
+                host_name(holder),
+                silent.agent,
+                silent.since
+            );
+            self.fail(now, Rule::ClaimedOverHolder, what);
+        }
+    }
+
+    /// Nothing moves the address by itself.
+    fn judge_move(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let view = self.addr(addr).clone();
+        let Some(calm) = self.calm_since(&view) else { return };
+        if now - calm > self.scenario.to_settle() {
+            let what = format!("{} claims {addr}, nothing happened since {calm}", host_name(host));
+            self.fail(now, Rule::NeedlessMove, what);
+        }
+    }
+
+    /// Who comes back from a start, or from a hang in which it lost the address, is healthy for the whole delay before
+    /// it takes the address from a weaker owner.
+    fn judge_preemption(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let view = self.addr(addr).clone();
+        let (Some(whole), Some((owner, owned))) = (self.whole, view.settled) else { return };
+        let (me, other) = (&self.hosts[host], &self.hosts[owner]);
+        let undisturbed = self.scenario.longest_down() + self.scenario.t();
+        let steady = [whole, owned, other.since].iter().all(|at| now - *at > undisturbed);
+        let heard = other.advert.is_some_and(|at| now - at <= self.scenario.t() + SLACK);
+        let (since, delay) = (me.since, self.scenario.preempt_delay);
+        if steady
+            && heard
+            && other.agent == Agent::Running
+            && (me.started == since || me.owned_when_hung)
+            && now - since + SLACK < delay
+        {
+            let (me, other) = (host_name(host), host_name(owner));
+            let what = format!("{me} takes {addr} from {other}, back only since {since}");
+            self.fail(now, Rule::PreemptedTooSoon, what);
+        }
+    }
+
+    /// Make before break: whoever stops lets go when somebody else has it, if there was somebody (DESIGN 5.5).
+    fn judge_stop(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let view = self.addr(addr).clone();
+        let Some(whole) = self.whole else { return };
+        let (agent, stop) = (self.hosts[host].agent, self.hosts[host].since);
+        let ready = |since: Instant| stop - since > self.longest_down * 2 && since < stop;
+        let heir = |h: usize| {
+            let other = &self.hosts[h];
+            h != host && other.agent == Agent::Running && ready(other.since)
+        };
+        let others = (0..self.hosts.len()).filter(|h| *h != host);
+        let mut taken = others.filter(|h| view.held[*h].is_some());
+        let heirs = (0..self.hosts.len()).any(heir);
+        if agent == Agent::Leaving && ready(whole) && heirs && taken.next().is_none() {
+            let what = format!("{} lets go of {addr} before anybody has it", host_name(host));
+            self.fail(now, Rule::GapAtStop, what);
+        }
+    }
+
+    pub(super) fn drops(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let (whole, t) = (self.whole, self.scenario.t());
+        let agents: Vec<Agent> = self.hosts.iter().map(|h| h.agent).collect();
+        // A running agent that lets go makes the other one announce; a lapsed lease is nobody's word.
+        let within = if agents[host].runs() { ANNOUNCE_REPEAT } else { LATE_REPEAT };
+        self.judge_stop(now, host, addr);
+        let view = self.addr(addr);
+        view.held[host] = None;
+        view.dropped[host] = Some(now);
+        // Announcements are for after the last release: while several own, none of them can help the client. Whoever
+        // cannot be heard cannot make the other one announce.
+        let heard = whole.is_some_and(|since| now - since > t);
+        let mut holders = (0..view.held.len()).filter(|h| view.held[*h].is_some());
+        let last = match (holders.next(), holders.next()) {
+            (Some(other), None) => Some(other),
+            _ => None,
+        };
+        view.owed.fill(None);
+        if let Some(other) = last.filter(|_| heard) {
+            view.owed[other] = Some((now, now + within + SLACK));
+        }
+        if view.held.iter().all(Option::is_none) {
+            view.vacant = Some(now);
+        }
+        view.settle(now);
+    }
+
+    pub(super) fn announced(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        if let Some(rival) = self.muzzled(now, host) {
+            let what =
+                format!("{} announces {addr}, {} owns it", host_name(host), host_name(rival));
+            self.fail(now, Rule::WroteBeforeRead, what);
+        }
+        // The kernel may have dropped it a moment ago, with the news still on the way.
+        let view = self.addr(addr);
+        view.owed[host] = None;
+        if view.held[host].is_none() && now - view.dropped[host].unwrap_or_default() > SLACK {
+            let what = format!("{} announces {addr} before its kernel has it", host_name(host));
+            self.fail(now, Rule::AnnouncedUnheld, what);
+        }
+    }
+
+    pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
+        let view = &self.hosts[host];
+        // A stronger host may preempt in the same moment; one with a delay has to be healthy for that long first.
+        let outranks = self.scenario.priorities[host] > priority
+            && self.scenario.preempt
+            && (self.scenario.preempt_delay.is_zero() || !view.owned_when_hung);
+        let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
+        if silent && !outranks {
+            self.hosts[host].muzzle = Some(Muzzle {
+                until: now + SLACK / 2,
+                rival,
+                last_advert_below: [view.owned_when_hung.then_some(priority); 2],
+            });
+        }
+    }
+
+    fn muzzled(&self, now: Instant, host: usize) -> Option<usize> {
+        let muzzle = self.hosts[host].muzzle.as_ref().filter(|m| now <= m.until)?;
+        Some(muzzle.rival)
+    }
+
+    pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
+        if priority == 0 {
+            // Who waited behind this owner may claim.
+            for view in &mut self.hosts {
+                view.muzzle.take_if(|m| m.rival == host);
+            }
+            return;
+        }
+        if let Some(rival) = self.muzzled(now, host) {
+            let muzzle = self.hosts[host].muzzle.as_mut();
+            let allowed = muzzle.and_then(|m| m.last_advert_below[family as usize].take());
+            if allowed.is_none_or(|below| priority >= below && priority > 1) {
+                let what = format!(
+                    "{} advertises {priority} right after it resumed, {} owns",
+                    host_name(host),
+                    host_name(rival)
+                );
+                self.fail(now, Rule::WroteBeforeRead, what);
+            }
+        }
+        self.hosts[host].advert = Some(now);
+    }
+}

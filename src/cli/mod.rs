@@ -1,0 +1,158 @@
+//! The command line: verbs, options and exit codes. One file per verb.
+//!
+//! Called by `main`. A verb prints what the operator asked for on standard output, errors on standard
+//! error, and ends in one of the codes of [`Exit`]; it never prints through the log.
+
+mod check;
+mod cleanup;
+mod keygen;
+mod run;
+mod status;
+
+use crate::lab;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Virtual-IP high-availability agent: VRRP, address leases, moves without loss.
+#[derive(Debug, Parser)]
+#[command(name = "vipd", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Where this agent lives.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The four options by which several hosts on one machine differ.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Place {
+    /// Configuration file, the same on every host
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/vipd/vipd.toml")]
+    pub config: PathBuf,
+    /// Which host of the configuration this is [default: the hostname]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Folder of the control socket and the lock
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/vipd")]
+    pub runtime_dir: PathBuf,
+    /// Folder of what must survive a restart of the machine
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/vipd")]
+    pub state_dir: PathBuf,
+}
+
+impl Place {
+    /// The name of this host: `--host`, else the hostname.
+    ///
+    /// # Errors
+    /// When the kernel's hostname is not UTF-8: then `--host` is needed.
+    pub fn host(&self) -> Result<String, Failure> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let name = nix::unistd::gethostname().map_err(|e| {
+            Failure::new(Exit::Usage, format!("cannot read the hostname: {e}; give --host NAME"))
+        })?;
+        name.into_string()
+            .map_err(|_| Failure::new(Exit::Usage, "the hostname is not UTF-8; give --host NAME"))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the agent in the foreground; SIGTERM stops it cleanly
+    Run,
+    /// Check a configuration file and say what it means for this host
+    Check(check::CheckArgs),
+    /// Remove what a dead agent left on this host
+    Cleanup,
+    /// Make a key for heartbeats and adverts
+    Keygen(keygen::KeygenArgs),
+    /// Show what the running agent does and why
+    Status(status::StatusArgs),
+    /// Play failures in namespaces on this machine and watch what a client sees
+    Lab(lab::LabArgs),
+}
+
+/// Exit codes; they are part of the interface.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or healthy.
+    Done = 0,
+    /// Something failed that has no code of its own.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The configuration is missing or invalid.
+    Config = 3,
+    /// Refused by policy; the reason is on standard error.
+    Refused = 4,
+    /// Nobody answers on the control socket.
+    Unreachable = 6,
+    /// A capability or a permission is missing.
+    Permission = 7,
+    /// `status`: works, but without redundancy or with an alarm.
+    Degraded = 10,
+    /// `status`: an instance has no owner.
+    NobodyActive = 11,
+    /// `status`: an address has two owners.
+    DualActive = 12,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A verb that did not work: what to print and how to end.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// `message` names the place and the fix.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+/// Runs the verb and reports a failure on standard error. To be called before any thread exists: `lab` enters
+/// namespaces of its own, which only a process of one thread can.
+pub fn dispatch(args: Args) -> ExitCode {
+    let Args { place, verb } = args;
+    let done = match verb {
+        Verb::Lab(args) => {
+            return lab::run(&args).unwrap_or_else(|error| {
+                eprintln!("vipd: {error:#}");
+                Exit::Failed.into()
+            });
+        }
+        Verb::Run => run::run(&place),
+        Verb::Check(args) => check::run(&place, &args),
+        Verb::Cleanup => cleanup::run(&place),
+        Verb::Keygen(args) => keygen::run(&args),
+        Verb::Status(args) => status::run(&place, &args),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        eprintln!("vipd: {}", failure.message);
+        failure.exit
+    });
+    exit.into()
+}
+
+/// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent.
+fn say(text: impl fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        // Nobody reads any more; the exit code still tells.
+    }
+}

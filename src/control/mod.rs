@@ -1,0 +1,16 @@
+//! The unix socket of the running agent: what is said on it, who serves it, who asks.
+//!
+//! `server` runs on the main thread of the agent, `client` in the verbs of the command line. Neither knows the
+//! engine: the runtime fills the status document in.
+
+pub mod client;
+pub mod protocol;
+pub mod server;
+pub mod status;
+
+use std::path::{Path, PathBuf};
+
+/// The socket of the agent that lives in `runtime_dir`.
+pub fn socket_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control.sock")
+}

@@ -1,0 +1,155 @@
+//! The status document: what `status --json` prints. `schema` grows when a field changes its meaning or goes;
+//! new fields do not change it. Times are seconds before now, so that no clock has to be right.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the document.
+pub const SCHEMA: u32 = 1;
+
+/// What one agent does and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of the agent.
+    pub version: String,
+    /// `[cluster] name`.
+    pub cluster: String,
+    /// This host.
+    pub host: String,
+    /// Hash of the meaning of the configuration, the same on every host of the group.
+    pub config_hash: String,
+    /// Seconds since the agent started.
+    pub uptime_s: f64,
+    /// How the protocol thread runs.
+    pub scheduling: Scheduling,
+    /// Instances of this host, by name.
+    pub instances: Vec<Instance>,
+    /// Other hosts; empty without heartbeats.
+    pub peers: Vec<Peer>,
+    /// Service interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Conditions of the host to look at.
+    pub alarms: Vec<Alarm>,
+    /// What belongs to no instance, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// How the protocol thread runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// Real-time priority granted?
+    pub real_time: bool,
+    /// Pages locked?
+    pub memory_locked: bool,
+    /// Why not, when one of them was refused.
+    pub refused: Option<String>,
+}
+
+/// One instance; where its families run by themselves, one entry for each family.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `[instance.NAME]`.
+    pub name: String,
+    /// `ipv4`, `ipv6`: the leading one first.
+    pub families: Vec<Family>,
+    /// VRID.
+    pub vrid: u8,
+    /// Service interface.
+    pub interface: String,
+    /// `initialize`, `backup` or `active`.
+    pub state: String,
+    /// Why it may not claim or is second choice: `fault`, `settling`, `held`, `leaving`.
+    pub condition: Option<String>,
+    /// Seconds since it entered the state.
+    pub since_s: f64,
+    /// What brought it there.
+    pub cause: String,
+    /// Priority in use.
+    pub priority: u8,
+    /// Priority as configured.
+    pub configured_priority: u8,
+    /// Number and host of the last claim of this host.
+    pub epoch: String,
+    /// Who owns it, as far as this host knows.
+    pub owner: Option<Owner>,
+    /// What this host does next by itself.
+    pub next: Option<String>,
+    /// Its addresses, with their prefix lengths.
+    pub addresses: Vec<String>,
+    /// Did the kernel of this host confirm every address?
+    pub applied: bool,
+    /// Seconds until the kernel drops the addresses unless they are renewed.
+    pub lease_left_s: Option<f64>,
+    /// Conditions to look at.
+    pub alarms: Vec<Alarm>,
+}
+
+/// One family of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Source of this host's adverts; absent: it cannot speak.
+    pub source: Option<String>,
+    /// Counters by the names of RFC 8347.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Who owns an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Name, where a heartbeat told.
+    pub host: Option<String>,
+    /// Source of its adverts.
+    pub address: Option<String>,
+    /// Is it this host?
+    pub this_host: bool,
+}
+
+/// A condition to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Another host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Name.
+    pub host: String,
+    /// Heard on any path?
+    pub alive: bool,
+    /// Its version.
+    pub version: String,
+    /// Every path to it.
+    pub paths: Vec<Path>,
+}
+
+/// A heartbeat path to a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Path {
+    /// The peer's address on it.
+    pub address: String,
+    /// Seconds since it was last heard; absent: never.
+    pub heard_s: Option<f64>,
+    /// Does it hear us there, by its own word?
+    pub hears_me: bool,
+}
+
+/// A service interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Does it exist?
+    pub exists: bool,
+    /// Up, with carrier?
+    pub running: bool,
+    /// Usable addresses that are not virtual.
+    pub addresses: Vec<String>,
+}

@@ -1,0 +1,315 @@
+//! A claim in progress: from the order to the confirmed last address, in chunks.
+//!
+//! Called by the worker's queue. A claim puts on only what is missing, adopts what bears our tag, and
+//! takes off again what it put on when it cannot finish or its time has passed.
+
+use super::address::{Placement, Seen};
+use super::host::{Held, Host, place, placement, refused};
+use super::netlink::{CHUNK, Refusal, Request};
+use super::route::Local;
+use super::{device, route};
+use crate::sys::clock;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use vipd_core::config::model::{self, Instance};
+use vipd_core::engine::io::{KernelFault, Own, Want};
+use vipd_core::time::Instant;
+use vipd_core::types::{Family, InstanceIx};
+
+/// One thing to put on.
+#[derive(Copy, Clone, Debug)]
+enum Item {
+    /// An address that is not there.
+    Add(Placement),
+    /// An address that is there and ours.
+    Adopt(Placement),
+    /// A local route that is not there.
+    AddLocal(Local),
+    /// A local route that is there and ours.
+    ReplaceLocal(Local),
+}
+
+/// A claim in progress.
+#[derive(Debug)]
+pub(super) struct Claim {
+    order: Own,
+    lease_secs: Option<u32>,
+    not_after: Instant,
+    families: [bool; 2],
+    parent: u32,
+    todo: VecDeque<Item>,
+    /// What this claim put on, for taking it off again.
+    added: Vec<Placement>,
+}
+
+impl Claim {
+    /// Looks at what is there and plans. `order` asks for `Hold`.
+    pub(super) fn begin(host: &mut Host, order: &Own) -> Result<Self, KernelFault> {
+        let Want::Hold { lease_secs, not_after, families } = order.want else {
+            return Ok(Self::nothing(order));
+        };
+        if clock::monotonic() > not_after {
+            return Err(KernelFault::Late);
+        }
+        let instance = order.instance;
+        let shared = host.model.clone();
+        let config = shared.instance(instance);
+        if let (false, false, Some(why)) =
+            (config.accept, config.priority.is_owner(), &host.no_filter)
+        {
+            let what = "install the packet filter of `accept = false`".to_owned();
+            return Err(KernelFault::Refused { what, error: why.clone() });
+        }
+        let name = host.link_name(instance);
+        let parent = host.parent(instance)?.ok_or(KernelFault::NoInterface(name.clone()))?;
+        let targets = device::prepare(host, instance, &name, parent, families)?;
+        let mut claim = Self {
+            order: order.clone(),
+            lease_secs,
+            not_after,
+            families,
+            parent,
+            todo: VecDeque::new(),
+            added: Vec::new(),
+        };
+        claim.plan(host, config, targets)?;
+        Ok(claim)
+    }
+
+    /// The claim of an order that wants nothing.
+    fn nothing(order: &Own) -> Self {
+        Self {
+            order: order.clone(),
+            lease_secs: None,
+            not_after: Instant::MAX,
+            families: [false; 2],
+            parent: 0,
+            todo: VecDeque::new(),
+            added: Vec::new(),
+        }
+    }
+
+    pub(super) fn instance(&self) -> InstanceIx {
+        self.order.instance
+    }
+
+    pub(super) fn order(&self) -> &Own {
+        &self.order
+    }
+
+    fn wants(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.families[0],
+            Family::V6 => self.families[1],
+        }
+    }
+
+    /// Compares what is wanted with what is there, and takes off what is ours and not wanted.
+    fn plan(
+        &mut self,
+        host: &mut Host,
+        config: &Instance,
+        targets: [u32; 2],
+    ) -> Result<(), KernelFault> {
+        let target = |f: Family| targets[usize::from(f == Family::V6)];
+        let by_route = config.claim == model::Claim::Route;
+        let mut wanted = Vec::new();
+        let mut local = Vec::new();
+        let mut anchor = None;
+        for vip in config.claimed().filter(|v| self.wants(v.family())) {
+            let index = target(vip.family());
+            match (vip.addr, anchor) {
+                (IpAddr::V4(addr), Some(anchor)) if by_route => {
+                    local.push(Local { index, addr, anchor });
+                }
+                (addr, _) => {
+                    if let IpAddr::V4(first) = addr {
+                        anchor = anchor.or(Some(first));
+                    }
+                    wanted.push(place(config, vip, index));
+                }
+            }
+        }
+        let mut indices = vec![self.parent];
+        indices.extend(targets.iter().filter(|t| **t != self.parent));
+        let held = host.held.get(&self.order.instance).cloned().unwrap_or_default();
+        indices.extend(held.placed.iter().map(|p| p.index));
+        indices.sort_unstable();
+        indices.dedup();
+        let seen = host
+            .seen(&indices)
+            .map_err(|e| host.fault(self.order.instance, "list addresses", &e))?;
+
+        let mut unwanted = Vec::new();
+        for s in &seen {
+            let mine = config.claimed().any(|v| v.addr == s.addr)
+                || held.placed.iter().any(|p| p.addr == s.addr);
+            let fits = wanted
+                .iter()
+                .any(|w| (w.index, w.addr, w.prefix_len) == (s.index, s.addr, s.prefix_len));
+            if mine && !fits && host.claims.ours(s) {
+                unwanted.push(placement(s));
+            }
+        }
+        for (answer, p) in host.take_off(&unwanted) {
+            if let Err(e) = answer
+                && !matches!(e.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV)
+            {
+                return Err(refused(&format!("remove {}", p.addr), &e));
+            }
+        }
+        for w in wanted {
+            let there = |s: &&Seen| s.addr == w.addr && !unwanted.contains(&placement(s));
+            match seen.iter().find(there) {
+                None => self.todo.push_back(Item::Add(w)),
+                Some(s) if host.claims.ours(s) => self.todo.push_back(Item::Adopt(w)),
+                // The owner's own address stays as it is.
+                Some(_) if config.priority.is_owner() => {}
+                Some(_) => return Err(KernelFault::Foreign(w.addr)),
+            }
+        }
+        // After the anchor, which they use as source.
+        if !local.is_empty() {
+            let there = route::locals(&mut host.net).map_err(|e| refused("list routes", &e))?;
+            for l in local {
+                self.todo.push_back(match there.get(&IpAddr::V4(l.addr)) {
+                    None => Item::AddLocal(l),
+                    Some(true) => Item::ReplaceLocal(l),
+                    Some(false) => return Err(KernelFault::Foreign(l.addr.into())),
+                });
+            }
+        }
+        host.held
+            .insert(self.order.instance, Held { placed: Vec::new(), routes_on: held.routes_on });
+        Ok(())
+    }
+
+    /// Does one chunk; the result when that was the last, or when it failed.
+    pub(super) fn advance(&mut self, host: &mut Host) -> Option<Result<(), KernelFault>> {
+        let outcome = self.chunk(host);
+        match outcome {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(fault) => {
+                // What cannot be taken off now ends with its lease.
+                host.take_off(&self.added);
+                if let Some(held) = host.held.get_mut(&self.order.instance) {
+                    held.placed.retain(|p| !self.added.contains(p));
+                }
+                Some(Err(fault))
+            }
+        }
+    }
+
+    /// True when all is done.
+    fn chunk(&mut self, host: &mut Host) -> Result<bool, KernelFault> {
+        if clock::monotonic() > self.not_after {
+            return Err(KernelFault::Late);
+        }
+        let n = self.todo.len().min(CHUNK);
+        let items: Vec<Item> = self.todo.drain(..n).collect();
+        let requests: Vec<Request> = items.iter().map(|i| i.request(self.lease_secs)).collect();
+        let answers = host.net.batch(&requests);
+        let mut refusal = None;
+        let mut put = Vec::new();
+        for (item, answer) in items.iter().zip(answers) {
+            match (item, answer) {
+                (Item::Add(p) | Item::Adopt(p), Ok(())) => {
+                    put.push(*p);
+                    if matches!(item, Item::Add(_)) {
+                        self.added.push(*p);
+                    }
+                }
+                (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
+                (_, Err(e)) => {
+                    refusal = refusal.or(Some(self.explain(host, item, &e)));
+                }
+            }
+        }
+        host.claims.put_on(put.iter().map(|p| (p.index, p.addr)));
+        if let Some(held) = host.held.get_mut(&self.order.instance) {
+            held.placed.extend(put);
+        }
+        if let Some(fault) = refusal {
+            return Err(fault);
+        }
+        if !self.todo.is_empty() {
+            return Ok(false);
+        }
+        self.routes(host)?;
+        self.check_tag(host);
+        Ok(true)
+    }
+
+    fn explain(&self, host: &Host, item: &Item, e: &Refusal) -> KernelFault {
+        match item {
+            // Between our look and our add somebody else put it on.
+            Item::Add(p) if e.errno == Errno::EEXIST => KernelFault::Foreign(p.addr),
+            Item::AddLocal(l) if e.errno == Errno::EEXIST => KernelFault::Foreign(l.addr.into()),
+            Item::Add(p) | Item::Adopt(p) => {
+                host.fault(self.order.instance, &format!("add {}", p.addr), e)
+            }
+            Item::AddLocal(l) | Item::ReplaceLocal(l) => {
+                host.fault(self.order.instance, &format!("add the local route of {}", l.addr), e)
+            }
+        }
+    }
+
+    /// Virtual routes and rules, after the addresses that they use.
+    fn routes(&self, host: &mut Host) -> Result<(), KernelFault> {
+        let shared = host.model.clone();
+        let config = shared.instance(self.order.instance);
+        let first_v4 = config.claimed().map(|v| v.addr).find(IpAddr::is_ipv4);
+        for r in config.routes.iter().filter(|r| self.wants(route::family_of(r))) {
+            // An IPv4 route goes with its source, so it always has one that is leased.
+            let src = if r.to.addr().is_ipv4() { r.src.or(first_v4) } else { r.src };
+            let put = |host: &mut Host, (message, flags): Request| host.net.request(message, flags);
+            let mut answer = put(host, route::add(r, self.parent, src, self.lease_secs));
+            if answer.as_ref().is_err_and(|e| e.errno == Errno::EEXIST)
+                && route::virtual_is_ours(&mut host.net, r)
+            {
+                answer = put(host, route::renew(r, self.parent, src, self.lease_secs));
+            }
+            answer.map_err(|e| refused(&format!("add the route to {}", r.to), &e))?;
+        }
+        for r in config.rules.iter().filter(|r| self.wants(r.family)) {
+            let (message, flags) = route::add_rule(r);
+            match host.net.request(message, flags) {
+                Err(e) if e.errno != Errno::EEXIST => {
+                    return Err(refused(&format!("add the rule {}", r.preference), &e));
+                }
+                _ => {}
+            }
+        }
+        if let Some(held) = host.held.get_mut(&self.order.instance) {
+            held.routes_on = (!config.routes.is_empty()).then_some(self.parent);
+        }
+        Ok(())
+    }
+
+    /// Finds out once whether this kernel keeps the tag.
+    fn check_tag(&self, host: &mut Host) {
+        let Some(p) = self.added.first().filter(|_| host.claims.undecided()) else { return };
+        let Ok(seen) = host.seen(&[p.index]) else { return };
+        if let Some(s) = seen.iter().find(|s| s.addr == p.addr) {
+            if s.tag.is_none() {
+                host.claims.kernel_keeps_no_tags();
+            } else {
+                // Asking notes the answer.
+                let _noted = host.claims.ours(s);
+            }
+        }
+    }
+}
+
+impl Item {
+    fn request(&self, lease_secs: Option<u32>) -> Request {
+        match *self {
+            Self::Add(p) => p.add(lease_secs),
+            Self::Adopt(p) => p.renew(lease_secs),
+            Self::AddLocal(l) => l.add(),
+            Self::ReplaceLocal(l) => l.replace(),
+        }
+    }
+}

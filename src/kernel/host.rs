@@ -1,0 +1,268 @@
+//! What the worker keeps of this host: the request socket, what is held for whom, settings changed.
+//!
+//! Called by the worker's queue and by claims in progress, on the kernel thread.
+
+use super::address::{Placement, Seen, dump_request};
+use super::claims::Claims;
+use super::netlink::{CHUNK, Netlink, Refusal, Request};
+use super::sysctl::Sysctls;
+use super::{filter, link, route};
+use crate::sys::clock;
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use vipd_core::config::model::{Claim, Instance, Model};
+use vipd_core::engine::io::{KernelAddr, KernelFault};
+use vipd_core::types::{Family, InstanceIx, LinkIx, Vip};
+
+/// Errors that say that what should go is gone.
+const GONE: [Errno; 5] =
+    [Errno::EADDRNOTAVAIL, Errno::ENODEV, Errno::ESRCH, Errno::ENOENT, Errno::ENXIO];
+
+/// What is held for one instance.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    /// Leased addresses, the anchor of `claim = "route"` among them.
+    pub(super) placed: Vec<Placement>,
+    /// Virtual routes with a lifetime of their own are on, by this interface.
+    pub(super) routes_on: Option<u32>,
+}
+
+/// The host, as the worker knows it.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) model: Arc<Model>,
+    pub(super) net: Netlink,
+    pub(super) claims: Arc<Claims>,
+    pub(super) sysctls: Sysctls,
+    pub(super) held: HashMap<InstanceIx, Held>,
+    /// Why there is no packet filter for `accept = false`.
+    pub(super) no_filter: Option<String>,
+    /// Devices of released routers, to be removed when nothing else waits.
+    leftover: VecDeque<(InstanceIx, u32)>,
+}
+
+impl Host {
+    pub(super) fn open(
+        model: Arc<Model>,
+        runtime_dir: &Path,
+        claims: Arc<Claims>,
+    ) -> io::Result<Self> {
+        let no_filter = filter::install(&model).err();
+        Ok(Self {
+            model,
+            net: Netlink::open()?,
+            claims,
+            sysctls: Sysctls::open(runtime_dir),
+            held: HashMap::new(),
+            no_filter,
+            leftover: VecDeque::new(),
+        })
+    }
+
+    /// Index of the service interface of `instance`.
+    pub(super) fn parent(&mut self, instance: InstanceIx) -> Result<Option<u32>, KernelFault> {
+        let name = self.link_name(instance);
+        link::index_of(&mut self.net, &name).map_err(|e| refused("look up the interface", &e))
+    }
+
+    pub(super) fn link_name(&self, instance: InstanceIx) -> Arc<str> {
+        let link = self.model.instance(instance).link;
+        self.model.links[usize::from(link.0)].name.clone()
+    }
+
+    /// The refusal as the engine reads it.
+    pub(super) fn fault(&self, instance: InstanceIx, what: &str, e: &Refusal) -> KernelFault {
+        match e.errno {
+            Errno::ENODEV => KernelFault::NoInterface(self.link_name(instance)),
+            _ => refused(what, e),
+        }
+    }
+
+    /// Addresses on these interfaces.
+    pub(super) fn seen(&mut self, indices: &[u32]) -> Result<Vec<Seen>, Refusal> {
+        let mut found = Vec::new();
+        for &index in indices {
+            let messages = match self.net.dump(&dump_request(index)) {
+                Err(e) if e.errno == Errno::ENODEV => continue,
+                other => other?,
+            };
+            found.extend(messages.iter().filter_map(|m| match m {
+                RouteNetlinkMessage::NewAddress(a) => Seen::parse(a).filter(|s| s.index == index),
+                _ => None,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Takes off every address of `instance` that is ours, with its routes, rules, settings and
+    /// devices. What is gone already is done.
+    pub(super) fn free(&mut self, instance: InstanceIx) -> Result<(), KernelFault> {
+        let config = self.model.clone();
+        let config = config.instance(instance);
+        let parent = self.parent(instance)?;
+        let mut first_failure = Ok(());
+        let mut note = |answer: Result<(), Refusal>, what: &str| {
+            if let Err(e) = answer
+                && !GONE.contains(&e.errno)
+                && first_failure.is_ok()
+            {
+                first_failure = Err(refused(what, &e));
+            }
+        };
+        for rule in &config.rules {
+            let (message, flags) = route::delete_rule(rule);
+            note(self.net.request(message, flags), "remove a rule");
+        }
+        let held = self.held.remove(&instance).unwrap_or_default();
+        for r in &config.routes {
+            if let Some(index) = held.routes_on.or(parent) {
+                let (message, flags) = route::delete(r, index);
+                note(self.net.request(message, flags), "remove a route");
+            }
+        }
+        let devices = self.devices(config, parent);
+        let indices: BTreeSet<u32> = parent
+            .into_iter()
+            .chain(devices.iter().copied())
+            .chain(held.placed.iter().map(|p| p.index))
+            .collect();
+        let indices: Vec<u32> = indices.into_iter().collect();
+        let wanted: BTreeSet<IpAddr> =
+            config.claimed().map(|v| v.addr).chain(held.placed.iter().map(|p| p.addr)).collect();
+        match self.seen(&indices) {
+            Err(e) => note(Err(e), "list the addresses"),
+            Ok(seen) => {
+                let ours: Vec<Placement> = seen
+                    .iter()
+                    .filter(|s| wanted.contains(&s.addr) && self.claims.ours(s))
+                    .map(placement)
+                    .collect();
+                for (answer, _) in self.take_off(&ours) {
+                    note(answer, "remove an address");
+                }
+            }
+        }
+        self.leftover.extend(devices.into_iter().map(|d| (instance, d)));
+        if self.leftover.is_empty() {
+            self.sysctls.release(instance);
+        }
+        first_failure
+    }
+
+    /// Removes addresses, in chunks; the answer for each. The record forgets those that are gone.
+    pub(super) fn take_off(
+        &mut self,
+        placements: &[Placement],
+    ) -> Vec<(Result<(), Refusal>, Placement)> {
+        let mut answers = Vec::with_capacity(placements.len());
+        for chunk in placements.chunks(CHUNK) {
+            let requests: Vec<Request> = chunk.iter().map(Placement::delete).collect();
+            answers.extend(self.net.batch(&requests).into_iter().zip(chunk.iter().copied()));
+        }
+        let gone = answers
+            .iter()
+            .filter(|(a, _)| a.as_ref().map_or_else(|e| GONE.contains(&e.errno), |()| true))
+            .map(|(_, p)| (p.index, p.addr));
+        self.claims.took_off(gone);
+        answers
+    }
+
+    /// Every message that renews what `instance` holds, in a fixed order.
+    pub(super) fn renewals(&self, instance: InstanceIx, secs: u32) -> Vec<Request> {
+        let Some(held) = self.held.get(&instance) else { return Vec::new() };
+        let addresses = held.placed.iter().map(|p| p.renew(Some(secs)));
+        let config = self.model.instance(instance);
+        let routes = held.routes_on.into_iter().flat_map(|index| {
+            config
+                .routes
+                .iter()
+                .filter(|r| route::has_lifetime(r))
+                .map(move |r| route::renew(r, index, r.src, Some(secs)))
+        });
+        addresses.chain(routes).collect()
+    }
+
+    /// Devices of the virtual MACs and of the anchor of `config` that exist.
+    fn devices(&mut self, config: &Instance, parent: Option<u32>) -> Vec<u32> {
+        let Some(parent) = parent else { return Vec::new() };
+        let mut names = Vec::new();
+        if config.virtual_mac {
+            names.extend(Family::ALL.map(|f| link::macvlan_name(f, config.vrid, parent)));
+        }
+        if config.claim == Claim::Route {
+            names.push(link::anchor_name(config.vrid, parent));
+        }
+        names
+            .into_iter()
+            .filter_map(|name| link::index_of(&mut self.net, &name).ok().flatten())
+            .collect()
+    }
+
+    /// Is this device waiting to be removed? Then it is used again instead.
+    pub(super) fn keep(&mut self, device: u32) {
+        self.leftover.retain(|(_, d)| *d != device);
+    }
+
+    /// Removes one device of a released router; false when there is none.
+    pub(super) fn tidy(&mut self) -> bool {
+        let Some((instance, device)) = self.leftover.pop_front() else { return false };
+        // A device that cannot be removed holds no address; clean-up tries again.
+        let _kept = link::delete(&mut self.net, device);
+        if self.leftover.iter().all(|(i, _)| *i != instance) {
+            self.sysctls.release(instance);
+        }
+        true
+    }
+
+    pub(super) fn reload(&mut self, model: Arc<Model>) {
+        let ours = |ix: InstanceIx| {
+            let name = &self.model.instance(ix).name;
+            model.iter().find(|(_, i)| i.name == *name).map(|(new, _)| new)
+        };
+        let moves: Vec<_> = self.held.keys().map(|ix| (*ix, ours(*ix))).collect();
+        for (old, _) in moves.iter().filter(|(_, new)| new.is_none()) {
+            // What cannot be removed now ends with its lease.
+            let _leased = self.free(*old);
+        }
+        let mut before = std::mem::take(&mut self.held);
+        self.held =
+            moves.into_iter().filter_map(|(old, new)| Some((new?, before.remove(&old)?))).collect();
+        self.no_filter = filter::install(&model).err();
+        self.model = model;
+    }
+
+    pub(super) fn snapshot(&mut self, link: LinkIx) -> Result<Vec<KernelAddr>, Refusal> {
+        let name = self.model.links[usize::from(link.0)].name.clone();
+        let Some(parent) = link::index_of(&mut self.net, &name)? else { return Ok(Vec::new()) };
+        let mut indices = vec![parent];
+        let on_this_link: Vec<Instance> =
+            self.model.instances.iter().filter(|i| i.link == link).cloned().collect();
+        for instance in &on_this_link {
+            indices.extend(self.devices(instance, Some(parent)));
+        }
+        let now = clock::tick_centis();
+        let seen = self.seen(&indices)?;
+        Ok(seen.iter().map(|s| s.report(self.claims.ours(s), now)).collect())
+    }
+}
+
+/// Where an address is.
+pub(super) fn placement(s: &Seen) -> Placement {
+    Placement { index: s.index, addr: s.addr, prefix_len: s.prefix_len, prefix_route: true }
+}
+
+/// Where `vip` goes on interface `index`.
+pub(super) fn place(config: &Instance, vip: &Vip, index: u32) -> Placement {
+    let prefix_len = if config.prefix_route { vip.prefix_len } else { vip.family().host_prefix() };
+    Placement { index, addr: vip.addr, prefix_len, prefix_route: config.prefix_route }
+}
+
+/// The refusal of something that is not about a missing interface.
+pub(super) fn refused(what: &str, e: &Refusal) -> KernelFault {
+    KernelFault::Refused { what: what.to_owned(), error: e.to_string() }
+}

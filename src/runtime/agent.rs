@@ -1,0 +1,387 @@
+//! `vipd run`: what happens in which order at start and stop, and the main thread in between.
+//!
+//! Start: capabilities, locks, configuration, keys, boot counter, first dump of links and addresses, sockets, and
+//! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
+//! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
+
+use super::keys::{self, KeyError};
+use super::load::{self, LoadError};
+use super::lock::{Lock, LockError};
+use super::protocol::{Parts, Protocol, Told};
+use super::pulse::Pulse;
+use super::queue::{self, Message, Sender};
+use super::report::{Facts, StatusHandler};
+use super::slots::Slots;
+use super::{boot, worker};
+use crate::control::server::{Limits, Server};
+use crate::control::socket_path;
+use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
+use crate::sys::capability::{self, Missing};
+use crate::sys::sched::{self, Granted};
+use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog};
+use crate::telemetry::{self, Teller};
+use sd_notify::NotifyState;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use vipd_core::config::model::Model;
+use vipd_core::engine::io::EventKind;
+
+/// Priority of the protocol thread; the kernel thread runs one below.
+const REAL_TIME: u8 = 20;
+/// A real-time thread that computes this long without waiting has gone wrong.
+const BRAKE: Duration = Duration::from_millis(500);
+/// Longest time for the first dump of links and addresses.
+const DUMP: Duration = Duration::from_secs(10);
+/// Events that may wait for the log.
+const EVENTS: usize = 1024;
+
+/// Where this agent lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Which host of it this is.
+    pub host: String,
+    /// Folder of the control socket and the lock.
+    pub runtime_dir: PathBuf,
+    /// Folder of what survives a restart of the machine.
+    pub state_dir: PathBuf,
+}
+
+/// Why the agent did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A right is missing.
+    #[error(transparent)]
+    Capability(#[from] Missing),
+    /// The runtime folder is in use, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Another agent runs in this network namespace.
+    #[error(transparent)]
+    Namespace(#[from] AlreadyRunning),
+    /// The configuration is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// A key file is missing or wrong.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The kernel refused something that it should not.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// A thread ended that should not.
+    #[error("the {0} thread ended unexpectedly; the leases of the addresses end by themselves")]
+    Died(&'static str),
+    /// A clean stop did not finish.
+    #[error("the stop did not finish within {0:?}; addresses were removed without a handover")]
+    Stuck(Duration),
+}
+
+/// Names what failed.
+fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |error| RunError::Io { what, error }
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, when a thread of it ends, or when the stop does not finish.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    telemetry::init();
+    capability::check()?;
+    // The folder first: its holder can be named.
+    let _folder = Lock::take(&options.runtime_dir)?;
+    let _namespace = NamespaceLock::acquire()?;
+    let loaded = load::for_host(&options.config, &options.host)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.trim_end());
+    }
+    let model = Arc::new(loaded.meaning);
+    let secrets = keys::secrets(&model)?;
+    let boot = boot::next(&options.state_dir, &options.runtime_dir);
+    if let Some(warning) = &boot.warning {
+        tracing::warn!("{warning}");
+    }
+
+    let claims = Arc::new(Claims::open(&options.runtime_dir));
+    let worker = Worker::new(Arc::clone(&model), &options.runtime_dir, Arc::clone(&claims))
+        .map_err(io_at("cannot open a netlink socket"))?;
+    let (sender, inbox) =
+        queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
+    let (told, events) = mpsc::channel(EVENTS);
+    let slots = Slots::new(model.instances.len());
+    let pulse = watchdog().map(|watchdog| Pulse::start(watchdog, &model));
+    let parts = Parts {
+        model: Arc::clone(&model),
+        secrets,
+        boot: boot.counter,
+        inbox,
+        slots: slots.clone(),
+        told,
+        pulse,
+    };
+    let protocol =
+        Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
+
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io_at("cannot start the main loop"))?
+        .block_on(async {
+            let mut monitor =
+                Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
+            let first = first_dump(&mut monitor, model.links.len()).await?;
+            let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+            Main { options, model, monitor, events, sender, threads }.run().await
+        })
+}
+
+/// The way to the service manager, when there is one.
+fn watchdog() -> Option<Watchdog> {
+    let socket = std::env::var_os("NOTIFY_SOCKET")?;
+    Watchdog::open(&socket).inspect_err(|error| tracing::warn!("no watchdog: {error}")).ok()
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot reach the service manager: {error}");
+    }
+}
+
+/// The two threads beside this one.
+struct Threads {
+    slots: Slots,
+    protocol_ended: oneshot::Receiver<io::Result<()>>,
+    kernel_ended: oneshot::Receiver<()>,
+    scheduling: Arc<OnceLock<Granted>>,
+    memory: Arc<OnceLock<Granted>>,
+}
+
+impl Threads {
+    fn start(
+        mut protocol: Protocol,
+        first: Vec<Message>,
+        worker: Worker,
+        slots: Slots,
+        results: Sender,
+    ) -> Result<Self, RunError> {
+        let (scheduling, memory) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+        let (kernel_tx, kernel_ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("kernel".into())
+            .spawn({
+                let slots = slots.clone();
+                move || {
+                    // What is refused here is refused to the protocol thread as well, which tells.
+                    let _ = sched::real_time(REAL_TIME - 1, BRAKE);
+                    worker::run(worker, &slots, &results);
+                    let _ = kernel_tx.send(());
+                }
+            })
+            .map_err(io_at("cannot start the kernel thread"))?;
+        let (protocol_tx, protocol_ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("protocol".into())
+            .spawn({
+                let (scheduling, memory) = (Arc::clone(&scheduling), Arc::clone(&memory));
+                move || {
+                    let _ = memory.set(sched::lock_memory());
+                    let _ = scheduling.set(sched::real_time(REAL_TIME, BRAKE));
+                    protocol.begin(first);
+                    let _ = protocol_tx.send(protocol.run());
+                }
+            })
+            .map_err(io_at("cannot start the protocol thread"))?;
+        Ok(Self { slots, protocol_ended, kernel_ended, scheduling, memory })
+    }
+}
+
+/// What the main thread owns.
+struct Main<'a> {
+    options: &'a Options,
+    model: Arc<Model>,
+    monitor: Monitor,
+    events: mpsc::Receiver<Told>,
+    sender: Sender,
+    threads: Threads,
+}
+
+impl Main<'_> {
+    async fn run(mut self) -> Result<(), RunError> {
+        let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
+            .map_err(io_at("cannot listen on the control socket"))?;
+        let facts = Facts {
+            model: Arc::clone(&self.model),
+            scheduling: Arc::clone(&self.threads.scheduling),
+            memory: Arc::clone(&self.threads.memory),
+        };
+        let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
+        let mut teller = Teller::new(Arc::clone(&self.model));
+        let ended = self.serve(&mut teller).await;
+        control.abort();
+        // Its file goes with it.
+        let _ = control.await;
+        // What the engine said last.
+        while let Ok(told) = self.events.try_recv() {
+            self.tell(&mut teller, told);
+        }
+        ended
+    }
+
+    async fn serve(&mut self, teller: &mut Teller) -> Result<(), RunError> {
+        let signals = io_at("cannot listen to signals");
+        let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(&signals)?;
+        // The protocol thread has begun when it answers: sockets are open, left-overs known.
+        let (tx, begun) = oneshot::channel();
+        self.sender.send(Message::Report(tx)).map_err(|_| RunError::Died("protocol"))?;
+        begun.await.map_err(|_| RunError::Died("protocol"))?;
+        self.tell_scheduling();
+        notify(&[NotifyState::Ready]);
+        tracing::info!(
+            "vipd {} is host {} of {}, {} instances",
+            env!("CARGO_PKG_VERSION"),
+            self.model.host_name(self.model.host),
+            self.model.cluster,
+            self.model.instances.len()
+        );
+
+        let patience = patience(&self.model);
+        let mut give_up: Option<tokio::time::Instant> = None;
+        loop {
+            let stopping = give_up.is_some();
+            let out_of_patience = async {
+                match give_up {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let stop = tokio::select! {
+                // Ends first: what else happens then is a consequence.
+                biased;
+                ended = &mut self.threads.protocol_ended => {
+                    match ended {
+                        Ok(Ok(())) if stopping => break,
+                        Ok(Err(error)) => return Err(RunError::Io { what: "the protocol thread", error }),
+                        Ok(Ok(())) | Err(_) => return Err(RunError::Died("protocol")),
+                    }
+                }
+                _ = &mut self.threads.kernel_ended => return Err(RunError::Died("kernel")),
+                () = out_of_patience => return Err(self.remove_by_force(patience)),
+                Some(told) = self.events.recv() => {
+                    self.tell(teller, told);
+                    continue;
+                }
+                event = self.monitor.next() => {
+                    let event = event.map_err(io_at("cannot watch the network"))?;
+                    self.hand_over(Message::Network(event));
+                    continue;
+                }
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: reload is not in this version; restart to use a changed configuration");
+                    continue;
+                }
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if !stopping {
+                tracing::info!("{stop}: handing over");
+                notify(&[NotifyState::Stopping]);
+                self.hand_over(Message::Stop);
+                give_up = Some(tokio::time::Instant::now() + patience);
+            }
+        }
+        self.threads.slots.close();
+        // Closed, so it ends after what it has in hand.
+        let _ = (&mut self.threads.kernel_ended).await;
+        tracing::info!("stopped; nothing is owned by this host");
+        Ok(())
+    }
+
+    fn hand_over(&self, message: Message) {
+        // A protocol thread that has ended says so by itself, with its reason.
+        let _ = self.sender.send(message);
+    }
+
+    fn tell(&self, teller: &mut Teller, told: Told) {
+        let event = match told {
+            Told::Socket(text) => {
+                tracing::warn!("{text}; trying again each second");
+                return;
+            }
+            Told::Event(event) => event,
+        };
+        if let Some(state) = teller.tell(&event) {
+            notify(&[NotifyState::Status(&state)]);
+        }
+        if let EventKind::Boot { counter, .. } = event.kind {
+            let Options { state_dir, runtime_dir, .. } = self.options;
+            if let Err(error) = boot::raise(state_dir, runtime_dir, counter) {
+                tracing::warn!("cannot store the boot counter: {error}");
+            }
+        }
+    }
+
+    /// The engine did not finish: the addresses go all the same, without a handover.
+    fn remove_by_force(&self, patience: Duration) -> RunError {
+        self.threads.slots.close();
+        match kernel::cleanup(&self.options.runtime_dir) {
+            Ok(cleaned) => cleaned.errors.iter().for_each(|error| tracing::error!("{error}")),
+            Err(error) => tracing::error!(
+                "cannot remove the addresses: {error}; their leases end by themselves"
+            ),
+        }
+        RunError::Stuck(patience)
+    }
+
+    fn tell_scheduling(&self) {
+        for granted in [&self.threads.scheduling, &self.threads.memory] {
+            if let Some(Err(reason)) = granted.get() {
+                tracing::warn!("{reason}");
+            }
+        }
+    }
+}
+
+/// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.
+fn patience(model: &Model) -> Duration {
+    let longest = model.instances.iter().map(|i| i.interval.duration()).max().unwrap_or_default();
+    let addresses: usize = model.instances.iter().map(|i| i.claimed().count()).sum();
+    longest * 2
+        + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX))
+        + Duration::from_secs(3)
+}
+
+/// The state of every service interface with its addresses, before anything is decided.
+async fn first_dump(monitor: &mut Monitor, links: usize) -> Result<Vec<Message>, RunError> {
+    let what = "cannot read the state of the network";
+    let mut first = Vec::new();
+    // One state for each link, and the addresses of those that exist.
+    let mut missing = links;
+    let dump = async {
+        while missing > 0 {
+            let event = monitor.next().await.map_err(io_at(what))?;
+            match &event {
+                MonitorEvent::Link { state, .. } if state.index.is_none() => missing -= 1,
+                MonitorEvent::Addresses { .. } => missing -= 1,
+                _ => {}
+            }
+            first.push(Message::Network(event));
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(DUMP, dump).await {
+        Ok(done) => done.map(|()| first),
+        Err(_) => Err(RunError::Io { what, error: io::ErrorKind::TimedOut.into() }),
+    }
+}

@@ -1,0 +1,158 @@
+//! Key files: read once at start, refused when anybody but the owner could read or change them.
+//!
+//! Called by the start sequence. It never prints a key, not even in an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use vipd_core::config::model::{Auth, Model};
+use vipd_core::engine::Secrets;
+use vipd_core::wire::auth::{self, KeyRing};
+
+/// Longest file: the longest key in hex, with room for blanks around it.
+const LONGEST_FILE: u64 = 4096;
+
+/// Why a key file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Cannot be read.
+    #[error("key file {path}: {error}; `vipd keygen {path}` makes one")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// Group or others have rights on it.
+    #[error(
+        "key file {path} has mode {mode:04o}: others could read or change it; run: chmod 600 {path}"
+    )]
+    Mode {
+        /// Which file.
+        path: PathBuf,
+        /// Permission bits as found.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("key file {path} belongs to user {uid}, who could change it; run: chown root {path}")]
+    Owner {
+        /// Which file.
+        path: PathBuf,
+        /// Owner as found.
+        uid: u32,
+    },
+    /// A folder, a device, a pipe.
+    #[error("key file {path} is not a regular file")]
+    NotAFile {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Not a key.
+    #[error("key file {path}: {error}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: auth::KeyError,
+    },
+}
+
+/// The key in `path`: 32 to 64 octets, written in hex or raw.
+///
+/// # Errors
+/// When it cannot be read, is not a key, or when anybody but root or this user has rights on it.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let failed = |error| KeyError::Read { path: path.to_owned(), error };
+    let file = File::open(path).map_err(failed)?;
+    // Of the open file, so that nothing can be swapped between the look and the read.
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(KeyError::NotAFile { path: path.to_owned() });
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Mode { path: path.to_owned(), mode });
+    }
+    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(KeyError::Owner { path: path.to_owned(), uid: meta.uid() });
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    auth::parse_key(&bytes).map_err(|error| KeyError::Content { path: path.to_owned(), error })
+}
+
+/// Everything secret that `model` names.
+///
+/// # Errors
+/// The first file that is refused.
+pub(super) fn secrets(model: &Model) -> Result<Secrets, KeyError> {
+    let cluster_key =
+        model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
+    let trailers =
+        model.instances.iter().map(|instance| ring(&instance.auth)).collect::<Result<_, _>>()?;
+    Ok(Secrets { cluster_key, trailers })
+}
+
+fn ring(auth: &Auth) -> Result<Option<KeyRing>, KeyError> {
+    let Auth::Hmac(hmac) = auth else { return Ok(None) };
+    let mut keys = Vec::new();
+    let mut last = PathBuf::new();
+    for (id, path) in &hmac.keys {
+        keys.push((*id, read(path)?));
+        last.clone_from(path);
+    }
+    KeyRing::new(keys, hmac.active_key)
+        .map(Some)
+        .map_err(|error| KeyError::Content { path: last, error })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(name: &str, content: &[u8], mode: u32) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("vipd-keys-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("cluster.key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn reads_hex_and_raw() {
+        let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F\n";
+        let key = read(&file("hex", hex.as_bytes(), 0o600)).unwrap();
+        assert_eq!(key, (0..32).collect::<Vec<u8>>());
+        let raw: Vec<u8> = (100..150).collect();
+        assert_eq!(read(&file("raw", &raw, 0o400)).unwrap(), raw);
+    }
+
+    #[test]
+    fn refuses_what_others_can_read_or_change_and_names_the_fix() {
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            let path = file(&format!("mode{mode:o}"), &[7; 32], mode);
+            let said = read(&path).unwrap_err().to_string();
+            assert!(said.contains(&format!("chmod 600 {}", path.display())), "{said}");
+            assert!(said.contains(&format!("{mode:04o}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn refuses_wrong_lengths_folders_and_absent_files() {
+        assert!(matches!(
+            read(&file("short", &[1; 31], 0o600)),
+            Err(KeyError::Content { error: auth::KeyError::Length(31), .. })
+        ));
+        assert!(matches!(
+            read(&file("long", &[1; 65], 0o600)),
+            Err(KeyError::Content { error: auth::KeyError::Length(65), .. })
+        ));
+        assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
+        let said = read(Path::new("/nonexistent/cluster.key")).unwrap_err().to_string();
+        assert!(said.contains("vipd keygen"), "{said}");
+    }
+}

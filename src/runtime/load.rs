@@ -1,0 +1,78 @@
+//! Reads the configuration file; used by `vipd run` and `vipd check`. What it means is the core's business.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use vipd_core::config::model::Model;
+use vipd_core::config::{self, Diagnostic};
+
+/// The file is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("configuration file {path}: {error}; name another one with --config")]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// It is wrong; every finding with its place and its fix.
+    #[error("{rendered}{path} is not used: {}", errors(*.count))]
+    Invalid {
+        /// Which one.
+        path: PathBuf,
+        /// The findings as text.
+        rendered: String,
+        /// Errors among them.
+        count: usize,
+    },
+}
+
+fn errors(count: usize) -> String {
+    if count == 1 { "1 error".into() } else { format!("{count} errors") }
+}
+
+/// What the file means.
+#[derive(Debug)]
+pub struct Loaded<M> {
+    /// For one host or for all.
+    pub meaning: M,
+    /// Findings that do not keep it from being used, as text.
+    pub warnings: Vec<String>,
+}
+
+/// The file as `host` sees it.
+///
+/// # Errors
+/// When it cannot be read, is wrong, or does not know `host`.
+pub fn for_host(path: &Path, host: &str) -> Result<Loaded<Model>, LoadError> {
+    with(path, |text, file| config::load(text, file, host))
+}
+
+/// The file as each of its hosts sees it.
+///
+/// # Errors
+/// When it cannot be read or is wrong.
+pub fn for_all(path: &Path) -> Result<Loaded<Vec<Model>>, LoadError> {
+    with(path, config::load_all_hosts)
+}
+
+fn with<M>(
+    path: &Path,
+    load: impl FnOnce(&str, &str) -> Result<(M, Vec<Diagnostic>), Vec<Diagnostic>>,
+) -> Result<Loaded<M>, LoadError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+    let file = path.display().to_string();
+    let render = |finding: &Diagnostic| finding.render(&text, &file);
+    match load(&text, &file) {
+        Ok((meaning, warnings)) => {
+            Ok(Loaded { meaning, warnings: warnings.iter().map(render).collect() })
+        }
+        Err(findings) => Err(LoadError::Invalid {
+            path: path.to_owned(),
+            rendered: findings.iter().map(|finding| render(finding) + "\n").collect(),
+            count: findings.iter().filter(|finding| finding.is_error()).count(),
+        }),
+    }
+}

@@ -1,0 +1,28 @@
+//! Joins the rooms: threads, start and stop order, signals (DESIGN sections 4 and 5.7).
+//!
+//! | file | what |
+//! |---|---|
+//! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `protocol` | the protocol thread: epoll loop around the engine |
+//! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
+//! | `pulse` | its watchdog ping |
+//! | `worker` | the kernel thread |
+//! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
+//! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
+//! | `report` | the engine's snapshot as status document |
+//! | `cleanup` | `vipd cleanup` |
+
+pub mod agent;
+mod boot;
+pub mod cleanup;
+mod keys;
+pub mod load;
+mod lock;
+mod neighbours;
+mod protocol;
+mod pulse;
+mod queue;
+mod report;
+mod slots;
+mod sockets;
+mod worker;

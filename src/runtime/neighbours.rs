@@ -1,0 +1,106 @@
+//! Between the engine's words for neighbours and the frames on the wire: announcements and probes out, evidence in.
+//!
+//! Used by the protocol thread. It decides nothing about evidence; it only drops, cheaply, what nobody asked for.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use vipd_core::config::model::{Model, Transport};
+use vipd_core::engine::io::{Announce, LinkState, NeighbourIn, Probe};
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{Family, LinkIx, Mac};
+use vipd_core::wire::{arp, ndp};
+
+/// Frames of neighbours that nobody asked about, per link and second: enough to know that somebody is there, too
+/// few to cost anything.
+const STRANGERS_PER_SECOND: u32 = 20;
+
+/// Which frames of one link reach the engine.
+#[derive(Debug)]
+pub(super) struct Filter {
+    link: LinkIx,
+    /// From the configuration: virtual addresses, targets, unicast peers, heartbeat addresses of hosts.
+    configured: BTreeSet<IpAddr>,
+    /// Next hops, which the monitor reports.
+    gateways: Vec<IpAddr>,
+    window: Instant,
+    strangers: u32,
+}
+
+impl Filter {
+    /// For `link` of `model`.
+    pub(super) fn new(model: &Model, link: LinkIx) -> Self {
+        let mut configured: BTreeSet<IpAddr> =
+            model.hosts.iter().flat_map(|h| h.paths.iter().copied()).collect();
+        for instance in model.instances.iter().filter(|i| i.link == link) {
+            configured.extend(instance.claimed().map(|vip| vip.addr));
+            configured.extend(&instance.targets);
+            if let Transport::Unicast(peers) = &instance.transport {
+                configured.extend(peers);
+            }
+        }
+        Self { link, configured, gateways: Vec::new(), window: Instant::ZERO, strangers: 0 }
+    }
+
+    /// The monitor reported the link.
+    pub(super) fn update(&mut self, state: &LinkState) {
+        self.gateways.clone_from(&state.gateways);
+    }
+
+    /// What `frame` of family `family` says about a neighbour, if the engine shall hear it.
+    pub(super) fn read(
+        &mut self,
+        family: Family,
+        frame: &[u8],
+        now: Instant,
+    ) -> Option<NeighbourIn> {
+        let (addr, mac, reply) = match family {
+            Family::V4 => {
+                let seen = arp::parse(frame)?;
+                // A probe (RFC 5227) speaks for nobody.
+                if seen.sender_addr.is_unspecified() {
+                    return None;
+                }
+                let multicast = seen.eth_dst.0[0] & 1 == 1;
+                (IpAddr::V4(seen.sender_addr), seen.sender_mac, !seen.request && !multicast)
+            }
+            Family::V6 => {
+                let seen = ndp::parse(frame)?;
+                (IpAddr::V6(seen.target), seen.mac, seen.solicited)
+            }
+        };
+        self.wanted(addr, now).then_some(NeighbourIn { link: self.link, addr, mac, reply })
+    }
+
+    fn wanted(&mut self, addr: IpAddr, now: Instant) -> bool {
+        if self.configured.contains(&addr) || self.gateways.contains(&addr) {
+            return true;
+        }
+        if now.since(self.window) >= Duration::from_secs(1) {
+            (self.window, self.strangers) = (now, 0);
+        }
+        self.strangers += 1;
+        self.strangers <= STRANGERS_PER_SECOND
+    }
+}
+
+/// Gratuitous ARP or unsolicited NA. R is set: the virtual router is one (RFC 9568 section 6.4.1); a host that takes
+/// the address for its default router would drop it otherwise.
+pub(super) fn announcement(announce: &Announce) -> Vec<u8> {
+    match announce.addr {
+        IpAddr::V4(addr) => arp::gratuitous(announce.mac, addr).to_vec(),
+        IpAddr::V6(addr) => ndp::unsolicited_na(announce.mac, addr, true).to_vec(),
+    }
+}
+
+/// ARP request or NS; `None` when an NS has no source of its family.
+pub(super) fn question(probe: &Probe) -> Option<Vec<u8>> {
+    match (probe.addr, probe.source) {
+        (IpAddr::V4(addr), _) => {
+            Some(arp::probe(probe.from, probe.to.unwrap_or(Mac::BROADCAST), addr).to_vec())
+        }
+        (IpAddr::V6(addr), Some(IpAddr::V6(source))) => {
+            Some(ndp::solicitation(probe.from, source, probe.to, addr).to_vec())
+        }
+        (IpAddr::V6(_), _) => None,
+    }
+}

@@ -1,0 +1,396 @@
+//! The protocol thread: an epoll loop around the engine. Reads everything, then lets timers act (DESIGN 5.3).
+//!
+//! Started by the runtime with the inputs of the first dump. It never blocks, never logs, touches no file and no
+//! netlink; what it has to tell goes through a bounded queue, and what does not fit is counted.
+
+use super::neighbours::{Filter, announcement, question};
+use super::pulse::Pulse;
+use super::queue::{Inbox, Message};
+use super::slots::Slots;
+use super::sockets::{Sockets, Token};
+use crate::kernel::MonitorEvent;
+use crate::sys::{DeadlineTimer, Poller, clock};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use vipd_core::config::model::Model;
+use vipd_core::engine::io::{Event, HeartbeatIn, Input, Output, Packet};
+use vipd_core::engine::snapshot::Snapshot;
+use vipd_core::engine::{Engine, Secrets};
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{Family, LinkIx, PathIx};
+
+/// Datagrams read from one socket before the others get their turn.
+const READS_PER_TURN: usize = 64;
+/// Rounds over all readable sockets before timers act all the same: a flood must not silence us. A queue of
+/// [`READS_PER_TURN`] times this many datagrams is more than any pause leaves behind.
+const ROUNDS: usize = 16;
+/// Messages taken from the other threads in one round.
+const MESSAGES_PER_TURN: usize = 256;
+/// Longest datagram or frame: a full IPv6 list of 255 addresses with its trailer, or a jumbo frame.
+const BUFFER: usize = 9216;
+
+/// What the thread has to tell the main thread.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    /// From the engine.
+    Event(Event),
+    /// A socket could not be opened: the sentence for the log.
+    Socket(String),
+}
+
+/// Answer to [`Message::Report`].
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    /// What the engine says.
+    pub snapshot: Snapshot,
+    /// What the loop counted.
+    pub counters: LoopCounters,
+}
+
+/// What the loop counted since the start.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct LoopCounters {
+    /// Turns.
+    pub wakeups: u64,
+    /// Longest time from a deadline to its handling.
+    pub latest: Duration,
+    /// Times that not everything could be told.
+    pub untold: u64,
+    /// Datagrams and frames that could not be read or sent.
+    pub socket_errors: u64,
+}
+
+/// Everything that the thread owns.
+pub(super) struct Protocol {
+    engine: Engine,
+    model: Arc<Model>,
+    poller: Poller,
+    timer: DeadlineTimer,
+    armed: Instant,
+    inbox: Inbox,
+    slots: Slots,
+    told: mpsc::Sender<Told>,
+    sockets: Sockets,
+    filters: Vec<Filter>,
+    pulse: Option<Pulse>,
+    counters: LoopCounters,
+    tokens: Vec<Token>,
+    buffer: Vec<u8>,
+}
+
+/// What [`Protocol::new`] needs from the runtime.
+pub(super) struct Parts {
+    /// The configuration.
+    pub model: Arc<Model>,
+    /// Its keys.
+    pub secrets: Secrets,
+    /// Number of this start.
+    pub boot: u64,
+    /// Reading end of the queue.
+    pub inbox: Inbox,
+    /// Orders for the kernel thread.
+    pub slots: Slots,
+    /// To the main thread.
+    pub told: mpsc::Sender<Told>,
+    /// To the service manager.
+    pub pulse: Option<Pulse>,
+}
+
+impl Protocol {
+    /// Makes the engine and the poller; opens no socket yet.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+        let Parts { model, secrets, boot, inbox, slots, told, pulse } = parts;
+        let poller = Poller::new()?;
+        let timer = DeadlineTimer::new()?;
+        poller.add(&timer, Token::Timer.encode())?;
+        poller.add(&inbox, Token::Inbox.encode())?;
+        Ok(Self {
+            engine: Engine::new(Arc::clone(&model), secrets, boot, clock::now()),
+            sockets: Sockets::new(&model),
+            filters: (0u16..)
+                .map(LinkIx)
+                .zip(&model.links)
+                .map(|(link, _)| Filter::new(&model, link))
+                .collect(),
+            model,
+            poller,
+            timer,
+            armed: Instant::MAX,
+            inbox,
+            slots,
+            told,
+            pulse,
+            counters: LoopCounters::default(),
+            tokens: Vec::new(),
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// Takes what the first dump said, so that sockets are open and left-over addresses known before any timer.
+    pub(super) fn begin(&mut self, first: Vec<Message>) {
+        for message in first {
+            self.take_message(message);
+        }
+        self.tend_sockets(clock::monotonic());
+    }
+
+    /// Runs until a clean stop is finished.
+    ///
+    /// # Errors
+    /// When the kernel refuses to wait or to set a timer, which a correct program does not meet.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        loop {
+            self.arm()?;
+            self.tokens.clear();
+            self.tokens.extend(self.poller.wait()?.filter_map(Token::decode));
+            self.drain()?;
+            self.act();
+            if self.engine.stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn arm(&mut self) -> io::Result<()> {
+        let mut at = self.engine.deadline().min(self.sockets.due());
+        if let Some(pulse) = &self.pulse {
+            at = at.min(pulse.due());
+        }
+        if at != self.armed {
+            self.timer.arm(Some(at))?;
+            self.armed = at;
+        }
+        Ok(())
+    }
+
+    /// Reads all sockets and the queue until they are dry, or the bound is reached.
+    fn drain(&mut self) -> io::Result<()> {
+        self.counters.wakeups += 1;
+        for _ in 0..ROUNDS {
+            let tokens = std::mem::take(&mut self.tokens);
+            for token in &tokens {
+                self.read(*token);
+            }
+            // The same memory again.
+            self.tokens = tokens;
+            self.tokens.clear();
+            self.tokens.extend(self.poller.ready()?.filter_map(Token::decode));
+            if self.tokens.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Timers, after everything that was queued.
+    fn act(&mut self) {
+        let now = clock::now();
+        let deadline = self.engine.deadline();
+        if deadline <= now.mono {
+            self.counters.latest = self.counters.latest.max(now.mono - deadline);
+            self.engine.handle(now, Input::Timeout);
+            self.carry_out();
+        }
+        if self.sockets.due() <= now.mono {
+            self.tend_sockets(now.mono);
+        }
+        if let Some(pulse) = &mut self.pulse {
+            pulse.beat(now.mono);
+        }
+    }
+
+    fn read(&mut self, token: Token) {
+        match token {
+            Token::Timer => {
+                self.timer.clear();
+                self.armed = Instant::MAX;
+            }
+            Token::Inbox => {
+                self.inbox.acknowledge();
+                for taken in 0.. {
+                    if taken == MESSAGES_PER_TURN {
+                        // The rest in the next round.
+                        self.inbox.remind();
+                        break;
+                    }
+                    let Some(message) = self.inbox.next() else { break };
+                    self.take_message(message);
+                }
+            }
+            Token::Vrrp(link, family) => self.read_adverts(link, family),
+            Token::Frame(link, family) => self.read_frames(link, family),
+            Token::Heartbeat(path) => self.read_heartbeats(path),
+        }
+    }
+
+    fn read_adverts(&mut self, link: LinkIx, family: Family) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.vrrp(link, family) else { break };
+            match socket.recv(&mut buffer) {
+                Ok(Some(seen)) => {
+                    self.frame_seen(link);
+                    let payload = buffer.get(seen.payload.clone()).unwrap_or_default();
+                    self.feed(Input::Packet(Packet {
+                        link,
+                        src: seen.src,
+                        dst: seen.dst,
+                        ttl: seen.ttl,
+                        payload,
+                        age: seen.age,
+                    }));
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.sockets.note_error();
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn read_frames(&mut self, link: LinkIx, family: Family) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let now = clock::monotonic();
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.frames(link, family) else { break };
+            let frame = match socket.recv_frame(&mut buffer) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => {
+                    self.sockets.note_error();
+                    break;
+                }
+            };
+            let spoken =
+                self.filters.get_mut(usize::from(link.0)).and_then(|f| f.read(family, frame, now));
+            self.frame_seen(link);
+            if let Some(neighbour) = spoken {
+                self.feed(Input::Neighbour(neighbour));
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn read_heartbeats(&mut self, path: PathIx) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.heartbeats(path) else { break };
+            match socket.recv(&mut buffer) {
+                Ok(Some(seen)) => {
+                    let payload = buffer.get(..seen.len).unwrap_or_default();
+                    self.feed(Input::Heartbeat(HeartbeatIn {
+                        path,
+                        src: seen.src,
+                        payload,
+                        age: seen.age,
+                    }));
+                }
+                Ok(None) => break,
+                // An earlier send came back as an ICMP error; more may wait behind it.
+                Err(_) => self.sockets.note_error(),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Only while somebody waits for it: it would double every input otherwise.
+    fn frame_seen(&mut self, link: LinkIx) {
+        if self.engine.settling(link) {
+            self.feed(Input::FrameSeen(link));
+        }
+    }
+
+    fn take_message(&mut self, message: Message) {
+        match message {
+            Message::Network(event) => self.take_network(event),
+            Message::Applied(applied) => self.feed(Input::Applied(applied)),
+            Message::Renewed(renewed) => self.feed(Input::Renewed(renewed)),
+            Message::Report(answer) => {
+                // The asker may have given up.
+                let _ = answer.send(self.report());
+            }
+            Message::Stop => self.feed(Input::Stop),
+        }
+    }
+
+    fn take_network(&mut self, event: MonitorEvent) {
+        match event {
+            MonitorEvent::Link { link, state } => {
+                let news = self.sockets.update(link, &state, &self.poller, clock::monotonic());
+                self.tell_sockets(news);
+                if let Some(filter) = self.filters.get_mut(usize::from(link.0)) {
+                    filter.update(&state);
+                }
+                self.feed(Input::Link { link, state });
+            }
+            MonitorEvent::Addresses { link, present } => {
+                self.feed(Input::Addresses { link, present: &present })
+            }
+            MonitorEvent::AddressAdded { link, addr } => {
+                self.feed(Input::AddressAdded { link, addr })
+            }
+            MonitorEvent::AddressRemoved { link, addr } => {
+                self.feed(Input::AddressRemoved { link, addr })
+            }
+            MonitorEvent::FrameSeen(link) => self.frame_seen(link),
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        self.engine.handle(clock::now(), input);
+        self.carry_out();
+    }
+
+    /// Does what the engine wants, in order.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Send(advert) => {
+                    let accepted = self.sockets.send(&self.model, &advert);
+                    self.engine
+                        .handle(clock::now(), Input::Sent { router: advert.router, accepted });
+                }
+                Output::Heartbeat(heartbeat) => self.sockets.send_heartbeat(&heartbeat),
+                Output::Announce(announce) => {
+                    self.sockets.send_frame(announce.link, &announcement(&announce))
+                }
+                Output::Probe(probe) => {
+                    if let Some(frame) = question(&probe) {
+                        self.sockets.send_frame(probe.link, &frame);
+                    }
+                }
+                Output::Own(order) => self.slots.own(order),
+                Output::Renew(order) => self.slots.renew(order),
+                Output::Event(event) => self.tell(Told::Event(event)),
+            }
+        }
+    }
+
+    fn tend_sockets(&mut self, now: Instant) {
+        let news = self.sockets.open_missing(&self.poller, now);
+        self.tell_sockets(news);
+    }
+
+    fn tell_sockets(&mut self, news: Vec<String>) {
+        for text in news {
+            self.tell(Told::Socket(text));
+        }
+    }
+
+    fn tell(&mut self, told: Told) {
+        if self.told.try_send(told).is_err() {
+            self.counters.untold += 1;
+        }
+    }
+
+    fn report(&self) -> Report {
+        let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
+        Report { snapshot: self.engine.snapshot(clock::monotonic()), counters }
+    }
+}

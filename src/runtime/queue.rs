@@ -1,0 +1,132 @@
+//! The bounded queue into the protocol thread, with the bell that wakes it.
+//!
+//! Written by the threads `main` and `kernel`, read by `protocol` alone. The reader never waits for a
+//! writer; a writer waits when the reader is behind, because what it carries must not be lost.
+
+use crate::kernel::MonitorEvent;
+use crate::sys::Waker;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::oneshot;
+use vipd_core::engine::io::{Applied, Renewed};
+
+use super::protocol::Report;
+
+/// Messages in flight. A dump of all links fits; more only means that the writer waits.
+const DEPTH: usize = 1024;
+
+/// What the other threads tell the protocol thread.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// From the netlink monitor.
+    Network(MonitorEvent),
+    /// From the kernel thread.
+    Applied(Applied),
+    /// From the kernel thread.
+    Renewed(Renewed),
+    /// From the control socket: what is going on?
+    Report(oneshot::Sender<Report>),
+    /// From the signal handler: leave cleanly.
+    Stop,
+}
+
+/// The writing end; one per thread.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    queue: SyncSender<Message>,
+    wake: Arc<Waker>,
+}
+
+/// The protocol thread is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the protocol thread has ended")]
+pub(super) struct Gone;
+
+impl Sender {
+    /// Hands over `message`; waits while the queue is full.
+    ///
+    /// # Errors
+    /// When the protocol thread has ended.
+    pub(super) fn send(&self, message: Message) -> Result<(), Gone> {
+        self.queue.send(message).map_err(|_| Gone)?;
+        self.wake.ring();
+        Ok(())
+    }
+}
+
+/// The reading end: the protocol thread's.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: Receiver<Message>,
+    wake: Arc<Waker>,
+}
+
+impl Inbox {
+    /// The next message, without waiting.
+    pub(super) fn next(&self) -> Option<Message> {
+        self.queue.try_recv().ok()
+    }
+
+    /// Forgets earlier wake-ups; to be called before the queue is read, so that none is missed.
+    pub(super) fn acknowledge(&self) {
+        self.wake.clear();
+    }
+
+    /// Wakes the reader once more: it left messages in the queue.
+    pub(super) fn remind(&self) {
+        self.wake.ring();
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// A new queue.
+///
+/// # Errors
+/// When the process is out of descriptors.
+pub(super) fn queue() -> io::Result<(Sender, Inbox)> {
+    let wake = Arc::new(Waker::new()?);
+    let (tx, rx) = sync_channel(DEPTH);
+    Ok((Sender { queue: tx, wake: Arc::clone(&wake) }, Inbox { queue: rx, wake }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use vipd_core::types::LinkIx;
+
+    #[test]
+    fn a_writer_waits_for_room_and_nothing_is_lost() {
+        let (tx, rx) = queue().unwrap();
+        let writer = std::thread::spawn(move || {
+            for index in 0..3 * u16::try_from(DEPTH).unwrap() {
+                tx.send(Message::Network(MonitorEvent::FrameSeen(LinkIx(index)))).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while seen < 3 * u16::try_from(DEPTH).unwrap() {
+            rx.acknowledge();
+            while let Some(message) = rx.next() {
+                assert!(
+                    matches!(message, Message::Network(MonitorEvent::FrameSeen(link)) if link.0 == seen)
+                );
+                seen += 1;
+            }
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_learns_that_the_reader_is_gone() {
+        let (tx, rx) = queue().unwrap();
+        drop(rx);
+        assert!(tx.send(Message::Stop).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! The engine's snapshot as status document, and the handler of the control socket.
+
+use super::protocol::Report;
+use super::queue::{Message, Sender};
+use crate::control::protocol::{Answer, Code, Request, Verb};
+use crate::control::server::Handler;
+use crate::control::status::{
+    Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
+};
+use crate::sys::sched::Granted;
+use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use vipd_core::config::model::Model;
+use vipd_core::engine::snapshot::{Snapshot, UnitView};
+use vipd_core::policy::Closed;
+use vipd_core::time::Instant;
+use vipd_core::types::{Class, InstanceIx, State};
+use vipd_core::vrrp::Expiry;
+
+/// The protocol thread answers within microseconds; later means that it does not run.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the main thread knows by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// The configuration in use.
+    pub model: Arc<Model>,
+    /// Was real-time scheduling granted?
+    pub scheduling: Arc<OnceLock<Granted>>,
+    /// Was locking memory granted?
+    pub memory: Arc<OnceLock<Granted>>,
+}
+
+/// Answers requests of the control socket.
+#[derive(Clone, Debug)]
+pub(super) struct StatusHandler {
+    facts: Facts,
+    protocol: Sender,
+}
+
+impl StatusHandler {
+    /// Asks the protocol thread behind `protocol`.
+    pub(super) fn new(facts: Facts, protocol: Sender) -> Self {
+        Self { facts, protocol }
+    }
+}
+
+impl Handler for StatusHandler {
+    async fn answer(&self, request: Request) -> Answer {
+        match request.verb {
+            Verb::Status => {
+                let (tx, rx) = oneshot::channel();
+                if self.protocol.send(Message::Report(tx)).is_err() {
+                    return Answer::error(Code::Unavailable, "the agent is stopping");
+                }
+                match tokio::time::timeout(PATIENCE, rx).await {
+                    Ok(Ok(report)) => Answer::status(document(&self.facts, &report)),
+                    Ok(Err(_)) => Answer::error(Code::Unavailable, "the agent is stopping"),
+                    Err(_) => {
+                        Answer::error(Code::Unavailable, "the protocol thread does not answer")
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn document(facts: &Facts, report: &Report) -> Status {
+    let model = &facts.model;
+    let snapshot = &report.snapshot;
+    let loops = [
+        ("wakeups", report.counters.wakeups),
+        ("latest-us", u64::try_from(report.counters.latest.as_micros()).unwrap_or(u64::MAX)),
+        ("events-untold", report.counters.untold),
+        ("socket-errors", report.counters.socket_errors),
+    ];
+    Status {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").into(),
+        cluster: model.cluster.to_string(),
+        host: model.host_name(model.host).to_string(),
+        config_hash: format!("{:016x}", model.hash),
+        uptime_s: snapshot.uptime.as_secs_f64(),
+        scheduling: scheduling(facts),
+        instances: snapshot.units.iter().map(|unit| instance(model, snapshot, unit)).collect(),
+        peers: peers(model, snapshot),
+        interfaces: interfaces(model, snapshot),
+        alarms: alarms(model, snapshot, None),
+        counters: snapshot
+            .counters
+            .iter()
+            .chain(loops)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
+    }
+}
+
+fn scheduling(facts: &Facts) -> Scheduling {
+    let granted = |what: &OnceLock<Granted>| what.get().is_some_and(Result::is_ok);
+    let refused =
+        [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
+    Scheduling {
+        real_time: granted(&facts.scheduling),
+        memory_locked: granted(&facts.memory),
+        refused,
+    }
+}
+
+fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
+    let configured = model.instance(unit.instance);
+    let families = unit.families.iter().map(|(family, source, counters)| Family {
+        family: family.to_string(),
+        source: source.map(|source| source.to_string()),
+        counters: counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+    });
+    Instance {
+        name: configured.name.to_string(),
+        families: families.collect(),
+        vrid: configured.vrid.get(),
+        interface: model
+            .links
+            .get(usize::from(configured.link.0))
+            .map_or_else(String::new, |l| l.name.to_string()),
+        state: unit.state.to_string(),
+        condition: condition(unit).map(str::to_owned),
+        since_s: unit.since.as_secs_f64(),
+        cause: cause_text(model, &unit.cause),
+        priority: unit.priority,
+        configured_priority: unit.configured,
+        epoch: unit.epoch.to_string(),
+        owner: owner(model, unit),
+        next: next(model, snapshot.at, unit),
+        addresses: unit.addresses.iter().map(ToString::to_string).collect(),
+        applied: unit.applied,
+        lease_left_s: unit.lease_left.map(|left| left.as_secs_f64()),
+        alarms: alarms(model, snapshot, Some(unit.instance)),
+    }
+}
+
+fn condition(unit: &UnitView) -> Option<&'static str> {
+    match (unit.leaving, unit.state, unit.class) {
+        (true, ..) => Some("leaving"),
+        (_, State::Initialize, _) | (_, _, Class::Unable) => Some("fault"),
+        (_, _, Class::Held) => Some("held"),
+        (_, _, Class::Failing) => Some("failing"),
+        (_, _, Class::Drained) => Some("drained"),
+        (_, _, Class::Healthy) => None,
+    }
+}
+
+fn owner(model: &Model, unit: &UnitView) -> Option<Owner> {
+    if unit.owner.is_none() && unit.owner_host.is_none() {
+        return None;
+    }
+    Some(Owner {
+        host: unit.owner_host.map(|host| model.host_name(host).to_string()),
+        address: unit.owner.map(|address| address.to_string()),
+        this_host: unit.state == State::Active,
+    })
+}
+
+/// What would happen next by itself, and what holds it up.
+fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
+    let claim = unit.next_claim.as_ref().map(|(after, expiry)| {
+        let after = seconds(*after);
+        match expiry {
+            Expiry::Silence => format!("claims in {after} if no advert comes"),
+            Expiry::Released => format!("claims in {after}: the owner has left"),
+            Expiry::Unable(host) => {
+                format!("claims in {after}: {} cannot own any more", model.host_name(*host))
+            }
+            Expiry::Preempts(theirs) => {
+                format!("claims in {after}: the owner has priority {theirs}")
+            }
+        }
+    });
+    let gate = unit.gate.as_ref().map(|gate| match gate {
+        Closed::Off => "does not preempt (preempt = false)".to_owned(),
+        Closed::Delay(until) => {
+            format!("may preempt in {} (preempt-delay)", seconds(until.since(now)))
+        }
+        Closed::HoldDown(until) => {
+            format!("may preempt in {} (hold-down)", seconds(until.since(now)))
+        }
+        Closed::Unheard(host) => {
+            format!("does not preempt before {} hears its adverts", model.host_name(*host))
+        }
+    });
+    match (claim, gate) {
+        (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
+        (one, other) => one.or(other),
+    }
+}
+
+fn peers(model: &Model, snapshot: &Snapshot) -> Vec<Peer> {
+    let paths = |host: usize| model.hosts.get(host).map(|h| h.paths.as_slice()).unwrap_or_default();
+    snapshot
+        .peers
+        .iter()
+        .map(|peer| Peer {
+            host: model.host_name(peer.host).to_string(),
+            alive: peer.alive,
+            version: peer.version.clone(),
+            paths: paths(usize::from(peer.host.0))
+                .iter()
+                .zip(peer.heard.iter().zip(&peer.hears_me))
+                .map(|(address, (heard, hears_me))| Path {
+                    address: address.to_string(),
+                    heard_s: heard.map(|ago| ago.as_secs_f64()),
+                    hears_me: *hears_me,
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+fn interfaces(model: &Model, snapshot: &Snapshot) -> Vec<Interface> {
+    let each = model.links.iter().zip(&snapshot.links);
+    each.map(|(link, state)| Interface {
+        name: link.name.to_string(),
+        exists: state.index.is_some(),
+        running: state.running,
+        addresses: state.addrs.iter().map(ToString::to_string).collect(),
+    })
+    .collect()
+}
+
+fn alarms(model: &Model, snapshot: &Snapshot, of: Option<InstanceIx>) -> Vec<Alarm> {
+    let mine = snapshot.alarms.iter().filter(|(instance, _)| *instance == of);
+    mine.map(|(_, alarm)| Alarm {
+        code: alarm_code(alarm).into(),
+        message: alarm_text(model, alarm),
+    })
+    .collect()
+}

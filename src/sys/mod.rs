@@ -1,0 +1,42 @@
+//! System calls: raw and packet sockets, epoll, timers, clock, scheduling, capabilities, the one-agent lock.
+//!
+//! The only `unsafe` code of vipd. Called by the protocol thread (sockets, poll, clock), at start
+//! (scheduling, capabilities, lock) and by the kernel edge. It decides nothing: no protocol, no
+//! configuration, no retry policy. Every socket is non-blocking and close-on-exec.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`clock`] | monotonic and universal time; age of a received datagram |
+//! | [`poll`] | [`Poller`] (epoll), [`DeadlineTimer`] (absolute timerfd), [`Waker`] (eventfd) |
+//! | [`readable`] | [`Readable`]: a descriptor for the tokio runtime of the main thread |
+//! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
+//! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
+//! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`sched`] | real-time scheduling, locked memory |
+//! | [`capability`] | are the needed capabilities there? |
+//! | [`lock`] | [`NamespaceLock`]: one agent per network namespace |
+//! | [`watchdog`] | [`Watchdog`]: keep-alive to systemd without blocking |
+//!
+//! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
+//! link, the owner of the sockets drops them and opens new ones.
+
+pub mod capability;
+pub mod clock;
+mod filter;
+pub mod frame;
+pub mod lock;
+mod packet;
+pub mod poll;
+pub mod readable;
+pub mod sched;
+pub mod udp;
+pub mod vrrp;
+pub mod watchdog;
+
+pub use frame::FrameSocket;
+pub use lock::{AlreadyRunning, NamespaceLock};
+pub use poll::{DeadlineTimer, Poller, Waker};
+pub use readable::Readable;
+pub use udp::{Datagram, HeartbeatSocket};
+pub use vrrp::{Delivery, Received, VrrpSocket};
+pub use watchdog::Watchdog;

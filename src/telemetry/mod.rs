@@ -1,0 +1,12 @@
+//! What the agent tells about itself: events of the core become log lines.
+//!
+//! Runs on the main thread only. The log may block (a full journal); the protocol thread never comes near it.
+
+mod limit;
+mod log;
+mod tell;
+mod text;
+
+pub use log::{Journal, init};
+pub use tell::Teller;
+pub use text::{alarm_code, alarm_text, cause_text, seconds};

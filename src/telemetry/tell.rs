@@ -1,0 +1,84 @@
+//! Events to the log, with repeats held back, and the one-line state for the service manager.
+
+use super::limit::{Limiter, Verdict};
+use super::text::Narrator;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::Level;
+use vipd_core::config::model::Model;
+use vipd_core::engine::io::{Event, EventKind};
+use vipd_core::types::{InstanceIx, State};
+
+/// Lines of one kind in 60 s before they are held back.
+const BURST: u32 = 10;
+
+/// Tells the events of one agent.
+#[derive(Debug)]
+pub struct Teller {
+    model: Arc<Model>,
+    narrator: Narrator,
+    limiter: Limiter,
+    states: BTreeMap<InstanceIx, State>,
+}
+
+impl Teller {
+    /// For the instances and hosts of `model`.
+    pub fn new(model: Arc<Model>) -> Self {
+        let narrator = Narrator::new(Arc::clone(&model));
+        Self { model, narrator, limiter: Limiter::new(BURST), states: BTreeMap::new() }
+    }
+
+    /// Logs `event`; gives the new one-line state when it changed.
+    pub fn tell(&mut self, event: &Event) -> Option<String> {
+        // Narrated even when held back: it has to know who owned what.
+        let (level, mut line) = self.narrator.tell(event);
+        match self.limiter.ask(Narrator::kind(event), event.at) {
+            Verdict::Hold => {}
+            Verdict::Tell { suppressed } => {
+                if suppressed > 0 {
+                    line.push_str(&format!(" (and {suppressed} more like it before)"));
+                }
+                self.log(level, &line, event);
+            }
+        }
+        let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind)
+        else {
+            return None;
+        };
+        self.states.insert(instance, *to);
+        Some(self.summary())
+    }
+
+    fn log(&self, level: Level, line: &str, event: &Event) {
+        let instance = event.instance.and_then(|ix| self.model.instances.get(usize::from(ix.0)));
+        let instance = instance.map_or("", |i| i.name.as_ref());
+        let state = match &event.kind {
+            EventKind::Transition { to, .. } => to.to_string(),
+            _ => String::new(),
+        };
+        // The level of a line is part of its declaration.
+        match level {
+            Level::ERROR => tracing::error!(instance, state, "{line}"),
+            Level::WARN => tracing::warn!(instance, state, "{line}"),
+            _ => tracing::info!(instance, state, "{line}"),
+        }
+    }
+
+    /// `web active, dns backup`; figures when there are many.
+    fn summary(&self) -> String {
+        const NAMED: usize = 4;
+        let state = |ix: &InstanceIx| self.states.get(ix).copied().unwrap_or(State::Initialize);
+        if self.model.instances.len() <= NAMED {
+            let each: Vec<String> =
+                self.model.iter().map(|(ix, i)| format!("{} {}", i.name, state(&ix))).collect();
+            return each.join(", ");
+        }
+        let count = |wanted: State| self.model.iter().filter(|(ix, _)| state(ix) == wanted).count();
+        format!(
+            "{} active, {} backup, {} initialize",
+            count(State::Active),
+            count(State::Backup),
+            count(State::Initialize)
+        )
+    }
+}

@@ -1,0 +1,255 @@
+//! Events as sentences: one line per transition, its cause first (DESIGN 5.15).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tracing::Level;
+use vipd_core::config::model::Model;
+use vipd_core::engine::io::{Alarm, Cause, Event, EventKind};
+use vipd_core::time::Duration;
+use vipd_core::types::{Family, HostIx, InstanceIx, State};
+
+/// A length of time as people say it: `3.61 s`, `20 ms`, `140 us`.
+pub fn seconds(d: Duration) -> String {
+    if d >= Duration::from_secs(100) {
+        format!("{:.0} s", d.as_secs_f64())
+    } else if d >= Duration::from_secs(1) {
+        format!("{:.2} s", d.as_secs_f64())
+    } else if d >= Duration::from_millis(1) {
+        format!("{:.0} ms", d.as_secs_f64() * 1e3)
+    } else {
+        format!("{:.0} us", d.as_secs_f64() * 1e6)
+    }
+}
+
+/// Why a virtual router changed state.
+pub fn cause_text(model: &Model, cause: &Cause) -> String {
+    let name = |host: &HostIx| host_name(model, *host);
+    match cause {
+        Cause::Startup => "the agent started".into(),
+        Cause::Adopted => "went on with the addresses that the last run of the agent held".into(),
+        Cause::Silence(d) => format!("no advert for {}", seconds(*d)),
+        Cause::Released => "the owner released the address (priority 0)".into(),
+        Cause::Preempts(theirs) => format!("preempts an owner of priority {theirs}"),
+        Cause::Outranked(theirs) => format!("outranked by priority {theirs}"),
+        Cause::TieBreak => "same priority, the peer has the higher address".into(),
+        Cause::PeerUnable(host) => format!("{} said that it cannot own", name(host)),
+        Cause::Settled(host) => format!("two owners, settled over heartbeats with {}", name(host)),
+        Cause::Follows => "the leading family of the instance moved".into(),
+        Cause::SyncGroup => "a member of the sync group moved".into(),
+        Cause::LinkDown => "the interface is down, without carrier or gone".into(),
+        Cause::LinkUp => "the interface is usable".into(),
+        Cause::NoSource => "the interface has no address to send adverts from".into(),
+        Cause::Overslept(d) => format!("the agent stood still for {}", seconds(*d)),
+        Cause::LeaseEnded => "the kernel dropped the address at the end of its lease".into(),
+        Cause::KernelFault => "the kernel could not hold the address".into(),
+        Cause::Stop => "clean stop".into(),
+        Cause::Operator => "command of the operator".into(),
+        Cause::Isolated => "asked by the peer that reaches the service segment".into(),
+    }
+}
+
+/// A condition to look at, with what it means.
+pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
+    let name = |host: &HostIx| host_name(model, *host);
+    match alarm {
+        Alarm::AdvertPathBroken(host) => format!(
+            "adverts of {} do not arrive, its heartbeats do: multicast, protocol 112 or a snooping switch in the way",
+            name(host)
+        ),
+        Alarm::DualActive(addr) => format!("two owners: {addr} advertises as well"),
+        Alarm::Conflict(addr, mac) => {
+            format!("{addr} is in use by {mac}, which is not of this group")
+        }
+        Alarm::DuplicateVrid(addr) => {
+            format!(
+                "{addr} uses this VRID for other addresses: give one of the two groups another VRID"
+            )
+        }
+        Alarm::StaleHolder(host) => {
+            format!(
+                "the agent of {} is silent, but its kernel still serves the address",
+                name(host)
+            )
+        }
+        Alarm::DeafPeer(addr) => {
+            format!("{addr} keeps advertising with a lower priority: it does not hear us")
+        }
+        Alarm::ConfigMismatch(host) => format!("{} runs with another configuration", name(host)),
+        Alarm::DuplicateOwner(addr) => {
+            format!("{addr} claims priority 255 as well: only the real owner of the address may")
+        }
+        Alarm::AddressFight => "somebody on this host keeps removing the address".into(),
+        Alarm::FamilyDegraded(family) => format!("{family} has no source address on the interface"),
+        Alarm::BootCounterBehind(host) => {
+            format!(
+                "{} came back with a boot counter already seen: was its state folder lost?",
+                name(host)
+            )
+        }
+    }
+}
+
+/// The name of an alarm for programs: metrics, `status --json`, exit codes.
+pub fn alarm_code(alarm: &Alarm) -> &'static str {
+    match alarm {
+        Alarm::AdvertPathBroken(_) => "advert-path-broken",
+        Alarm::DualActive(_) => "dual-active",
+        Alarm::Conflict(..) => "conflict",
+        Alarm::DuplicateVrid(_) => "duplicate-vrid",
+        Alarm::StaleHolder(_) => "stale-holder",
+        Alarm::DeafPeer(_) => "deaf-peer",
+        Alarm::ConfigMismatch(_) => "config-mismatch",
+        Alarm::DuplicateOwner(_) => "duplicate-owner",
+        Alarm::AddressFight => "address-fight",
+        Alarm::FamilyDegraded(_) => "family-degraded",
+        Alarm::BootCounterBehind(_) => "boot-counter-behind",
+    }
+}
+
+/// The name of `host`; its number when the model is younger than the event.
+fn host_name(model: &Model, host: HostIx) -> String {
+    model
+        .hosts
+        .get(usize::from(host.0))
+        .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
+}
+
+/// Tells events; remembers who owned what, which an event does not carry.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    model: Arc<Model>,
+    owners: HashMap<(InstanceIx, Option<Family>), IpAddr>,
+}
+
+impl Narrator {
+    /// For the instances and hosts of `model`.
+    pub(super) fn new(model: Arc<Model>) -> Self {
+        Self { model, owners: HashMap::new() }
+    }
+
+    /// `event` as severity and one line.
+    pub(super) fn tell(&mut self, event: &Event) -> (Level, String) {
+        let subject = self.subject(event);
+        let (level, text) = match &event.kind {
+            EventKind::Transition { from, to, cause, owner, priority, epoch } => {
+                let was =
+                    event.instance.and_then(|ix| self.remember(ix, event.family, *to, *owner));
+                let mut text = format!("{from} -> {to}, cause: {}", cause_text(&self.model, cause));
+                match (to, owner, was) {
+                    (State::Active, _, Some(was)) => text.push_str(&format!(", owner was {was}")),
+                    (State::Backup, Some(owner), _) => {
+                        text.push_str(&format!(", owner is {owner}"))
+                    }
+                    _ => {}
+                }
+                text.push_str(&format!(", priority {priority}"));
+                if *to == State::Active {
+                    text.push_str(&format!(", epoch {epoch}"));
+                }
+                let fault = matches!(cause, Cause::KernelFault | Cause::LinkDown | Cause::NoSource);
+                (if fault { Level::WARN } else { Level::INFO }, text)
+            }
+            EventKind::Claimed { took, addresses } => (
+                Level::INFO,
+                format!(
+                    "claimed {} in {}",
+                    count(*addresses, "address", "addresses"),
+                    seconds(*took)
+                ),
+            ),
+            EventKind::Released => (Level::INFO, "released".into()),
+            EventKind::KernelFailed(fault) => (Level::ERROR, fault.to_string()),
+            EventKind::Repaired(vip) => {
+                (Level::WARN, format!("{vip} was removed by somebody; put back"))
+            }
+            EventKind::Refused { src, reason, suppressed } => {
+                let more = if *suppressed > 0 {
+                    format!(" (and {suppressed} before)")
+                } else {
+                    String::new()
+                };
+                (Level::WARN, format!("refused a datagram of {src}: {reason}{more}"))
+            }
+            EventKind::Peer { host, alive } => {
+                let host = host_name(&self.model, *host);
+                if *alive {
+                    (Level::INFO, format!("peer {host} is heard"))
+                } else {
+                    (Level::WARN, format!("peer {host} is silent on all paths"))
+                }
+            }
+            EventKind::Boot { counter, told_by } => (
+                Level::WARN,
+                format!(
+                    "{} remembers a later start of this host: the boot counter goes on at {counter}",
+                    host_name(&self.model, *told_by)
+                ),
+            ),
+            EventKind::Alarm(alarm, true) => {
+                (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
+            }
+            EventKind::Alarm(alarm, false) => {
+                (Level::INFO, format!("over: {}", alarm_text(&self.model, alarm)))
+            }
+        };
+        (level, format!("{subject}{text}"))
+    }
+
+    /// What counts as a repeat of `event`: the same thing about the same instance, whatever the figures.
+    pub(super) fn kind(event: &Event) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (event.instance, event.family, std::mem::discriminant(&event.kind)).hash(&mut hasher);
+        match &event.kind {
+            EventKind::Transition { from, to, cause, .. } => {
+                (from, to, std::mem::discriminant(cause)).hash(&mut hasher);
+            }
+            EventKind::KernelFailed(fault) => std::mem::discriminant(fault).hash(&mut hasher),
+            EventKind::Repaired(vip) => vip.hash(&mut hasher),
+            EventKind::Refused { src, reason, .. } => (src, reason).hash(&mut hasher),
+            EventKind::Peer { host, alive } => (host, alive).hash(&mut hasher),
+            EventKind::Alarm(alarm, on) => (alarm, on).hash(&mut hasher),
+            EventKind::Claimed { .. } | EventKind::Released | EventKind::Boot { .. } => {}
+        }
+        hasher.finish()
+    }
+
+    fn subject(&self, event: &Event) -> String {
+        let Some(ix) = event.instance else { return String::new() };
+        let Some(instance) = self.model.instances.get(usize::from(ix.0)) else {
+            return format!("instance {}: ", ix.0);
+        };
+        // The family says something only where there are two.
+        match event.family {
+            Some(family) if instance.families().count() > 1 => {
+                format!("{}/{family}: ", instance.name)
+            }
+            _ => format!("{}: ", instance.name),
+        }
+    }
+
+    /// Notes the owner after a transition; gives the one before.
+    fn remember(
+        &mut self,
+        instance: InstanceIx,
+        family: Option<Family>,
+        to: State,
+        owner: Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let key = (instance, family);
+        match owner {
+            // As active, the owner is this host: what counts later is who it was before.
+            Some(owner) if to != State::Active => self.owners.insert(key, owner),
+            _ if to == State::Active => self.owners.remove(&key),
+            _ => self.owners.get(&key).copied(),
+        }
+    }
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests;
