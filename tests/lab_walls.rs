@@ -15,10 +15,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
-use vipd::lab::probe::Prober;
-use vipd::lab::room::Room;
-use vipd::lab::topology::{Net, Topology, host_v4};
+use std::time::Duration;
+use vipd_agent::lab::clock::now;
+use vipd_agent::lab::probe::Prober;
+use vipd_agent::lab::room::Room;
+use vipd_agent::lab::topology::{Net, Topology, host_v4};
 
 const GUEST: &str = "--stay-in-a-room";
 /// Kernel id of `nobody` everywhere.
@@ -29,12 +30,18 @@ fn main() -> ExitCode {
         return guest();
     }
     let args = Arguments::from_args();
-    let trial = |name, test: fn()| Trial::test(name, move || Ok::<_, Failed>(test()));
+    let trial = |name, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok::<_, Failed>(())
+        })
+    };
     let tests = vec![
         trial("sigint_leaves_nothing", || leaves_nothing(Signal::SIGINT, Some(130))),
         trial("sigterm_leaves_nothing", || leaves_nothing(Signal::SIGTERM, Some(143))),
         trial("sigkill_leaves_nothing", || leaves_nothing(Signal::SIGKILL, None)),
         trial("an_unprivileged_user_gets_in", unprivileged).with_ignored_flag(!geteuid().is_root()),
+        trial("the_command_plays_and_reports", plays_and_reports),
         trial("a_refusal_says_what_allows_it", refusal).with_ignored_flag(!geteuid().is_root()),
     ];
     libtest_mimic::run(&args, tests).exit_code()
@@ -53,7 +60,11 @@ fn guest() -> ExitCode {
     let room = Topology::build(2).unwrap();
     std::fs::write("/run/left-behind", "x").unwrap();
     for host in room.hosts() {
-        let sleep = || Ok(Command::new("sleep").arg("600").process_group(0).spawn()?);
+        #[expect(
+            clippy::zombie_processes,
+            reason = "ended by the end of the room: that is the test"
+        )]
+        let sleep = || Ok(Command::new("sleep").arg("600").process_group(0).spawn()?.id());
         host.ns().unwrap().run(sleep).unwrap();
     }
     let prober = Prober::start(room.client(), host_v4(1, Net::Service).into(), 1).unwrap();
@@ -63,6 +74,7 @@ fn guest() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A guest that is ready.
 struct Guest {
     child: Child,
     /// Process namespaces of what runs below it.
@@ -71,17 +83,11 @@ struct Guest {
 
 fn start(mut command: Command) -> Guest {
     let mut child = command.arg(GUEST).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line == "guest: ready" {
-            let pid = child.id();
-            let space = std::fs::metadata(format!("/proc/{pid}/ns/pid_for_children")).unwrap();
-            return Guest { child, spaces: vec![space.st_ino()] };
-        }
-        said += &line;
-    }
-    panic!("the guest did not get ready: {said}");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<_> = lines.take_while(|line| line != "guest: ready").collect();
+    let space = std::fs::metadata(format!("/proc/{}/ns/pid_for_children", child.id()));
+    assert!(space.is_ok(), "the guest did not get ready: {said:?}");
+    Guest { child, spaces: vec![space.unwrap().st_ino()] }
 }
 
 /// Processes of this machine that live in one of these process namespaces.
@@ -113,9 +119,9 @@ fn leaves_nothing(signal: Signal, code: Option<i32>) {
 }
 
 fn gone(guest: &Guest) {
-    let limit = Instant::now() + Duration::from_secs(5);
+    let limit = now() + Duration::from_secs(5);
     while !alive(&guest.spaces).is_empty() {
-        assert!(Instant::now() < limit, "{:?} live on", alive(&guest.spaces));
+        assert!(now() < limit, "{:?} live on", alive(&guest.spaces));
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -144,6 +150,22 @@ fn unprivileged() {
     assert_eq!(guest.child.wait().unwrap().code(), Some(143));
     gone(&guest);
     std::fs::remove_dir_all(program.parent().unwrap()).unwrap();
+}
+
+/// `vipd lab` with vipd itself as the agent.
+fn plays_and_reports() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vipd"));
+    command.args(["lab", "--json", "--interval", "250ms", "--scenario", "stop,failback,power-off"]);
+    let out = command.args(["--family", "dual"]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stdout));
+    let document: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let rows = document["scenarios"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|r| r["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, ["elect", "stop", "failback", "power-off"]);
+    assert!(rows.iter().all(|r| r["reached"] == true), "{rows:#?}");
+    assert_eq!((&rows[3]["before"][0], &rows[3]["after"][0]), (&"h1".into(), &"h2".into()));
+    assert!(document["events"].as_array().unwrap().len() > 10);
 }
 
 /// In a user namespace that allows no further ones, root without rights is refused.

@@ -145,7 +145,10 @@ fn end_on_signals() -> anyhow::Result<()> {
                 _ = hup.recv() => 129,
             }
         });
-        // The kernel ends every other process of the room and takes its networks and mounts away.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the end of process 1 is what clears the room"
+        )]
         std::process::exit(code);
     })?;
     Ok(())
