@@ -111,36 +111,42 @@ struct Client {
     next: usize,
     /// First probe of the current outage, and how many were lost so far.
     missing: Option<(Instant, usize)>,
-    /// Answered at least once: before that, silence is no outage.
-    met: bool,
+    /// When the first answer came: before that, silence is no outage.
+    met: Option<Instant>,
 }
 
 impl Client {
     const fn new(log: ProbeLog) -> Self {
-        Self { log, next: 0, missing: None, met: false }
+        Self { log, next: 0, missing: None, met: None }
     }
 
     /// Outages that ended before `to`.
     fn read(&mut self, to: Instant, found: &mut Vec<Found>) {
         for probe in self.log.read(self.next, to) {
             self.next += 1;
-            let answer = probe.answer.filter(|_| !self.met || probe.served());
-            let Some(answer) = answer else {
+            let Some(met) = self.met else {
+                if let Some(answer) = probe.answer {
+                    let at = probe.sent + answer.round_trip;
+                    let text = format!("first answer from {}", self.log.target());
+                    found.push((at, EntryKind::Client, text));
+                    self.met = Some(at);
+                }
+                continue;
+            };
+            if probe.sent < met {
+                continue;
+            }
+            if !probe.served() {
                 let (_, lost) = self.missing.get_or_insert((probe.sent, 0));
                 *lost += usize::from(probe.answer.is_none());
                 continue;
-            };
-            let ended = self.missing.take();
-            if !self.met {
-                let text = format!("first answer from {}", self.log.target());
-                found.push((probe.sent + answer.round_trip, EntryKind::Client, text));
-            } else if let Some((since, lost)) = ended {
+            }
+            if let Some((since, lost)) = self.missing.take() {
                 let outage = millis(probe.sent.since(since));
                 let from = self.log.target();
                 let text = format!("no answer from {from} for {outage:.0} ms ({lost} lost)");
                 found.push((probe.sent, EntryKind::Outage, text));
             }
-            self.met = true;
         }
     }
 }
