@@ -89,9 +89,8 @@ pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()>
     }
     writeln!(
         out,
-        "\noutage: longest run of probes without answer, one probe per millisecond and address; \
-         two owners: ms in which two hosts had the address \
-         (vipd overlaps on purpose when it is stopped: make before break)"
+        "\noutage: longest run of probes without answer, one probe per millisecond and address\n\
+         two owners: ms in which two hosts had it (a clean stop of vipd overlaps on purpose)"
     )?;
     let late = rows.iter().map(|r| r.client.prober_late_ms).fold(0.0, f64::max);
     if late > 5.0 {

@@ -160,6 +160,8 @@ struct Reader {
     journal: Journal,
     sight: Sight,
     clients: Vec<Client>,
+    /// Found already, but later than what has been printed: the answer to an early probe.
+    ahead: Vec<Found>,
 }
 
 impl Reader {
@@ -171,6 +173,7 @@ impl Reader {
             journal: stage.journal().clone(),
             sight: stage.eyes().sight(),
             clients: stage.probers().iter().map(|p| Client::new(p.log())).collect(),
+            ahead: Vec::new(),
         }
     }
 
@@ -180,7 +183,7 @@ impl Reader {
             return Vec::new();
         }
         let window = self.mark..to;
-        let mut found: Vec<Found> = Vec::new();
+        let mut found = std::mem::take(&mut self.ahead);
         let notes = self.journal.between(window.start, window.end).into_iter();
         found.extend(notes.map(|note| (note.at, EntryKind::Event, note.text)));
         let seen = self.sight.seen();
@@ -200,6 +203,7 @@ impl Reader {
         }
         self.mark = to;
         found.sort_by_key(|(at, ..)| *at);
+        self.ahead = found.split_off(found.partition_point(|(at, ..)| *at < to));
         let entry =
             |(at, kind, text): Found| Entry { at_ms: millis(at.since(self.start)), kind, text };
         found.into_iter().map(entry).collect()
