@@ -68,6 +68,8 @@ impl Agent {
     pub fn prepare(kind: Kind, plan: &Plan, ix: usize) -> anyhow::Result<Self> {
         let host = host_name(ix);
         let dir = Path::new(FILES).join(&host);
+        // An earlier stage of the same room may have left its files.
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let agent = Self { kind, host, dir, pid: None, condition: Condition::Down };
         agent.configure(plan, ix)?;
@@ -155,12 +157,18 @@ impl Agent {
     /// # Errors
     /// When it is not up or survives.
     pub fn crash(&mut self, ns: &Netns) -> anyhow::Result<Instant> {
+        let mut members = self.tree(ns)?;
         let at = now();
-        self.signal_tree(ns, Signal::SIGKILL)?;
-        for pid in self.tree(ns)? {
-            processes::signal(pid, Signal::SIGKILL)?;
+        for pid in &members {
+            processes::signal(*pid, Signal::SIGKILL)?;
         }
-        self.collect(ns)?;
+        // What they started between the look and the kill.
+        let late = self.tree(ns)?;
+        for pid in &late {
+            processes::signal(*pid, Signal::SIGKILL)?;
+        }
+        members.extend(late);
+        self.collect(&members)?;
         Ok(at)
     }
 
@@ -191,13 +199,13 @@ impl Agent {
     /// # Errors
     /// When it is not up or does not end within `bound`.
     pub fn stop(&mut self, ns: &Netns, bound: Duration) -> anyhow::Result<Instant> {
-        let pid = self.up()?;
+        let (pid, members) = (self.up()?, self.tree(ns)?);
         let at = now();
         processes::signal(pid, Signal::SIGTERM)?;
-        if !processes::wait_end(pid, bound) {
+        if !processes::wait_gone(&[pid], bound) {
             bail!("the agent of {} does not end within {bound:?} after SIGTERM", self.host);
         }
-        self.collect(ns)?;
+        self.collect(&members)?;
         Ok(at)
     }
 
@@ -266,12 +274,9 @@ impl Agent {
     }
 
     /// After its end: takes the exit statuses of it and of what it left behind.
-    fn collect(&mut self, ns: &Netns) -> anyhow::Result<()> {
-        let pid = self.up()?;
-        for member in processes::tree(&ns.processes()?, pid).into_iter().chain([pid]) {
-            if !processes::wait_end(member, Duration::from_secs(2)) {
-                bail!("process {member} of the agent of {} does not end", self.host);
-            }
+    fn collect(&mut self, members: &[i32]) -> anyhow::Result<()> {
+        if !processes::wait_gone(members, Duration::from_secs(2)) {
+            bail!("of the agent of {} some of the processes {members:?} go on", self.host);
         }
         self.lost();
         Ok(())

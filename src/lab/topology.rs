@@ -8,7 +8,7 @@
 //!          ::11 ::12 ::13  2001:db8::/64
 //! ```
 //!
-//! The bridges are in the network namespace of the room. Called by whoever builds a room; what breaks
+//! The bridges are in a network namespace of their own, so that a room is gone when it is dropped. Called by whoever builds a room; what breaks
 //! it is in `faults`.
 
 use super::netlink::{LinkState, Rtnl, VethEnd};
@@ -162,10 +162,11 @@ impl Host {
     }
 }
 
-/// Switches, hosts and client.
+/// Switches, hosts and client. One at a time in a process: agents find their files by host name.
 #[derive(Debug)]
 pub struct Topology {
     pub(super) switch: Rtnl,
+    pub(super) switch_ns: Netns,
     hosts: Vec<Host>,
     client: Netns,
 }
@@ -180,7 +181,8 @@ impl Topology {
         if !(1..=MAX_HOSTS).contains(&hosts) {
             return Err(anyhow!("a room has 1 to {MAX_HOSTS} hosts, not {hosts}"));
         }
-        let mut switch = Rtnl::open().context("cannot open route netlink")?;
+        let switch_ns = Netns::new("switch")?;
+        let mut switch = switch_ns.run(|| Rtnl::open().context("cannot open route netlink"))?;
         for bridge in Net::ALL.iter().flat_map(|n| [n.switch(), n.island()]) {
             switch
                 .add_bridge(bridge)
@@ -191,7 +193,7 @@ impl Topology {
         plug(&mut switch, &client, Net::Service, CLIENT_MAC)?;
         address(&client, SERVICE_LINK, CLIENT_V4.into(), 24)?;
         address(&client, SERVICE_LINK, CLIENT_V6.into(), 64)?;
-        let mut room = Self { switch, hosts: Vec::with_capacity(hosts), client };
+        let mut room = Self { switch, switch_ns, hosts: Vec::with_capacity(hosts), client };
         for ix in 0..hosts {
             room.hosts.push(Host { name: host_name(ix), ns: None });
             room.power_on(ix)?;
@@ -243,6 +245,15 @@ impl Topology {
     #[must_use]
     pub fn host_by_mac(&self, mac: Mac) -> Option<usize> {
         (0..self.hosts.len()).find(|ix| host_mac(*ix, Net::Service) == mac)
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        for ns in self.hosts.iter().filter_map(|h| h.ns.as_ref()) {
+            // What survives here ends with the room.
+            let _ = super::processes::kill_all(ns);
+        }
     }
 }
 

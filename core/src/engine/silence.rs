@@ -39,8 +39,10 @@ impl Engine {
         let reach_owner = self.reaches_host(u, owner) == Some(true);
         let mine = self.reaches_targets(u);
         let only_i_reach = mine == Some(true) && record.reaches_target == Some(false);
+        // Who let go because it was cut off itself asks for nothing before it reaches what the owner does not.
+        let yielded = self.units[u].gates.waits_for() == Some(owner);
         let nobody_reaches =
-            mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
+            !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
         if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
             self.units[u].release_asked = None;
             return Some(again);
@@ -120,10 +122,11 @@ impl Engine {
         if !instance.targets.is_empty() {
             return instance.targets.clone();
         }
-        let gateways = &self.links[usize::from(instance.link.0)].state.gateways;
-        let mine =
-            |a: &IpAddr| self.model.instances.iter().any(|i| i.claimed().any(|v| v.addr == *a));
-        gateways.iter().copied().filter(|g| !mine(g)).collect()
+        let link = &self.links[usize::from(instance.link.0)];
+        let gateways = link.state.gateways.iter().copied();
+        let gateways: Vec<IpAddr> =
+            gateways.filter(|g| !self.by_addr.contains_key(&(instance.link, *g))).collect();
+        if gateways.is_empty() { link.neighbours(self.now.mono).collect() } else { gateways }
     }
 
     fn reached(&self, link: LinkIx, addr: IpAddr) -> Option<bool> {
