@@ -1,7 +1,7 @@
 //! Devices of the virtual MAC, kernel settings, routes, rules and the packet filter.
 
 use crate::lab::*;
-use vipd::kernel::cleanup;
+use vipd_agent::kernel::cleanup;
 use vipd_core::config::model::{VirtualRoute, VirtualRule};
 use vipd_core::types::Family;
 

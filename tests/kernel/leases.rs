@@ -2,8 +2,8 @@
 
 use crate::lab::*;
 use std::sync::Arc;
-use vipd::kernel::{Claims, Step, Worker, cleanup};
-use vipd::sys::clock;
+use vipd_agent::kernel::{Claims, Step, Worker, cleanup};
+use vipd_agent::sys::clock;
 use vipd_core::config::model::Claim;
 use vipd_core::engine::io::{KernelFault, Own, Want};
 use vipd_core::time::Instant;

@@ -3,7 +3,7 @@
 use crate::lab::*;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use vipd::sys::{
+use vipd_agent::sys::{
     AlreadyRunning, Delivery, FrameSocket, HeartbeatSocket, NamespaceLock, Poller, Received,
     VrrpSocket,
 };

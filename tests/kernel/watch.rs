@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use std::sync::Arc;
-use vipd::kernel::{Claims, Monitor, MonitorEvent, Worker};
+use vipd_agent::kernel::{Claims, Monitor, MonitorEvent, Worker};
 use vipd_core::engine::io::LinkState;
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::LinkIx;
