@@ -35,14 +35,14 @@ fn main() -> ExitCode {
         Ok(Room::Done(code)) => return code,
         Ok(Room::Inside) => {}
         Err(e) => {
-            eprintln!("{e:#}");
+            eeprintln!("{e:#}");
             return ExitCode::FAILURE;
         }
     }
     // What a trial says is its message; where it said so is enough of a trace.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        println!("  judged at {place}");
+        eprintln!("  judged at {place}");
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);

@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-use vipd_agent::sys::{Delivery, VrrpSocket};
+use std::time::Duration;
+use vipd_agent::sys::{Delivery, VrrpSocket, clock};
 use vipd_core::types::{Family, IfIndex};
 
 const VIP: &str = "192.0.2.10";
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         trial("an_interface_may_come_later_and_come_back", late_interface),
         trial("a_readable_key_is_refused", readable_key),
         trial("a_configuration_that_is_not_there_is_3", no_configuration),
+        trial("the_service_manager_is_told", service_manager),
         trial("sighup_and_a_second_sigterm_do_no_harm", signals),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -165,8 +167,8 @@ impl Agent {
     }
 
     fn ended(&mut self) -> Option<i32> {
-        let until = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < until {
+        let until = clock::monotonic() + Duration::from_secs(10);
+        while clock::monotonic() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Some(status.code().expect("an exit code"));
             }
@@ -215,9 +217,9 @@ fn holds(addr: &str) -> bool {
 
 #[track_caller]
 fn wait(what: &str, bound: Duration, mut test: impl FnMut() -> bool) {
-    let until = Instant::now() + bound;
+    let until = clock::monotonic() + bound;
     while !test() {
-        assert!(Instant::now() < until, "not within {bound:?}: {what}");
+        assert!(clock::monotonic() < until, "not within {bound:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -274,8 +276,8 @@ fn restarted() {
     let agent = host.start_active();
     agent.kill();
     let agent = host.start();
-    let until = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < until {
+    let until = clock::monotonic() + Duration::from_secs(3);
+    while clock::monotonic() < until {
         assert!(holds(VIP) && holds(VIP6), "a gap");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -388,6 +390,43 @@ fn no_configuration() {
     let output = host.vipd("run").output().unwrap();
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     assert!(stderr(&output).contains("vipd.toml"), "{}", stderr(&output));
+}
+
+fn service_manager() {
+    let host = Host::with_link("notify");
+    host.configure("");
+    let path = host.dir.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut told = Vec::new();
+    let mut listen = |bound: Duration| {
+        let until = clock::monotonic() + bound;
+        let mut buffer = [0; 4096];
+        while clock::monotonic() < until {
+            if let Ok(len) = socket.recv(&mut buffer) {
+                told.extend(String::from_utf8_lossy(&buffer[..len]).lines().map(str::to_owned));
+            }
+        }
+        told.clone()
+    };
+    let child = host.vipd("run").env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().unwrap();
+    let agent = Agent { child };
+    let said = listen(Duration::from_millis(2500));
+    assert!(said.contains(&"READY=1".to_owned()), "{said:?}");
+    // A lease of 1 s leaves less than the shortest interval.
+    assert!(said.contains(&"WATCHDOG_USEC=500000".to_owned()), "{said:?}");
+    assert!(said.contains(&"STATUS=web active".to_owned()), "{said:?}");
+    let pings = said.iter().filter(|line| *line == "WATCHDOG=1").count();
+    assert!((15..=25).contains(&pings), "every 125 ms for 2.5 s: {pings}");
+
+    agent.signal(Signal::SIGSTOP);
+    let before = listen(Duration::from_millis(100)).len();
+    assert_eq!(listen(Duration::from_millis(500)).len(), before, "a hung agent does not ping");
+    agent.signal(Signal::SIGCONT);
+    agent.signal(Signal::SIGTERM);
+    let said = listen(Duration::from_millis(1000));
+    assert!(said.contains(&"STOPPING=1".to_owned()), "{said:?}");
+    assert_eq!(agent.stop(), 0);
 }
 
 fn signals() {

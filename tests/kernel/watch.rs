@@ -21,11 +21,11 @@ async fn settle(m: &mut Monitor) -> Vec<MonitorEvent> {
 }
 
 fn last_state(events: &[MonitorEvent]) -> LinkState {
-    let states = events.iter().filter_map(|e| match e {
+    let mut states = events.iter().filter_map(|e| match e {
         MonitorEvent::Link { state, .. } => Some(state.clone()),
         _ => None,
     });
-    states.last().unwrap()
+    states.next_back().unwrap()
 }
 
 pub(crate) fn monitor_follows_the_kernel() {

@@ -59,6 +59,7 @@ impl Engine {
         self.units[u].late_rounds = 0;
         self.units[u].weaker_run = 0;
         self.units[u].release_asked = None;
+        self.units[u].yielding = None;
         self.units[u].last_sent = None;
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -77,6 +78,7 @@ impl Engine {
         self.advertise(u, if own < winner.priority { own } else { 1 });
         let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
         self.units[u].vr.step_down(winner);
+        self.free_after(u, winner.src);
         self.left_active(u, cause);
         self.sync_yielded(u);
     }
@@ -84,10 +86,16 @@ impl Engine {
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
     pub(super) fn stand_back(&mut self, u: UnitIx, cause: Cause, winner: Option<Heard>) {
         let now = self.now.mono;
+        if matches!(cause, Cause::Overslept(_) | Cause::LeaseEnded) {
+            // It stood still: the time in which it has to be healthy before it preempts begins anew.
+            self.units[u].gates.unusable(now, true);
+            self.units[u].gates.usable(now);
+        }
         self.units[u].vr.listen(now);
         if let Some(winner) = winner {
             self.units[u].vr.step_down(winner);
         }
+        self.order_free(u);
         self.left_active(u, cause);
         self.sync_yielded(u);
         self.rearm(u);
@@ -97,7 +105,6 @@ impl Engine {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.refresh_preemption(u);
-        self.order_free(u);
         self.entered(u, State::Active, cause);
     }
 
@@ -108,6 +115,7 @@ impl Engine {
             return;
         }
         let was_active = self.units[u].is_active();
+        let holds = self.units[u].keeps_addresses();
         if was_active {
             self.advertise(u, 0);
         }
@@ -117,7 +125,7 @@ impl Engine {
         self.units[u].leaving = None;
         self.units[u].gates.unusable(self.now.mono, was_active);
         self.stale_wait_over(u);
-        if was_active {
+        if holds {
             self.order_free(u);
         }
         self.entered(u, from, cause);
