@@ -92,7 +92,8 @@ impl Table {
         self.gateways.clear();
         let mut silent = VecDeque::new();
         for m in messages {
-            self.apply(m, now, &mut silent);
+            // Links are compared once, at the end: in between most of them seem to be missing.
+            self.learn(m, now, &mut silent);
         }
         self.report_links(out);
         for (link, w) in (0u16..).map(LinkIx).zip(&self.watched) {
@@ -109,6 +110,18 @@ impl Table {
         now: Instant,
         out: &mut VecDeque<MonitorEvent>,
     ) {
+        if self.learn(message, now, out) {
+            self.report_links(out);
+        }
+    }
+
+    /// Takes over what a message says; true when the state of a link may have changed by it.
+    fn learn(
+        &mut self,
+        message: RouteNetlinkMessage,
+        now: Instant,
+        out: &mut VecDeque<MonitorEvent>,
+    ) -> bool {
         match message {
             RouteNetlinkMessage::NewLink(m) => self.new_link(m),
             RouteNetlinkMessage::DelLink(m) => {
@@ -120,19 +133,19 @@ impl Table {
                 }
             }
             RouteNetlinkMessage::NewAddress(m) => {
-                let Some(seen) = Seen::parse(&m) else { return };
+                let Some(seen) = Seen::parse(&m) else { return false };
                 if !self.new_address(seen, now, out) {
-                    return;
+                    return false;
                 }
             }
             RouteNetlinkMessage::DelAddress(m) => {
-                let Some(seen) = Seen::parse(&m) else { return };
+                let Some(seen) = Seen::parse(&m) else { return false };
                 if let Some(known) = self.addresses.get_mut(&seen.index) {
                     known.retain(|k| {
                         (k.seen.addr, k.seen.prefix_len) != (seen.addr, seen.prefix_len)
                     });
                     if known.iter().any(|k| k.seen.addr == seen.addr) {
-                        return;
+                        return false;
                     }
                 }
                 if let Some(link) = self.link_of(seen.index) {
@@ -152,9 +165,9 @@ impl Table {
                 }
                 self.gateways.retain(|_, routes| !routes.is_empty());
             }
-            _ => return,
+            _ => return false,
         }
-        self.report_links(out);
+        true
     }
 
     /// Frames received so far on the interface of `link`.

@@ -32,6 +32,18 @@ pub struct Eyes {
     watches: Vec<Option<Watch>>,
 }
 
+/// Reads what the eyes see.
+#[derive(Clone, Debug)]
+pub struct Sight(Arc<Shared>);
+
+impl Sight {
+    /// What has been seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Ownership {
+        self.0.lock().clone()
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     watched: Vec<IpAddr>,
@@ -114,6 +126,12 @@ impl Eyes {
     #[must_use]
     pub fn seen(&self) -> Ownership {
         self.shared.lock().clone()
+    }
+
+    /// A handle for another thread that wants to read along.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        Sight(Arc::clone(&self.shared))
     }
 
     /// Waits until exactly `hosts` (sorted) have `addr`; when that was, or `None` after `bound`.

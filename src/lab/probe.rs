@@ -75,6 +75,12 @@ impl Prober {
         Outage::of(&probes[begin..end])
     }
 
+    /// A handle for another thread that wants to read along.
+    #[must_use]
+    pub fn log(&self) -> ProbeLog {
+        ProbeLog { target: self.target, probes: Arc::clone(&self.probes) }
+    }
+
     /// The newest answered probe and who answered it.
     #[must_use]
     pub fn last_answer(&self) -> Option<(Instant, Mac)> {
@@ -93,6 +99,29 @@ impl Prober {
             sleep_until(now() + PERIOD);
         }
         false
+    }
+}
+
+/// Reads what a prober found.
+#[derive(Clone, Debug)]
+pub struct ProbeLog {
+    target: IpAddr,
+    probes: Arc<Mutex<Vec<Probe>>>,
+}
+
+impl ProbeLog {
+    /// The probed address.
+    #[must_use]
+    pub const fn target(&self) -> IpAddr {
+        self.target
+    }
+
+    /// Probes from position `first` on that were sent before `to`.
+    #[must_use]
+    pub fn read(&self, first: usize, to: Instant) -> Vec<Probe> {
+        let probes = lock(&self.probes);
+        let end = probes.partition_point(|p| p.sent < to).max(first);
+        probes.get(first..end).unwrap_or_default().to_vec()
     }
 }
 

@@ -151,6 +151,14 @@ fn end_on_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Is the room in a user namespace of its own, because its maker is not root?
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    // The initial namespace maps every id to itself: `0 0 4294967295`.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().nth(2) == Some("1")
+}
+
 /// The thread called `name` of this process as outside sees it: process id and thread id.
 #[must_use]
 pub fn seen_from_outside(name: &str) -> Option<(u32, u32)> {

@@ -267,6 +267,8 @@ impl Main<'_> {
                 }
             };
             let stop = tokio::select! {
+                // Ends first: what else happens then is a consequence.
+                biased;
                 ended = &mut self.threads.protocol_ended => {
                     match ended {
                         Ok(Ok(())) if stopping => break,
@@ -282,7 +284,7 @@ impl Main<'_> {
                 }
                 event = self.monitor.next() => {
                     let event = event.map_err(io_at("cannot watch the network"))?;
-                    self.sender.send(Message::Network(event)).map_err(|_| RunError::Died("protocol"))?;
+                    self.hand_over(Message::Network(event));
                     continue;
                 }
                 _ = hangup.recv() => {
@@ -295,7 +297,7 @@ impl Main<'_> {
             if !stopping {
                 tracing::info!("{stop}: handing over");
                 notify(&[NotifyState::Stopping]);
-                self.sender.send(Message::Stop).map_err(|_| RunError::Died("protocol"))?;
+                self.hand_over(Message::Stop);
                 give_up = Some(tokio::time::Instant::now() + patience);
             }
         }
@@ -304,6 +306,11 @@ impl Main<'_> {
         let _ = (&mut self.threads.kernel_ended).await;
         tracing::info!("stopped; nothing is owned by this host");
         Ok(())
+    }
+
+    fn hand_over(&self, message: Message) {
+        // A protocol thread that has ended says so by itself, with its reason.
+        let _ = self.sender.send(message);
     }
 
     fn tell(&self, teller: &mut Teller, told: Told) {

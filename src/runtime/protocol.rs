@@ -44,8 +44,6 @@ pub(super) enum Told {
 pub(super) struct Report {
     /// What the engine says.
     pub snapshot: Snapshot,
-    /// When it said so.
-    pub at: Instant,
     /// What the loop counted.
     pub counters: LoopCounters,
 }
@@ -392,8 +390,7 @@ impl Protocol {
     }
 
     fn report(&self) -> Report {
-        let at = clock::monotonic();
         let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
-        Report { snapshot: self.engine.snapshot(at), at, counters }
+        Report { snapshot: self.engine.snapshot(clock::monotonic()), counters }
     }
 }

@@ -1,0 +1,123 @@
+//! What the operator reads at the end: the table, or one JSON document.
+
+use super::args::LabArgs;
+use super::play::Row;
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write};
+
+/// Colours on a terminal, none elsewhere.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Paint {
+    /// ANSI colours.
+    Colour,
+    /// Plain text.
+    Plain,
+}
+
+impl Paint {
+    /// Colours when standard output is a terminal and `NO_COLOR` is not set.
+    #[must_use]
+    pub fn detect() -> Self {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        if io::stdout().is_terminal() && !plain { Self::Colour } else { Self::Plain }
+    }
+
+    /// What went well.
+    #[must_use]
+    pub fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn bad(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+
+    /// What was done.
+    #[must_use]
+    pub fn strong(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+/// Writes the table of what came of each scene.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()> {
+    let about = rows.iter().map(|r| r.about.len()).max().unwrap_or(0);
+    let head = format!(
+        "{:<14} {:<about$} {:<14} {:>10} {:>6} {:>10} {:>9}",
+        "scenario", "what happened", "owner", "outage ms", "lost", "two owners", "nobody ms"
+    );
+    writeln!(out, "\n{}", paint.strong(&head))?;
+    for row in rows {
+        let list = |hosts: &[String]| match hosts {
+            [] => "-".to_owned(),
+            hosts => hosts.join("+"),
+        };
+        let owner = format!("{} -> {}", list(&row.before), list(&row.after));
+        let line = format!(
+            "{:<14} {:<about$} {:<14} {:>10.1} {:>6} {:>10.1} {:>9.1}",
+            row.scenario,
+            row.about,
+            owner,
+            row.client.outage_ms,
+            row.client.lost,
+            row.two_owners_ms,
+            row.nobody_ms,
+        );
+        let good = row.reached && row.after.len() == 1;
+        writeln!(out, "{}", if good { line } else { paint.bad(&line) })?;
+        if !row.reached {
+            writeln!(
+                out,
+                "{:<14} nobody else took the address in {:.1} s",
+                "",
+                row.watched_ms / 1000.0
+            )?;
+        }
+    }
+    writeln!(
+        out,
+        "\noutage: longest run of probes without answer, one probe per millisecond and address; \
+         two owners: ms in which two hosts had the address"
+    )?;
+    let late = rows.iter().map(|r| r.client.prober_late_ms).fold(0.0, f64::max);
+    if late > 5.0 {
+        writeln!(out, "note: the prober itself was up to {late:.0} ms late; this machine is busy")?;
+    }
+    Ok(())
+}
+
+/// Writes everything as one JSON document.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn json(out: &mut impl Write, args: &LabArgs, rows: &[Row]) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        agent: super::args::AgentName,
+        hosts: usize,
+        interval_ms: u128,
+        family: super::plan::Families,
+        scenarios: &'a [Row],
+    }
+    let document = Document {
+        agent: args.agent,
+        hosts: args.hosts,
+        interval_ms: args.interval.as_millis(),
+        family: args.family,
+        scenarios: rows,
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
+}
