@@ -4,6 +4,7 @@
 //! its command line, its processes and what it prints; nothing else.
 
 use super::clock::now;
+use super::frr;
 use super::netns::Netns;
 use super::plan::Plan;
 use super::processes;
@@ -27,6 +28,8 @@ pub enum Kind {
     Vipd(PathBuf),
     /// keepalived, from the search path.
     Keepalived,
+    /// FRR: vrrpd beside zebra, from where Debian has them.
+    Frr,
 }
 
 impl Kind {
@@ -68,6 +71,10 @@ impl Agent {
     pub fn prepare(kind: Kind, plan: &Plan, ix: usize) -> anyhow::Result<Self> {
         let host = host_name(ix);
         let dir = Path::new(FILES).join(&host);
+        if dir.exists() {
+            // What an agent of an earlier room remembered is not this one's.
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
+        }
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let agent = Self { kind, host, dir, pid: None, condition: Condition::Down };
         agent.configure(plan, ix)?;
@@ -82,6 +89,7 @@ impl Agent {
         let (file, text) = match &self.kind {
             Kind::Vipd(_) => (self.config(), plan.vipd_toml(&cluster_key()?)),
             Kind::Keepalived => (self.config(), plan.keepalived_conf(ix)),
+            Kind::Frr => (self.config(), frr::conf(plan, ix)),
         };
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
     }
@@ -92,6 +100,7 @@ impl Agent {
         match self.kind {
             Kind::Vipd(_) => self.dir.join("vipd.toml"),
             Kind::Keepalived => self.dir.join("keepalived.conf"),
+            Kind::Frr => self.dir.join("vrrpd.conf"),
         }
     }
 
@@ -132,7 +141,14 @@ impl Agent {
         if self.condition != Condition::Down {
             bail!("the agent of {} is up already", self.host);
         }
-        let mut command = self.vipd(&["run"]).unwrap_or_else(|| self.keepalived());
+        let mut command = match &self.kind {
+            Kind::Vipd(program) => self.command(program, &["run"]),
+            Kind::Keepalived => self.keepalived(),
+            Kind::Frr => {
+                frr::prepare(ns, &self.dir, &self.devices)?;
+                frr::vrrpd(&self.dir)
+            }
+        };
         for sub in ["run", "state"] {
             fs::create_dir_all(self.dir.join(sub))?;
         }

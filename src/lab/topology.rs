@@ -246,6 +246,26 @@ impl Topology {
     }
 }
 
+/// The next room of this process finds its place free.
+impl Drop for Topology {
+    fn drop(&mut self) {
+        for host in &mut self.hosts {
+            if let Some(ns) = host.take() {
+                // What survives SIGKILL is told by who next looks for its machine.
+                let _ = super::processes::kill_all(&ns);
+                for net in Net::ALL {
+                    // Gone with the machine, or in a moment.
+                    let _ = self.switch.delete(&net.port(ns.name()));
+                }
+            }
+        }
+        let _ = self.switch.delete(&Net::Service.port(CLIENT));
+        for bridge in Net::ALL.iter().flat_map(|n| [n.switch(), n.island()]) {
+            let _ = self.switch.delete(bridge);
+        }
+    }
+}
+
 /// Lays the cable of one machine to one switch; both ends up.
 fn plug(switch: &mut Rtnl, ns: &Netns, net: Net, mac: Mac) -> anyhow::Result<()> {
     use std::os::fd::AsFd as _;
