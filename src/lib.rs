@@ -11,6 +11,7 @@
 //! | `telemetry` | events become log lines |
 //! | `sys` | the only `unsafe` code: raw and packet sockets, epoll, timerfd, clock, scheduling, capabilities |
 //! | `kernel` | netlink: addresses, links, routes, macvlan, sysctls; the monitor |
+//! | `lab` | hosts as network namespaces, faults, a client that counts what it loses |
 //!
 //! ```text
 //! NIC > raw socket (sys) > Input::Packet > engine.handle(now, ..)            thread `protocol`

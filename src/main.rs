@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use vipd_agent::cli::{self, Args};
 
 fn main() -> ExitCode {
-    cli::dispatch(Args::parse()).into()
+    cli::dispatch(Args::parse())
 }

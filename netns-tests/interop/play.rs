@@ -28,7 +28,8 @@ pub(crate) fn matrix(mode: &'static Mode, role: Role) -> anyhow::Result<()> {
         stage: Stage::cast(plan.clone(), &mode.cast(role, &plan))?,
         figures: Figures::default(),
     };
-    let capture = Capture::start(&Net::Service.port(&format!("h{}", role.vipd() + 1)))?;
+    let port = Net::Service.port(play.stage.room().host(role.vipd()).name());
+    let capture = Capture::start(play.stage.room().switch(), &port)?;
     play.election()?;
     play.clean_stop()?;
     play.preemption()?;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
+use vipd_agent::lab::netns::Netns;
 use vipd_agent::lab::plan::{Adverts, Families, MacMode};
 use vipd_agent::lab::processes;
 use vipd_agent::lab::room::FILES;
@@ -51,21 +52,20 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Catches what enters the switch at `port`.
-    pub(crate) fn start(port: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(switch: &Netns, port: &str) -> anyhow::Result<Self> {
         let file = PathBuf::from(FILES).join(format!("{port}.pcap"));
+        let said = file.with_extension("log");
         // -Z: without it tcpdump becomes a user who may not write here.
-        let tcpdump = Command::new("tcpdump")
-            .args(["-i", port, "-Q", "in", "-U", "-s", "0", "-Z", "root", "-w"])
-            .arg(&file)
-            .arg(FILTER)
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start tcpdump (package tcpdump)")?;
+        let mut tcpdump = Command::new("tcpdump");
+        tcpdump.args(["-i", port, "-Q", "in", "-U", "-s", "0", "-Z", "root", "-w"]);
+        tcpdump.arg(&file).arg(FILTER).stderr(fs::File::create(&said)?);
+        let tcpdump = switch.run(move || {
+            tcpdump.spawn().context("cannot start tcpdump (package tcpdump)")
+        })?;
         let capture = Self { tcpdump, file };
         let limit = now() + Duration::from_secs(5);
-        // It opens the file when it listens.
-        while fs::metadata(&capture.file).map_or(0, |m| m.len()) < 24 {
-            ensure!(now() < limit, "tcpdump does not begin to listen at {port}");
+        while !fs::read_to_string(&said)?.contains("listening on") {
+            ensure!(now() < limit, "tcpdump at {port}: {}", fs::read_to_string(&said)?);
             sleep_until(now() + Duration::from_millis(5));
         }
         Ok(capture)

@@ -9,6 +9,7 @@ mod keygen;
 mod run;
 mod status;
 
+use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::fmt;
 use std::io::Write;
@@ -74,6 +75,8 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Play failures in namespaces on this machine and watch what a client sees
+    Lab(lab::LabArgs),
 }
 
 /// Exit codes; they are part of the interface.
@@ -122,20 +125,28 @@ impl Failure {
     }
 }
 
-/// Runs the verb and reports a failure on standard error.
-pub fn dispatch(args: Args) -> Exit {
+/// Runs the verb and reports a failure on standard error. To be called before any thread exists: `lab` enters
+/// namespaces of its own, which only a process of one thread can.
+pub fn dispatch(args: Args) -> ExitCode {
     let Args { place, verb } = args;
     let done = match verb {
+        Verb::Lab(args) => {
+            return lab::run(&args).unwrap_or_else(|error| {
+                eprintln!("vipd: {error:#}");
+                Exit::Failed.into()
+            });
+        }
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
         Verb::Status(args) => status::run(&place, &args),
     };
-    done.unwrap_or_else(|failure| {
+    let exit = done.unwrap_or_else(|failure| {
         eprintln!("vipd: {}", failure.message);
         failure.exit
-    })
+    });
+    exit.into()
 }
 
 /// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent.

@@ -144,3 +144,6 @@ async fn attend(
     }
     drop(seat);
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use netlink_packet_route::address::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 use vipd_core::engine::io::KernelAddr;
-use vipd_core::time::{Duration, Instant};
+use vipd_core::time::Duration;
 
 /// Lifetime "for ever".
 const FOREVER: u32 = u32::MAX;
@@ -137,15 +137,9 @@ impl Seen {
         Some(seen)
     }
 
-    /// For the engine, at `now`.
-    pub(super) fn report(&self, ours: bool, now: Instant) -> KernelAddr {
-        // The kernel's counter of centiseconds wraps after 497 days.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the counter to compare with wraps too"
-        )]
-        let now_cs = (now.as_nanos() / 10_000_000) as u32;
-        let age = now_cs.wrapping_sub(self.touched);
+    /// For the engine; `now` is [`clock::tick_centis`](crate::sys::clock::tick_centis).
+    pub(super) fn report(&self, ours: bool, now: u32) -> KernelAddr {
+        let age = now.wrapping_sub(self.touched);
         // Stamps of this very centisecond may lie ahead of our reading of the clock.
         let age = if age > u32::MAX / 2 { 0 } else { age };
         KernelAddr {
@@ -212,7 +206,7 @@ mod tests {
         let m = message(placement("192.0.2.10").add(Some(2)));
         let seen = Seen::parse(&m).unwrap();
         assert_eq!((seen.index, seen.prefix_len, seen.tag), (3, 32, Some(OUR_TAG)));
-        let k = seen.report(true, Instant::from_millis(1500));
+        let k = seen.report(true, 150);
         assert_eq!(k.age, Duration::from_millis(1500));
         assert_eq!(k.valid_for, Some(Duration::from_secs(2)));
     }

@@ -6,11 +6,12 @@
 use super::address::{Placement, Seen};
 use super::host::{Held, Host, place, placement, refused};
 use super::netlink::{CHUNK, Refusal, Request};
+use super::route::Local;
 use super::{device, route};
 use crate::sys::clock;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use vipd_core::config::model::{self, Instance};
 use vipd_core::engine::io::{KernelFault, Own, Want};
 use vipd_core::time::Instant;
@@ -23,8 +24,10 @@ enum Item {
     Add(Placement),
     /// An address that is there and ours.
     Adopt(Placement),
-    /// A local route on the anchor.
-    Local { index: u32, addr: Ipv4Addr, anchor: Ipv4Addr },
+    /// A local route that is not there.
+    AddLocal(Local),
+    /// A local route that is there and ours.
+    ReplaceLocal(Local),
 }
 
 /// A claim in progress.
@@ -118,7 +121,7 @@ impl Claim {
             let index = target(vip.family());
             match (vip.addr, anchor) {
                 (IpAddr::V4(addr), Some(anchor)) if by_route => {
-                    local.push(Item::Local { index, addr, anchor });
+                    local.push(Local { index, addr, anchor });
                 }
                 (addr, _) => {
                     if let IpAddr::V4(first) = addr {
@@ -167,7 +170,16 @@ impl Claim {
             }
         }
         // After the anchor, which they use as source.
-        self.todo.extend(local);
+        if !local.is_empty() {
+            let there = route::locals(&mut host.net).map_err(|e| refused("list routes", &e))?;
+            for l in local {
+                self.todo.push_back(match there.get(&IpAddr::V4(l.addr)) {
+                    None => Item::AddLocal(l),
+                    Some(true) => Item::ReplaceLocal(l),
+                    Some(false) => return Err(KernelFault::Foreign(l.addr.into())),
+                });
+            }
+        }
         host.held
             .insert(self.order.instance, Held { placed: Vec::new(), routes_on: held.routes_on });
         Ok(())
@@ -209,10 +221,7 @@ impl Claim {
                         self.added.push(*p);
                     }
                 }
-                (Item::Local { .. }, Ok(())) => {}
-                (Item::Local { .. }, Err(e)) if e.errno == Errno::EEXIST => {
-                    refusal = refusal.or(self.settle_local(host, item));
-                }
+                (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
                 (_, Err(e)) => {
                     refusal = refusal.or(Some(self.explain(host, item, &e)));
                 }
@@ -233,30 +242,16 @@ impl Claim {
         Ok(true)
     }
 
-    /// A local route is there already: ours from before is replaced, anything else is foreign.
-    fn settle_local(&self, host: &mut Host, item: &Item) -> Option<KernelFault> {
-        let Item::Local { index, addr, anchor } = *item else { return None };
-        let there = match host.net.dump(&route::dump_request(Family::V4)) {
-            Ok(routes) => route::local_is_ours(&routes, addr),
-            Err(e) => return Some(refused("list routes", &e)),
-        };
-        if !there {
-            return Some(KernelFault::Foreign(addr.into()));
-        }
-        let (message, flags) = route::replace_local(index, addr, anchor);
-        let answer = host.net.request(message, flags);
-        answer.err().map(|e| refused(&format!("replace the local route of {addr}"), &e))
-    }
-
     fn explain(&self, host: &Host, item: &Item, e: &Refusal) -> KernelFault {
         match item {
             // Between our look and our add somebody else put it on.
             Item::Add(p) if e.errno == Errno::EEXIST => KernelFault::Foreign(p.addr),
+            Item::AddLocal(l) if e.errno == Errno::EEXIST => KernelFault::Foreign(l.addr.into()),
             Item::Add(p) | Item::Adopt(p) => {
                 host.fault(self.order.instance, &format!("add {}", p.addr), e)
             }
-            Item::Local { addr, .. } => {
-                host.fault(self.order.instance, &format!("add the local route of {addr}"), e)
+            Item::AddLocal(l) | Item::ReplaceLocal(l) => {
+                host.fault(self.order.instance, &format!("add the local route of {}", l.addr), e)
             }
         }
     }
@@ -313,7 +308,8 @@ impl Item {
         match *self {
             Self::Add(p) => p.add(lease_secs),
             Self::Adopt(p) => p.renew(lease_secs),
-            Self::Local { index, addr, anchor } => route::add_local(index, addr, anchor),
+            Self::AddLocal(l) => l.add(),
+            Self::ReplaceLocal(l) => l.replace(),
         }
     }
 }

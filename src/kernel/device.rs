@@ -24,6 +24,10 @@ pub(super) fn prepare(
         prepare_v4(host, instance, config, name)?;
     }
     let mut targets = [parent; 2];
+    if v4 && config.claim == Claim::Route {
+        targets[0] = anchor(host, config, parent)?;
+        return Ok(targets);
+    }
     if !config.virtual_mac {
         return Ok(targets);
     }
@@ -71,6 +75,23 @@ fn prepare_v4(
         set(host, instance, &format!("ipv4/conf/{name}/promote_secondaries"), "1")?;
     }
     Ok(())
+}
+
+/// Makes the device that holds the anchor of `claim = "route"`. The kernel drops local routes not
+/// with their source address but with the last address of their interface, so the anchor is alone on one:
+/// when its lease ends, all its routes end in the same moment. The device is silent; the service
+/// interface answers ARP for the routes.
+fn anchor(host: &mut Host, config: &Instance, parent: u32) -> Result<u32, KernelFault> {
+    let name = link::anchor_name(config.vrid, parent);
+    let what = "make the device of the anchor";
+    let mac = link::anchor_mac(config.vrid);
+    let device =
+        link::create_macvlan(&mut host.net, &name, parent, mac).map_err(|e| refused(what, &e))?;
+    host.keep(device);
+    // A host without IPv6 lacks the setting.
+    let _without_ipv6 = of_device(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+    link::set_up_without_arp(&mut host.net, device).map_err(|e| refused(what, &e))?;
+    Ok(device)
 }
 
 /// Makes the device of one family and brings it up.

@@ -15,7 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use vipd_core::config::model::{Instance, Model};
+use vipd_core::config::model::{Claim, Instance, Model};
 use vipd_core::engine::io::{KernelAddr, KernelFault};
 use vipd_core::types::{Family, InstanceIx, LinkIx, Vip};
 
@@ -187,12 +187,18 @@ impl Host {
         addresses.chain(routes).collect()
     }
 
-    /// Devices of the virtual MACs of `config` that exist.
+    /// Devices of the virtual MACs and of the anchor of `config` that exist.
     fn devices(&mut self, config: &Instance, parent: Option<u32>) -> Vec<u32> {
-        let (Some(parent), true) = (parent, config.virtual_mac) else { return Vec::new() };
-        Family::ALL
+        let Some(parent) = parent else { return Vec::new() };
+        let mut names = Vec::new();
+        if config.virtual_mac {
+            names.extend(Family::ALL.map(|f| link::macvlan_name(f, config.vrid, parent)));
+        }
+        if config.claim == Claim::Route {
+            names.push(link::anchor_name(config.vrid, parent));
+        }
+        names
             .into_iter()
-            .map(|f| link::macvlan_name(f, config.vrid, parent))
             .filter_map(|name| link::index_of(&mut self.net, &name).ok().flatten())
             .collect()
     }
@@ -239,7 +245,7 @@ impl Host {
         for instance in &on_this_link {
             indices.extend(self.devices(instance, Some(parent)));
         }
-        let now = clock::monotonic();
+        let now = clock::tick_centis();
         let seen = self.seen(&indices)?;
         Ok(seen.iter().map(|s| s.report(self.claims.ours(s), now)).collect())
     }

@@ -1,4 +1,4 @@
-//! Interfaces: name to index, and the macvlan devices of the virtual MAC.
+//! Interfaces: name to index, and the macvlan devices of the virtual MAC and of anchors.
 //!
 //! Called by the worker and by clean-up. A device exists only while its router is active: a Backup's
 //! device would forward what is flooded to the virtual MAC and teach switches the wrong port
@@ -35,8 +35,25 @@ pub(super) fn macvlan_name(family: Family, vrid: Vrid, parent: u32) -> String {
     format!("vipd{digit}.{vrid}.{parent}")
 }
 
+/// Start of the locally administered addresses of anchor devices, which never send a frame.
+const ANCHOR_MAC: [u8; 5] = [2, b'v', b'i', b'p', b'd'];
+
+/// Name of the device that holds the anchor of `claim = "route"`.
+pub(super) fn anchor_name(vrid: Vrid, parent: u32) -> String {
+    format!("vipdr.{vrid}.{parent}")
+}
+
+/// Hardware address of that device.
+pub(super) fn anchor_mac(vrid: Vrid) -> Mac {
+    let [a, b, c, d, e] = ANCHOR_MAC;
+    Mac([a, b, c, d, e, vrid.get()])
+}
+
 /// Is this a device that [`create_macvlan`] made?
 pub(super) fn is_ours(name: &str, mac: &[u8]) -> bool {
+    if name.starts_with("vipdr.") {
+        return mac.starts_with(&ANCHOR_MAC);
+    }
     (name.starts_with("vipd4.") && mac.starts_with(&[0, 0, 0x5e, 0, 1]))
         || (name.starts_with("vipd6.") && mac.starts_with(&[0, 0, 0x5e, 0, 2]))
 }
@@ -80,10 +97,19 @@ pub(super) fn create_macvlan(
 
 /// Administratively up.
 pub(super) fn set_up(net: &mut Netlink, index: u32) -> Result<(), Refusal> {
+    set_flags(net, index, LinkFlags::Up)
+}
+
+/// Administratively up, and deaf to ARP.
+pub(super) fn set_up_without_arp(net: &mut Netlink, index: u32) -> Result<(), Refusal> {
+    set_flags(net, index, LinkFlags::Up | LinkFlags::Noarp)
+}
+
+fn set_flags(net: &mut Netlink, index: u32, flags: LinkFlags) -> Result<(), Refusal> {
     let mut m = LinkMessage::default();
     m.header.index = index;
-    m.header.flags = LinkFlags::Up;
-    m.header.change_mask = LinkFlags::Up;
+    m.header.flags = flags;
+    m.header.change_mask = flags;
     net.request(RouteNetlinkMessage::NewLink(m), 0)
 }
 

@@ -152,7 +152,12 @@ impl Monitor {
                 () = wait(sleep) => continue,
             };
             match got {
-                Ok(n) => self.take(n),
+                Ok(n) => {
+                    self.take(n);
+                    if self.table.routes_in_doubt() {
+                        self.reread_at.get_or_insert(clock::monotonic() + REREAD);
+                    }
+                }
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.overruns += 1;
                     self.reread_at.get_or_insert(clock::monotonic() + REREAD);
@@ -176,7 +181,7 @@ impl Monitor {
 
     /// The events of one datagram.
     fn take(&mut self, len: usize) {
-        let now = clock::monotonic();
+        let now = clock::tick_centis();
         for (_, payload) in messages(self.buf.get(..len).unwrap_or_default()) {
             if let NetlinkPayload::InnerMessage(m) = payload {
                 self.table.apply(m, now, &mut self.out);
@@ -205,7 +210,7 @@ impl Monitor {
             }
         }
         self.reread_at = None;
-        self.table.replace(all, clock::monotonic(), &mut self.out);
+        self.table.replace(all, clock::tick_centis(), &mut self.out);
         Ok(())
     }
 

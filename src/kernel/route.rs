@@ -1,18 +1,21 @@
 //! Routes and rules: local routes of `claim = "route"`, virtual routes, virtual rules.
 //!
-//! Called by the worker and by clean-up. All bear the tag. IPv4 routes have a leased address as
-//! source and go with it; IPv6 routes carry a lifetime of their own (DESIGN 5.1).
+//! Called by the worker and by clean-up. All bear the tag. Local routes go with the anchor, the only
+//! address of their interface. Virtual IPv4 routes of table `main` have a leased address as source and go
+//! with it; those of other tables do not (measured: the kernel looks through `main` alone), and stay
+//! until a release or clean-up. IPv6 routes carry a lifetime of their own.
 
 use super::OUR_TAG;
 use super::address::family;
-use super::netlink::{Netlink, Request};
+use super::netlink::{Netlink, Refusal, Request};
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use vipd_core::config::model::{VirtualRoute, VirtualRule};
 use vipd_core::types::Family;
@@ -20,48 +23,64 @@ use vipd_core::types::Family;
 /// Table `local`.
 const LOCAL: u8 = 255;
 
-/// Makes the kernel answer for `addr` as if it were an address of the interface, for as long as
-/// `anchor` is one. Refused when there is a local route already.
-pub(super) fn add_local(index: u32, addr: Ipv4Addr, anchor: Ipv4Addr) -> Request {
-    (RouteNetlinkMessage::NewRoute(local(index, addr, anchor)), NLM_F_CREATE | NLM_F_EXCL)
+/// Makes the kernel answer for an address as if it were one of the interface, for as long as `anchor`
+/// is there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    pub(super) index: u32,
+    pub(super) addr: Ipv4Addr,
+    pub(super) anchor: Ipv4Addr,
 }
 
-/// The same over a local route that bears the tag.
-pub(super) fn replace_local(index: u32, addr: Ipv4Addr, anchor: Ipv4Addr) -> Request {
-    (RouteNetlinkMessage::NewRoute(local(index, addr, anchor)), NLM_F_CREATE | NLM_F_REPLACE)
+impl Local {
+    /// First add; refused when there is a local route already.
+    pub(super) fn add(&self) -> Request {
+        (RouteNetlinkMessage::NewRoute(self.message()), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Over a local route that is ours.
+    pub(super) fn replace(&self) -> Request {
+        (RouteNetlinkMessage::NewRoute(self.message()), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut m = RouteMessage::default();
+        m.header = RouteHeader {
+            address_family: AddressFamily::Inet,
+            destination_prefix_length: 32,
+            table: LOCAL,
+            protocol: RouteProtocol::Other(OUR_TAG),
+            scope: RouteScope::Host,
+            kind: RouteType::Local,
+            ..RouteHeader::default()
+        };
+        m.attributes = vec![
+            RouteAttribute::Destination(IpAddr::V4(self.addr).into()),
+            RouteAttribute::PrefSource(IpAddr::V4(self.anchor).into()),
+            RouteAttribute::Oif(self.index),
+        ];
+        m
+    }
 }
 
-/// Does every local route of `addr` in this dump bear the tag?
-pub(super) fn local_is_ours(routes: &[RouteNetlinkMessage], addr: Ipv4Addr) -> bool {
-    let to = RouteAttribute::Destination(IpAddr::V4(addr).into());
-    routes.iter().all(|m| match m {
-        RouteNetlinkMessage::NewRoute(r) => {
-            r.header.table != LOCAL
-                || r.header.destination_prefix_length != 32
-                || !r.attributes.contains(&to)
-                || is_ours(r)
-        }
-        _ => true,
-    })
-}
-
-fn local(index: u32, addr: Ipv4Addr, anchor: Ipv4Addr) -> RouteMessage {
+/// Every address with a local route of its own, and whether that is ours.
+pub(super) fn locals(net: &mut Netlink) -> Result<HashMap<IpAddr, bool>, Refusal> {
     let mut m = RouteMessage::default();
-    m.header = RouteHeader {
-        address_family: AddressFamily::Inet,
-        destination_prefix_length: 32,
-        table: LOCAL,
-        protocol: RouteProtocol::Other(OUR_TAG),
-        scope: RouteScope::Host,
-        kind: RouteType::Local,
-        ..RouteHeader::default()
-    };
-    m.attributes = vec![
-        RouteAttribute::Destination(IpAddr::V4(addr).into()),
-        RouteAttribute::PrefSource(IpAddr::V4(anchor).into()),
-        RouteAttribute::Oif(index),
-    ];
-    m
+    m.header.address_family = AddressFamily::Inet;
+    m.header.table = LOCAL;
+    let mut found = HashMap::new();
+    for m in net.dump(&RouteNetlinkMessage::GetRoute(m))? {
+        let RouteNetlinkMessage::NewRoute(r) = m else { continue };
+        if r.header.table != LOCAL || r.header.destination_prefix_length != 32 {
+            continue;
+        }
+        for a in &r.attributes {
+            if let RouteAttribute::Destination(RouteAddress::Inet(to)) = a {
+                *found.entry(IpAddr::V4(*to)).or_insert(true) &= is_ours(&r);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// First add of a virtual route; refused when the same one is there.

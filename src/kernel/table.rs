@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use vipd_core::engine::io::{KernelAddr, LinkState};
-use vipd_core::time::Instant;
 use vipd_core::types::{IfIndex, LinkIx, Mac};
 
 /// One interface of the host.
@@ -53,6 +52,8 @@ pub(super) struct Table {
     addresses: BTreeMap<u32, Vec<Known>>,
     /// Interface and next hop of default routes, counted.
     gateways: BTreeMap<(u32, IpAddr), BTreeSet<(u32, u32)>>,
+    /// The kernel drops IPv4 routes without a word when their interface goes down or loses an address.
+    routes_in_doubt: bool,
 }
 
 impl Table {
@@ -65,7 +66,13 @@ impl Table {
             devices: BTreeMap::new(),
             addresses: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            routes_in_doubt: false,
         }
+    }
+
+    /// Have routes perhaps gone of which no event told? Asking clears it.
+    pub(super) fn routes_in_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.routes_in_doubt)
     }
 
     /// Other interfaces are configured. What is known of those that remain stays.
@@ -84,7 +91,7 @@ impl Table {
     pub(super) fn replace(
         &mut self,
         messages: Vec<RouteNetlinkMessage>,
-        now: Instant,
+        now: u32,
         out: &mut VecDeque<MonitorEvent>,
     ) {
         self.devices.clear();
@@ -92,8 +99,7 @@ impl Table {
         self.gateways.clear();
         let mut silent = VecDeque::new();
         for m in messages {
-            // Links are compared once, at the end: in between most of them seem to be missing.
-            self.learn(m, now, &mut silent);
+            self.absorb(m, now, &mut silent);
         }
         self.report_links(out);
         for (link, w) in (0u16..).map(LinkIx).zip(&self.watched) {
@@ -107,19 +113,19 @@ impl Table {
     pub(super) fn apply(
         &mut self,
         message: RouteNetlinkMessage,
-        now: Instant,
+        now: u32,
         out: &mut VecDeque<MonitorEvent>,
     ) {
-        if self.learn(message, now, out) {
+        if self.absorb(message, now, out) {
             self.report_links(out);
         }
     }
 
-    /// Takes over what a message says; true when the state of a link may have changed by it.
-    fn learn(
+    /// Takes a message in; true when the state of a link may have changed by it.
+    fn absorb(
         &mut self,
         message: RouteNetlinkMessage,
-        now: Instant,
+        now: u32,
         out: &mut VecDeque<MonitorEvent>,
     ) -> bool {
         match message {
@@ -133,13 +139,11 @@ impl Table {
                 }
             }
             RouteNetlinkMessage::NewAddress(m) => {
-                let Some(seen) = Seen::parse(&m) else { return false };
-                if !self.new_address(seen, now, out) {
-                    return false;
-                }
+                return Seen::parse(&m).is_some_and(|seen| self.new_address(seen, now, out));
             }
             RouteNetlinkMessage::DelAddress(m) => {
                 let Some(seen) = Seen::parse(&m) else { return false };
+                self.doubt_routes(seen.index, self.claims.ours(&seen));
                 if let Some(known) = self.addresses.get_mut(&seen.index) {
                     known.retain(|k| {
                         (k.seen.addr, k.seen.prefix_len) != (seen.addr, seen.prefix_len)
@@ -214,6 +218,9 @@ impl Table {
         if u8::from(m.header.interface_family) != 0 {
             return;
         }
+        if !m.header.flags.contains(LinkFlags::Up) {
+            self.doubt_routes(m.header.index, false);
+        }
         let device = self.devices.entry(m.header.index).or_default();
         device.running = m.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
         for a in m.attributes {
@@ -228,8 +235,13 @@ impl Table {
         }
     }
 
+    /// An interface went down or lost an address: its default routes may be gone.
+    fn doubt_routes(&mut self, index: u32, by_us: bool) {
+        self.routes_in_doubt |= !by_us && self.gateways.keys().any(|(i, _)| *i == index);
+    }
+
     /// False when nothing changed that anybody wants to know: our own adds and renewals.
-    fn new_address(&mut self, seen: Seen, now: Instant, out: &mut VecDeque<MonitorEvent>) -> bool {
+    fn new_address(&mut self, seen: Seen, now: u32, out: &mut VecDeque<MonitorEvent>) -> bool {
         let ours = self.claims.ours(&seen);
         let list = self.addresses.entry(seen.index).or_default();
         let same =
@@ -307,7 +319,7 @@ impl Table {
     }
 
     /// Addresses of the interface and of our devices on it.
-    fn present(&self, parent: u32, now: Instant) -> Vec<KernelAddr> {
+    fn present(&self, parent: u32, now: u32) -> Vec<KernelAddr> {
         let devices = self.devices.iter().filter(|(index, d)| {
             **index == parent || (d.parent == Some(parent) && link::is_ours(&d.name, &d.mac))
         });

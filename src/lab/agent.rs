@@ -59,6 +59,8 @@ pub struct Agent {
     kind: Kind,
     host: String,
     dir: PathBuf,
+    /// What FRR needs besides its file.
+    devices: Vec<frr::Device>,
     pid: Option<i32>,
     condition: Condition,
 }
@@ -71,12 +73,11 @@ impl Agent {
     pub fn prepare(kind: Kind, plan: &Plan, ix: usize) -> anyhow::Result<Self> {
         let host = host_name(ix);
         let dir = Path::new(FILES).join(&host);
-        if dir.exists() {
-            // What an agent of an earlier room remembered is not this one's.
-            fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
-        }
+        // An earlier stage of the same room may have left its files.
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let agent = Self { kind, host, dir, pid: None, condition: Condition::Down };
+        let devices = frr::devices(plan, ix);
+        let agent = Self { kind, host, dir, devices, pid: None, condition: Condition::Down };
         agent.configure(plan, ix)?;
         Ok(agent)
     }
@@ -126,11 +127,15 @@ impl Agent {
     #[must_use]
     pub fn vipd(&self, verb: &[&str]) -> Option<Command> {
         let Kind::Vipd(program) = &self.kind else { return None };
+        Some(self.command(program, verb))
+    }
+
+    fn command(&self, program: &Path, verb: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.arg("--config").arg(self.config()).args(["--host", &self.host]);
         command.arg("--runtime-dir").arg(self.dir.join("run"));
         command.arg("--state-dir").arg(self.dir.join("state")).args(verb);
-        Some(command)
+        command
     }
 
     /// Starts it on its machine.
@@ -171,12 +176,18 @@ impl Agent {
     /// # Errors
     /// When it is not up or survives.
     pub fn crash(&mut self, ns: &Netns) -> anyhow::Result<Instant> {
+        let mut members = self.tree(ns)?;
         let at = now();
-        self.signal_tree(ns, Signal::SIGKILL)?;
-        for pid in self.tree(ns)? {
-            processes::signal(pid, Signal::SIGKILL)?;
+        for pid in &members {
+            processes::signal(*pid, Signal::SIGKILL)?;
         }
-        self.collect(ns)?;
+        // What they started between the look and the kill.
+        let late = self.tree(ns)?;
+        for pid in &late {
+            processes::signal(*pid, Signal::SIGKILL)?;
+        }
+        members.extend(late);
+        self.collect(&members)?;
         Ok(at)
     }
 
@@ -207,13 +218,13 @@ impl Agent {
     /// # Errors
     /// When it is not up or does not end within `bound`.
     pub fn stop(&mut self, ns: &Netns, bound: Duration) -> anyhow::Result<Instant> {
-        let pid = self.up()?;
+        let (pid, members) = (self.up()?, self.tree(ns)?);
         let at = now();
         processes::signal(pid, Signal::SIGTERM)?;
-        if !processes::wait_end(pid, bound) {
+        if !processes::wait_gone(&[pid], bound) {
             bail!("the agent of {} does not end within {bound:?} after SIGTERM", self.host);
         }
-        self.collect(ns)?;
+        self.collect(&members)?;
         Ok(at)
     }
 
@@ -282,12 +293,9 @@ impl Agent {
     }
 
     /// After its end: takes the exit statuses of it and of what it left behind.
-    fn collect(&mut self, ns: &Netns) -> anyhow::Result<()> {
-        let pid = self.up()?;
-        for member in processes::tree(&ns.processes()?, pid).into_iter().chain([pid]) {
-            if !processes::wait_end(member, Duration::from_secs(2)) {
-                bail!("process {member} of the agent of {} does not end", self.host);
-            }
+    fn collect(&mut self, members: &[i32]) -> anyhow::Result<()> {
+        if !processes::wait_gone(members, Duration::from_secs(2)) {
+            bail!("of the agent of {} some of the processes {members:?} go on", self.host);
         }
         self.lost();
         Ok(())

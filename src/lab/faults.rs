@@ -6,7 +6,7 @@ use super::netlink::LinkState;
 use super::processes;
 use super::topology::{CLIENT, Net, Topology};
 use anyhow::{Context as _, bail};
-use netlink_packet_route::link::BridgePortState;
+use std::fmt;
 use std::process::Command;
 
 /// What a packet filter of the room swallows; carrier and everything else stay.
@@ -20,6 +20,16 @@ pub enum Loss {
     NoAdverts,
 }
 
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deaf => "hears nothing",
+            Self::Mute => "is not heard",
+            Self::NoAdverts => "hears no adverts",
+        })
+    }
+}
+
 impl Topology {
     /// Cuts the power: from the first moment no frame leaves or enters the host, then its processes
     /// and its kernel state are gone.
@@ -31,13 +41,15 @@ impl Topology {
             bail!("{} is off already", self.host(ix).name());
         };
         for net in Net::ALL {
-            // A port that is down already passes nothing and need not be closed.
-            let _ = self.switch.set_port_state(&net.port(ns.name()), BridgePortState::Disabled);
+            let port = net.port(ns.name());
+            self.switch.unplug(&port).with_context(|| format!("cannot unplug {port}"))?;
         }
         processes::kill_all(&ns)?;
         for net in Net::ALL {
             let port = net.port(ns.name());
-            self.switch.delete(&port).with_context(|| format!("cannot unplug {port}"))?;
+            // Takes both ends of the cable, so that the host's kernel, kept alive by a socket that
+            // somebody still holds, has no network either.
+            self.switch.delete(&port).with_context(|| format!("cannot remove {port}"))?;
         }
         Ok(())
     }
@@ -56,15 +68,15 @@ impl Topology {
     /// (a dead switch behind a living port), or pass it again.
     ///
     /// # Errors
-    /// When the host is off or the cable is down.
+    /// When the host is off.
     pub fn set_port(&mut self, ix: usize, net: Net, state: LinkState) -> anyhow::Result<()> {
-        let port = net.port(self.host(ix).name());
-        let state = match state {
-            LinkState::Up => BridgePortState::Forwarding,
-            LinkState::Down => BridgePortState::Disabled,
-        };
-        let set = self.switch.set_port_state(&port, state);
-        set.with_context(|| format!("cannot set port {port} to {state:?}"))
+        match state {
+            LinkState::Up => self.move_port(ix, net, net.switch()),
+            LinkState::Down => {
+                let port = net.port(self.host(ix).name());
+                self.switch.unplug(&port).with_context(|| format!("cannot unplug {port}"))
+            }
+        }
     }
 
     /// Splits one network: the named hosts are on an island, the others and the client stay.
@@ -129,7 +141,7 @@ impl Topology {
         let table = table(host.name(), loss);
         let ruleset = format!(
             "table netdev {table} {{ chain in {{ \
-             type filter hook ingress device \"{device}\" priority 0; {rules} }} }}"
+             type filter hook ingress device \"{device}\" priority 0; {rules} }}; }}"
         );
         self.nft(ix, loss, ruleset)
     }
@@ -146,7 +158,7 @@ impl Topology {
     /// What a host sends is filtered where it enters the switch, what it hears where it enters the host.
     fn nft(&self, ix: usize, loss: Loss, ruleset: String) -> anyhow::Result<()> {
         match loss {
-            Loss::Mute => run_nft(&ruleset),
+            Loss::Mute => self.switch_ns.run(move || run_nft(&ruleset)),
             Loss::Deaf | Loss::NoAdverts => self.host(ix).ns()?.run(move || run_nft(&ruleset)),
         }
     }

@@ -11,18 +11,20 @@ use super::plan::Plan;
 use super::room;
 use super::topology::SERVICE_LINK;
 use anyhow::{Context as _, bail};
+use ipnet::IpNet;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use vipd_core::types::Mac;
 
 /// Where Debian has the daemons.
 const DAEMONS: &str = "/usr/lib/frr";
 
-/// The file of vrrpd on one host; its comment lines tell [`prepare`] the virtual addresses.
+/// The file of vrrpd on one host.
 pub(super) fn conf(plan: &Plan, ix: usize) -> String {
     let vrid = plan.vrid;
     let mut text = format!("interface {SERVICE_LINK}\n");
@@ -40,21 +42,42 @@ pub(super) fn conf(plan: &Plan, ix: usize) -> String {
     text
 }
 
+/// A device of a virtual router.
+#[derive(Clone, Debug)]
+pub(super) struct Device {
+    name: &'static str,
+    mac: Mac,
+    addresses: Vec<IpNet>,
+}
+
+/// The devices of one host: one for each family.
+pub(super) fn devices(plan: &Plan, ix: usize) -> Vec<Device> {
+    let device = |vip: IpAddr| {
+        let (name, family) = if vip.is_ipv4() { ("vrrp4", 1) } else { ("vrrp6", 2) };
+        let mut addresses = vec![IpNet::from(vip)];
+        if vip.is_ipv6() {
+            // The source of adverts: no other router's, and higher than the host's before it.
+            let last = u16::try_from(ix).unwrap_or(u16::MAX);
+            let own = Ipv6Addr::new(0xfe80, 0, 0, 0, last, 0, 0, 0x11);
+            addresses.push(IpNet::from(IpAddr::V6(own)));
+        }
+        Device { name, mac: Mac([0, 0, 0x5e, 0, family, plan.vrid]), addresses }
+    };
+    plan.vips().into_iter().map(device).collect()
+}
+
 /// Makes the devices and starts zebra, unless an earlier start on this machine did so.
 ///
 /// # Errors
 /// When a device cannot be made, or zebra does not listen.
-pub(super) fn prepare(ns: &Netns, dir: &Path, plan: &Plan, ix: usize) -> anyhow::Result<()> {
-    let (dir, plan) = (dir.to_owned(), plan.clone());
+pub(super) fn prepare(ns: &Netns, dir: &Path, devices: &[Device]) -> anyhow::Result<()> {
+    let (dir, devices) = (dir.to_owned(), devices.to_vec());
     ns.run(move || {
-        if Path::new("/proc/sys/net/ipv4/conf/vrrp4").exists()
-            || Path::new("/proc/sys/net/ipv4/conf/vrrp6").exists()
-        {
+        let made = |d: &Device| Path::new("/proc/sys/net/ipv4/conf").join(d.name).exists();
+        if devices.iter().all(made) {
             return Ok(());
         }
-        for vip in plan.vips() {
-            device(vip, plan.vrid, ix)?;
-        }
+        devices.iter().try_for_each(make)?;
         zebra(&dir)
     })
 }
@@ -64,23 +87,18 @@ pub(super) fn vrrpd(dir: &Path) -> Command {
     daemon("vrrpd", dir)
 }
 
-fn device(vip: IpAddr, vrid: u8, ix: usize) -> anyhow::Result<()> {
-    let (name, kind) = if vip.is_ipv4() { ("vrrp4", 1) } else { ("vrrp6", 2) };
-    let mac = format!("00:00:5e:00:{kind:02x}:{vrid:02x}");
+fn make(device: &Device) -> anyhow::Result<()> {
+    let (name, mac) = (device.name, device.mac.to_string());
     let add = ["link", "add", name, "link", SERVICE_LINK, "addrgenmode", "none"];
     ip(&[&add[..], &["address", &mac, "type", "macvlan", "mode", "bridge"]].concat())?;
-    // Both the interface and the device have the address's network; only the device may answer for it.
-    for link in [SERVICE_LINK, name, "all"] {
+    // The host would answer for the address with the MAC of its interface as well, also as a Backup.
+    for link in ["all", SERVICE_LINK, name] {
         for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "0")] {
             write_sysctl(&format!("/proc/sys/net/ipv4/conf/{link}/{key}"), value)?;
         }
     }
-    let prefix = if vip.is_ipv4() { 32 } else { 128 };
-    ip(&["addr", "add", &format!("{vip}/{prefix}"), "dev", name, "nodad"])?;
-    if vip.is_ipv6() {
-        // The source of adverts. Any would do that is no other router's; this one grows with the host.
-        let own = format!("fe80::{ix:x}:0:0:11/64");
-        ip(&["addr", "add", &own, "dev", name, "nodad"])?;
+    for address in &device.addresses {
+        ip(&["addr", "add", &address.to_string(), "dev", name, "nodad"])?;
     }
     ip(&["link", "set", name, "up"])
 }

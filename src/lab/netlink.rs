@@ -9,8 +9,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-    InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -52,13 +52,25 @@ impl Rtnl {
     /// # Errors
     /// `NotFound` when there is none.
     pub fn index(&mut self, name: &str) -> io::Result<u32> {
+        self.header(name).map(|h| h.index)
+    }
+
+    /// Does the interface have a carrier? That is: is the other end of its cable up?
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such interface.
+    pub fn has_carrier(&mut self, name: &str) -> io::Result<bool> {
+        self.header(name).map(|h| h.flags.contains(LinkFlags::LowerUp))
+    }
+
+    fn header(&mut self, name: &str) -> io::Result<LinkHeader> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.into()));
         let reply = self.exchange(RouteNetlinkMessage::GetLink(link), 0)?;
         reply
             .into_iter()
             .find_map(|m| match m {
-                RouteNetlinkMessage::NewLink(l) => Some(l.header.index),
+                RouteNetlinkMessage::NewLink(l) => Some(l.header),
                 _ => None,
             })
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface {name}")))
@@ -127,17 +139,14 @@ impl Rtnl {
         self.change(RouteNetlinkMessage::NewLink(link), 0)
     }
 
-    /// Sets the forwarding state of a bridge port: a cable that is plugged in and passes nothing.
-    /// At once, without the grace period of a link that goes down.
+    /// Takes a port out of its bridge: a cable that is plugged in and leads nowhere. Forwarding ends at
+    /// once, before the call returns.
     ///
     /// # Errors
-    /// When the interface is no bridge port or is down.
-    pub fn set_port_state(&mut self, port: &str, state: BridgePortState) -> io::Result<()> {
+    /// When there is no such interface.
+    pub fn unplug(&mut self, port: &str) -> io::Result<()> {
         let mut link = self.link(port)?;
-        link.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::State(state)])),
-        ]));
+        link.attributes.push(LinkAttribute::Controller(0));
         self.change(RouteNetlinkMessage::NewLink(link), 0)
     }
 
@@ -182,6 +191,20 @@ impl Rtnl {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Indexes of the interfaces of this namespace that `protodown` shuts.
+    ///
+    /// # Errors
+    /// When the dump fails.
+    pub fn shut_links(&mut self) -> io::Result<Vec<u32>> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let reply = self.exchange(request, NLM_F_DUMP)?;
+        let shut = |m: &RouteNetlinkMessage| match m {
+            RouteNetlinkMessage::NewLink(l) if is_shut(l) == Some(true) => Some(l.header.index),
+            _ => None,
+        };
+        Ok(reply.iter().filter_map(shut).collect())
     }
 
     fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
@@ -264,6 +287,14 @@ pub(super) fn messages(
         let length = usize::try_from(message.header.length).ok()?.next_multiple_of(4);
         rest = rest.get(length..).unwrap_or_default();
         (length > 0).then_some(message)
+    })
+}
+
+/// Does `protodown` shut the interface that `message` is about? `None`: it does not say.
+pub(super) fn is_shut(message: &LinkMessage) -> Option<bool> {
+    message.attributes.iter().find_map(|a| match a {
+        LinkAttribute::ProtoDown(value) => Some(*value != 0),
+        _ => None,
     })
 }
 

@@ -9,6 +9,9 @@ use std::time::Duration;
 use vipd_core::time::Instant;
 use vipd_core::types::Mac;
 
+/// An answer that takes longer was waiting for a neighbour to be found: no loss, but an outage.
+pub const DELAYED: Duration = Duration::from_millis(20);
+
 /// One probe.
 #[derive(Copy, Clone, Debug)]
 pub struct Probe {
@@ -31,6 +34,14 @@ pub struct Answer {
     pub round_trip: Duration,
 }
 
+impl Probe {
+    /// Was it answered without delay?
+    #[must_use]
+    pub fn served(&self) -> bool {
+        self.answer.is_some_and(|a| a.round_trip <= DELAYED)
+    }
+}
+
 /// What a client saw in a window of time.
 #[derive(Clone, Debug, Default)]
 pub struct Outage {
@@ -38,11 +49,13 @@ pub struct Outage {
     pub sent: usize,
     /// Probes without an answer in time.
     pub lost: usize,
+    /// Probes answered in time but later than [`DELAYED`].
+    pub delayed: usize,
     /// Probes answered more than once: two owners at one moment.
     pub duplicates: usize,
-    /// When the longest outage began: the first probe that it swallowed.
+    /// When the longest outage began: the first probe that it swallowed or delayed.
     pub start: Option<Instant>,
-    /// The longest outage: what is proved by lost probes; zero when none was lost.
+    /// The longest outage: what is proved by lost and delayed probes; zero when there were none.
     pub longest_gap: Duration,
     /// How much longer that outage may have been, because the prober itself was late at its edges.
     pub uncertainty: Duration,
@@ -68,6 +81,7 @@ impl Outage {
                 seen.lost += 1;
                 continue;
             };
+            seen.delayed += usize::from(!probe.served());
             seen.slowest = seen.slowest.max(answer.round_trip);
             *seen.answers.entry(answer.mac).or_default() += 1;
             if seen.path.last().is_none_or(|(_, mac)| *mac != answer.mac) {
@@ -75,8 +89,8 @@ impl Outage {
             }
         }
         let mut rest = probes;
-        while let Some(begin) = rest.iter().position(|p| p.answer.is_none()) {
-            let end = rest[begin..].iter().position(|p| p.answer.is_some());
+        while let Some(begin) = rest.iter().position(|p| !p.served()) {
+            let end = rest[begin..].iter().position(Probe::served);
             let end = end.map_or(rest.len(), |n| begin + n);
             seen.gap(rest, begin, end);
             rest = &rest[end..];
@@ -84,7 +98,7 @@ impl Outage {
         seen
     }
 
-    /// One run of lost probes `begin..end`.
+    /// One run of lost and delayed probes `begin..end`.
     fn gap(&mut self, probes: &[Probe], begin: usize, end: usize) {
         let (first, last) = (probes[begin].sent, probes[end - 1].sent);
         let length = last.since(first) + PERIOD;
@@ -107,6 +121,7 @@ impl Outage {
             uncertainty_ms: super::clock::millis(self.uncertainty),
             probes: self.sent,
             lost: self.lost,
+            delayed: self.delayed,
             duplicates: self.duplicates,
             prober_late_ms: super::clock::millis(self.stalled),
             slowest_answer_ms: super::clock::millis(self.slowest),
@@ -125,6 +140,8 @@ pub struct Summary {
     pub probes: usize,
     /// Probes lost.
     pub lost: usize,
+    /// Probes answered in time but later than [`DELAYED`].
+    pub delayed: usize,
     /// Probes answered more than once.
     pub duplicates: usize,
     /// The longest that the prober itself was late.
@@ -165,6 +182,17 @@ mod tests {
         assert_eq!((seen.lost, seen.longest_gap), (32, Duration::from_millis(30)));
         assert_eq!(seen.start, Some(Instant::from_millis(30)));
         assert_eq!(seen.path, [(Instant::ZERO, A), (Instant::from_millis(60), B)]);
+    }
+
+    #[test]
+    fn answers_held_back_are_an_outage_without_loss() {
+        let mut all: Vec<_> = (0..100).map(|ms| probe(ms, Some(A))).collect();
+        for p in &mut all[40..70] {
+            p.answer = Some(Answer { mac: A, round_trip: Duration::from_millis(90) });
+        }
+        let seen = Outage::of(&all);
+        assert_eq!((seen.lost, seen.delayed), (0, 30));
+        assert_eq!(seen.longest_gap, Duration::from_millis(30));
     }
 
     #[test]

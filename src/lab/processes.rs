@@ -18,22 +18,44 @@ use std::time::Duration;
 /// When one survives for 2 s.
 pub fn kill_all(ns: &Netns) -> anyhow::Result<()> {
     let limit = now() + Duration::from_secs(2);
+    let mut killed = Vec::new();
     loop {
         let pids = ns.processes()?;
-        if pids.is_empty() {
-            return Ok(());
-        }
         for pid in &pids {
             signal(*pid, Signal::SIGKILL)?;
         }
-        for pid in &pids {
-            reap(*pid);
+        if pids.is_empty() {
+            break;
         }
+        killed.extend(pids);
         if now() > limit {
-            bail!("processes {pids:?} of {} survive SIGKILL", ns.name());
+            bail!("processes {killed:?} of {} survive SIGKILL", ns.name());
         }
         sleep_until(now() + Duration::from_micros(200));
     }
+    // A process that has ended is on no machine any more, and still there until it is waited for.
+    if !wait_gone(&killed, Duration::from_secs(2)) {
+        bail!("processes {killed:?} of {} do not end", ns.name());
+    }
+    Ok(())
+}
+
+/// Waits until none of these processes exists, not even as a zombie, at most `bound`; false when one
+/// does. Those whose parents have ended have become children of the room.
+#[must_use]
+pub fn wait_gone(pids: &[i32], bound: Duration) -> bool {
+    let limit = now() + bound;
+    let exists = |pid: &i32| {
+        reap(*pid);
+        std::path::Path::new(&format!("/proc/{pid}")).exists()
+    };
+    while pids.iter().any(exists) {
+        if now() > limit {
+            return false;
+        }
+        sleep_until(now() + Duration::from_millis(1));
+    }
+    true
 }
 
 /// Sends a signal; a process that is gone is none's concern.
@@ -54,19 +76,6 @@ pub fn reap(pid: i32) -> bool {
         Err(e) => e == Errno::ECHILD,
         Ok(_) => false,
     }
-}
-
-/// Waits until a child has ended, at most `bound`; false when it goes on.
-#[must_use]
-pub fn wait_end(pid: i32, bound: Duration) -> bool {
-    let limit = now() + bound;
-    while !reap(pid) {
-        if now() > limit {
-            return false;
-        }
-        sleep_until(now() + Duration::from_millis(1));
-    }
-    true
 }
 
 /// Of `all`: `root`, its descendants, and the members of its process group, whose parents may have

@@ -57,6 +57,10 @@ pub struct Stage {
     agents: Vec<Agent>,
     probers: Vec<Prober>,
     journal: Journal,
+    /// Is a network split?
+    split: bool,
+    /// What is being swallowed.
+    losses: Vec<(usize, Loss)>,
 }
 
 impl Stage {
@@ -90,7 +94,16 @@ impl Stage {
             .zip(1..)
             .map(|(vip, ident)| Prober::start(room.client(), vip, ident))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { plan, room, eyes, agents, probers, journal: Journal::default() })
+        Ok(Self {
+            plan,
+            room,
+            eyes,
+            agents,
+            probers,
+            journal: Journal::default(),
+            split: false,
+            losses: Vec::new(),
+        })
     }
 
     /// What the room was told.
@@ -200,9 +213,9 @@ impl Stage {
     /// # Errors
     /// When it is up already, or its host is off.
     pub fn start(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = now();
+        let at = self.note(ix, "agent started");
         self.agents[ix].start(self.room.host(ix).ns()?)?;
-        Ok(self.done(at, ix, "agent started"))
+        Ok(at)
     }
 
     /// Starts every agent that is down.
@@ -224,8 +237,8 @@ impl Stage {
     /// # Errors
     /// When it is not up.
     pub fn crash(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = self.agents[ix].crash(self.room.host(ix).ns()?)?;
-        Ok(self.done(at, ix, "agent killed (SIGKILL)"))
+        self.note(ix, "agent killed (SIGKILL)");
+        self.agents[ix].crash(self.room.host(ix).ns()?)
     }
 
     /// Stops the agent of a host in its tracks.
@@ -233,8 +246,8 @@ impl Stage {
     /// # Errors
     /// When it is not up.
     pub fn hang(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = self.agents[ix].hang(self.room.host(ix).ns()?)?;
-        Ok(self.done(at, ix, "agent hangs (SIGSTOP)"))
+        self.note(ix, "agent hangs (SIGSTOP)");
+        self.agents[ix].hang(self.room.host(ix).ns()?)
     }
 
     /// Lets a hung agent go on.
@@ -242,8 +255,8 @@ impl Stage {
     /// # Errors
     /// When it is not up.
     pub fn resume(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = self.agents[ix].resume(self.room.host(ix).ns()?)?;
-        Ok(self.done(at, ix, "agent goes on (SIGCONT)"))
+        self.note(ix, "agent goes on (SIGCONT)");
+        self.agents[ix].resume(self.room.host(ix).ns()?)
     }
 
     /// Stops the agent of a host cleanly and waits for its end.
@@ -251,8 +264,8 @@ impl Stage {
     /// # Errors
     /// When it is not up or does not end within 10 s.
     pub fn stop(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = self.agents[ix].stop(self.room.host(ix).ns()?, STOP_BOUND)?;
-        Ok(self.done(at, ix, "agent stopped (SIGTERM)"))
+        self.note(ix, "agent stopped (SIGTERM)");
+        self.agents[ix].stop(self.room.host(ix).ns()?, STOP_BOUND)
     }
 
     /// Cuts the power of a host.
@@ -260,11 +273,11 @@ impl Stage {
     /// # Errors
     /// When it is off already.
     pub fn power_off(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = now();
+        let at = self.note(ix, "power cut");
         self.room.power_off(ix)?;
         self.eyes.close(ix, at);
         self.agents[ix].lost();
-        Ok(self.done(at, ix, "power cut"))
+        Ok(at)
     }
 
     /// Gives a host its power back, and starts its agent as a boot would.
@@ -272,10 +285,9 @@ impl Stage {
     /// # Errors
     /// When it is on already.
     pub fn power_on(&mut self, ix: usize) -> anyhow::Result<Instant> {
-        let at = now();
+        let at = self.note(ix, "power on");
         self.room.power_on(ix)?;
         self.eyes.watch(&self.room, ix)?;
-        self.done(at, ix, "power on");
         self.start(ix)?;
         Ok(at)
     }
@@ -285,13 +297,13 @@ impl Stage {
     /// # Errors
     /// When the host is off.
     pub fn set_cable(&mut self, ix: usize, net: Net, state: LinkState) -> anyhow::Result<Instant> {
-        let at = now();
-        self.room.set_cable(ix, net, state)?;
         let what = match state {
             LinkState::Down => "pulled",
             LinkState::Up => "plugged in",
         };
-        Ok(self.done(at, ix, format!("cable of {} {what}", net.link())))
+        let at = self.note(ix, format!("cable of {} {what}", net.link()));
+        self.room.set_cable(ix, net, state)?;
+        Ok(at)
     }
 
     /// Cuts a host off on some networks, with its carrier left.
@@ -300,11 +312,13 @@ impl Stage {
     /// When a switch refuses.
     pub fn partition(&mut self, island: &[usize], nets: &[Net]) -> anyhow::Result<Instant> {
         let at = now();
+        let links: Vec<_> = nets.iter().map(|n| n.link()).collect();
+        for ix in island {
+            self.note(*ix, format!("cut off on {}, carrier stays", links.join(" and ")));
+        }
+        self.split = true;
         for net in nets {
             self.room.partition(island, *net)?;
-        }
-        for ix in island {
-            self.done(at, *ix, format!("cut off ({nets:?}), carrier stays"));
         }
         Ok(at)
     }
@@ -315,10 +329,11 @@ impl Stage {
     /// When a switch refuses.
     pub fn heal(&mut self) -> anyhow::Result<Instant> {
         let at = now();
+        self.journal.note(at, "networks joined");
         for net in Net::ALL {
             self.room.heal(net)?;
         }
-        self.journal.note(at, "networks joined");
+        self.split = false;
         Ok(at)
     }
 
@@ -327,9 +342,10 @@ impl Stage {
     /// # Errors
     /// When the program `nft` is missing or refuses.
     pub fn lose(&mut self, ix: usize, loss: Loss) -> anyhow::Result<Instant> {
-        let at = now();
+        let at = self.note(ix, loss.to_string());
         self.room.lose(ix, loss)?;
-        Ok(self.done(at, ix, format!("{loss:?}")))
+        self.losses.push((ix, loss));
+        Ok(at)
     }
 
     /// Ends [`Stage::lose`].
@@ -337,9 +353,10 @@ impl Stage {
     /// # Errors
     /// When it was not begun, or as there.
     pub fn lose_no_more(&mut self, ix: usize, loss: Loss) -> anyhow::Result<Instant> {
-        let at = now();
+        let at = self.note(ix, format!("no more: {loss}"));
         self.room.lose_no_more(ix, loss)?;
-        Ok(self.done(at, ix, format!("{loss:?} no more")))
+        self.losses.retain(|l| *l != (ix, loss));
+        Ok(at)
     }
 
     /// Undoes every fault that this stage made and waits for a single owner.
@@ -347,7 +364,16 @@ impl Stage {
     /// # Errors
     /// When nobody owns within `bound`.
     pub fn restore(&mut self, bound: Duration) -> anyhow::Result<usize> {
-        self.heal()?;
+        if self.split {
+            self.heal()?;
+        }
+        for (ix, loss) in self.losses.clone() {
+            // A host that lost its power meanwhile took its filter with it.
+            if self.room.host(ix).is_on() {
+                self.lose_no_more(ix, loss)?;
+            }
+        }
+        self.losses.clear();
         for ix in 0..self.agents.len() {
             if !self.room.host(ix).is_on() {
                 self.power_on(ix)?;
@@ -359,14 +385,16 @@ impl Stage {
                 self.resume(ix)?;
             }
             if self.agents[ix].has_ended() {
-                self.done(now(), ix, "agent had ended by itself");
+                self.note(ix, "agent had ended by itself");
             }
         }
         self.start_all()?;
         self.wait_owner(bound)
     }
 
-    fn done(&self, at: Instant, ix: usize, what: impl AsRef<str>) -> Instant {
+    /// Writes down what is about to be done to a host; the moment.
+    fn note(&self, ix: usize, what: impl AsRef<str>) -> Instant {
+        let at = now();
         self.journal.note(at, format!("{}: {}", self.room.host(ix).name(), what.as_ref()));
         at
     }

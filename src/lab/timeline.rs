@@ -87,9 +87,9 @@ impl Client {
     fn read(&mut self, to: Instant, paint: Paint, lines: &mut Vec<(Instant, String)>) {
         for probe in self.log.read(self.next, to) {
             self.next += 1;
-            if probe.answer.is_none() {
+            if !probe.served() {
                 let (_, lost) = self.missing.get_or_insert((probe.sent, 0));
-                *lost += 1;
+                *lost += usize::from(probe.answer.is_none());
                 continue;
             }
             let ended = self.missing.take();

@@ -8,7 +8,7 @@
 //!          ::11 ::12 ::13  2001:db8::/64
 //! ```
 //!
-//! The bridges are in the network namespace of the room. Called by whoever builds a room; what breaks
+//! The bridges are in a network namespace of their own, so that a room is gone when it is dropped. Called by whoever builds a room; what breaks
 //! it is in `faults`.
 
 use super::netlink::{LinkState, Rtnl, VethEnd};
@@ -162,10 +162,11 @@ impl Host {
     }
 }
 
-/// Switches, hosts and client.
+/// Switches, hosts and client. One at a time in a process: agents find their files by host name.
 #[derive(Debug)]
 pub struct Topology {
     pub(super) switch: Rtnl,
+    pub(super) switch_ns: Netns,
     hosts: Vec<Host>,
     client: Netns,
 }
@@ -180,7 +181,8 @@ impl Topology {
         if !(1..=MAX_HOSTS).contains(&hosts) {
             return Err(anyhow!("a room has 1 to {MAX_HOSTS} hosts, not {hosts}"));
         }
-        let mut switch = Rtnl::open().context("cannot open route netlink")?;
+        let switch_ns = Netns::new("switch")?;
+        let mut switch = switch_ns.run(|| Rtnl::open().context("cannot open route netlink"))?;
         for bridge in Net::ALL.iter().flat_map(|n| [n.switch(), n.island()]) {
             switch
                 .add_bridge(bridge)
@@ -191,7 +193,7 @@ impl Topology {
         plug(&mut switch, &client, Net::Service, CLIENT_MAC)?;
         address(&client, SERVICE_LINK, CLIENT_V4.into(), 24)?;
         address(&client, SERVICE_LINK, CLIENT_V6.into(), 64)?;
-        let mut room = Self { switch, hosts: Vec::with_capacity(hosts), client };
+        let mut room = Self { switch, switch_ns, hosts: Vec::with_capacity(hosts), client };
         for ix in 0..hosts {
             room.hosts.push(Host { name: host_name(ix), ns: None });
             room.power_on(ix)?;
@@ -246,22 +248,11 @@ impl Topology {
     }
 }
 
-/// The next room of this process finds its place free.
 impl Drop for Topology {
     fn drop(&mut self) {
-        for host in &mut self.hosts {
-            if let Some(ns) = host.take() {
-                // What survives SIGKILL is told by who next looks for its machine.
-                let _ = super::processes::kill_all(&ns);
-                for net in Net::ALL {
-                    // Gone with the machine, or in a moment.
-                    let _ = self.switch.delete(&net.port(ns.name()));
-                }
-            }
-        }
-        let _ = self.switch.delete(&Net::Service.port(CLIENT));
-        for bridge in Net::ALL.iter().flat_map(|n| [n.switch(), n.island()]) {
-            let _ = self.switch.delete(bridge);
+        for ns in self.hosts.iter().filter_map(|h| h.ns.as_ref()) {
+            // What survives here ends with the room.
+            let _ = super::processes::kill_all(ns);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Called by the protocol thread once per turn and by everything that stamps an input.
 
 use nix::time::{ClockId, clock_gettime};
+use std::sync::OnceLock;
 use vipd_core::time::{Duration, Instant, Now, Utc};
 
 /// `CLOCK_MONOTONIC`: nanoseconds since boot, without suspend.
@@ -19,6 +20,41 @@ pub fn utc() -> Utc {
 /// Both, read one after the other.
 pub fn now() -> Now {
     Now { mono: monotonic(), utc: utc() }
+}
+
+/// Centiseconds on the clock with which the kernel stamps the lifetimes of addresses: its tick counter,
+/// which starts near 0 at boot and is not quite `CLOCK_MONOTONIC` (0.25 s apart were seen). Wraps
+/// after 497 days, as the stamps do.
+pub fn tick_centis() -> u32 {
+    static START: OnceLock<u32> = OnceLock::new();
+    // SAFETY: a null pointer is allowed: the call then only returns the tick counter.
+    let ticks = unsafe { libc::times(std::ptr::null_mut()) };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "wraps, as the stamps do"
+    )]
+    let ticks = ticks as u32;
+    ticks.wrapping_sub(*START.get_or_init(|| {
+        let monotonic = u32::try_from(monotonic().as_nanos() / 10_000_000 % (1 << 32)).unwrap_or(0);
+        tick_start(ticks, monotonic)
+    }))
+}
+
+/// What the tick counter, in centiseconds, was at boot: 300 s before it wraps 32 bits of ticks, a length
+/// of time that depends on the tick rate of the kernel. The rates that Linux offers lead to starts that
+/// are hours apart: the right one makes the counter agree with the monotonic clock.
+fn tick_start(ticks: u32, monotonic: u32) -> u32 {
+    const RATES: [u64; 4] = [100, 250, 300, 1000];
+    let start = |rate: u64| {
+        let ticks = ((1u64 << 32) - 300 * rate) * 100 / rate;
+        u32::try_from(ticks % (1 << 32)).unwrap_or(0)
+    };
+    let distance = |s: &u32| {
+        let d = ticks.wrapping_sub(*s).wrapping_sub(monotonic);
+        d.min(d.wrapping_neg())
+    };
+    RATES.map(start).into_iter().min_by_key(distance).unwrap_or(0)
 }
 
 /// Nanoseconds on `clock`; 0 where the kernel lacks it, which Linux does not for the two used here.
@@ -71,6 +107,23 @@ mod tests {
         assert_eq!(clamp(-5, most), Duration::ZERO);
         assert_eq!(clamp(5_000_000, most), Duration::from_millis(5));
         assert_eq!(clamp(i128::MAX, most), most);
+    }
+
+    #[test]
+    fn the_tick_clock_is_near_the_monotonic_clock() {
+        let monotonic = monotonic().as_nanos() / 10_000_000 % (1 << 32);
+        let apart = u64::from(tick_centis()).abs_diff(monotonic);
+        assert!(apart < 500, "{apart} centiseconds apart");
+    }
+
+    #[test]
+    fn the_start_of_the_tick_counter_is_found_for_each_rate() {
+        // 1000 s after boot, 0.25 s ahead.
+        for rate in [100u64, 250, 300, 1000] {
+            let start = ((1u64 << 32) - 300 * rate) * 100 / rate;
+            let ticks = ((start + 100_025) % (1 << 32)) as u32;
+            assert_eq!(ticks.wrapping_sub(tick_start(ticks, 100_000)), 100_025, "at {rate} Hz");
+        }
     }
 
     #[test]

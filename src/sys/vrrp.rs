@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use vipd_core::time::Duration;
 use vipd_core::types::{Family, IfIndex, Mac};
+use vipd_core::wire::ip;
 
 /// IANA protocol number of VRRP.
 const VRRP: i32 = 112;
@@ -226,16 +227,15 @@ fn prepare_tx(tx: &Socket, index: IfIndex, family: Family) -> io::Result<()> {
     tx.set_priority(7).or(Ok(()))
 }
 
-/// Destination, TTL and payload of an IPv4 packet as a raw socket delivers it.
+/// Destination, TTL and payload of an IPv4 packet as a raw socket delivers it. One that claims to be
+/// longer than it is has an empty payload, which the core counts as a length error.
 fn v4_header(packet: &[u8]) -> Option<(Ipv4Addr, u8, Range<usize>)> {
-    let header: &[u8; 20] = packet.first_chunk()?;
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if header[0] >> 4 != 4 || header_len < 20 || total < header_len || packet.len() < header_len {
-        return None;
-    }
-    let dst = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    Some((dst, header[8], header_len..total.min(packet.len())))
+    let view = match ip::ipv4(packet) {
+        Ok(view) | Err(ip::Ipv4Error::Length(view)) => view,
+        Err(_) => return None,
+    };
+    let start = usize::from(packet.first()? & 0x0f) * 4;
+    Some((view.dst, view.ttl, start..start + view.payload.len()))
 }
 
 /// An advert to the group as an Ethernet frame from `mac`.
@@ -246,18 +246,9 @@ fn advert_frame(mac: Mac, src: IpAddr, family: Family, payload: &[u8]) -> Option
             frame.extend([0x01, 0x00, 0x5e, 0x00, 0x00, 0x12]);
             frame.extend(mac.0);
             frame.extend([0x08, 0x00]);
-            let total = u16::try_from(20 + payload.len()).ok()?.to_be_bytes();
-            let mut header = [0u8; 20];
-            header[..4].copy_from_slice(&[0x45, 0xC0, total[0], total[1]]);
-            // Not to be fragmented, hence no identification (RFC 6864).
-            header[6] = 0x40;
-            header[8] = 255;
-            header[9] = 112;
-            header[12..16].copy_from_slice(&src.octets());
-            header[16..].copy_from_slice(&[224, 0, 0, 18]);
-            let sum = internet_checksum(&header).to_be_bytes();
-            header[10..12].copy_from_slice(&sum);
-            frame.extend(header);
+            let len = u16::try_from(payload.len()).ok()?;
+            let group = Ipv4Addr::new(224, 0, 0, 18);
+            frame.extend(ip::ipv4_header(src, group, len));
         }
         (IpAddr::V6(src), Family::V6) => {
             frame.extend([0x33, 0x33, 0x00, 0x00, 0x00, 0x12]);
@@ -273,14 +264,6 @@ fn advert_frame(mac: Mac, src: IpAddr, family: Family, payload: &[u8]) -> Option
     }
     frame.extend(payload);
     Some(frame)
-}
-
-/// RFC 1071 over an even number of octets.
-fn internet_checksum(octets: &[u8; 20]) -> u16 {
-    let sum: u32 =
-        octets.chunks_exact(2).map(|c| u32::from(u16::from_be_bytes([c[0], c[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX)
 }
 
 /// A datagram goes out whole or not at all.

@@ -5,6 +5,7 @@ use super::{Engine, UnitIx};
 use crate::config::model;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, LinkIx, Mac, State};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// One service interface.
@@ -13,11 +14,23 @@ pub(super) struct Link {
     settle: Duration,
     /// Not claiming before a frame was received, or before this time (DESIGN 5.12).
     settle_until: Instant,
+    /// Neighbours outside the group, with the time of their last sign of life: targets where there are no others.
+    neighbours: BTreeMap<IpAddr, Instant>,
 }
+
+/// Neighbours remembered per link; the one not heard for longest goes.
+const NEIGHBOURS: usize = 4;
+/// A neighbour not heard for this long is no target any more.
+const NEIGHBOUR_FRESH: Duration = Duration::from_secs(60);
 
 impl Link {
     pub(super) fn new(link: &model::Link) -> Self {
-        Self { state: LinkState::default(), settle: link.settle, settle_until: Instant::ZERO }
+        Self {
+            state: LinkState::default(),
+            settle: link.settle,
+            settle_until: Instant::ZERO,
+            neighbours: BTreeMap::new(),
+        }
     }
 
     /// Exists, is up and has carrier.
@@ -31,6 +44,23 @@ impl Link {
 
     pub(super) fn settle_until(&self) -> Instant {
         self.settle_until
+    }
+
+    /// Neighbours outside the group that were heard in the last 60 s.
+    pub(super) fn neighbours(&self, now: Instant) -> impl Iterator<Item = IpAddr> {
+        self.neighbours
+            .iter()
+            .filter(move |(_, at)| now.since(**at) < NEIGHBOUR_FRESH)
+            .map(|(a, _)| *a)
+    }
+
+    fn heard_neighbour(&mut self, addr: IpAddr, now: Instant) {
+        self.neighbours.insert(addr, now);
+        if self.neighbours.len() > NEIGHBOURS
+            && let Some(oldest) = self.neighbours.iter().min_by_key(|(_, at)| **at).map(|(a, _)| *a)
+        {
+            self.neighbours.remove(&oldest);
+        }
     }
 }
 
@@ -121,7 +151,13 @@ impl Engine {
     pub(super) fn on_neighbour(&mut self, seen: &NeighbourIn) {
         self.on_frame_seen(seen.link);
         self.reach_answered(seen);
-        let Some(ix) = self.by_addr.get(&(seen.link, seen.addr)).copied() else { return };
+        let Some(ix) = self.by_addr.get(&(seen.link, seen.addr)).copied() else {
+            if self.peers.is_some() && self.host_of(seen.addr).is_none() {
+                let now = self.now.mono;
+                self.links[usize::from(seen.link.0)].heard_neighbour(seen.addr, now);
+            }
+            return;
+        };
         let family = Family::of(&seen.addr);
         for u in self.units_of(ix) {
             if self.units[u].voices.len() == 1

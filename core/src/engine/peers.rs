@@ -381,6 +381,8 @@ impl Engine {
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
                     self.units[u].vr.owner_gone(now, expiry, first);
+                } else if self.units[u].release_asked.is_some() && !owns && !new.holds {
+                    self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
                 }
             }
             State::Active => {
@@ -389,6 +391,11 @@ impl Engine {
                 if let_go || about_to {
                     // A neighbour may have resolved the other host during the overlap.
                     self.units[u].announce.once(now);
+                }
+                let deaf = u128::from(new.hears_age_ms) > self.units[u].interval().as_millis() * 2;
+                if new.state == State::Backup && deaf {
+                    // It will ask which of us is cut off: find out.
+                    self.hurry();
                 }
                 if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
                     self.stand_back(u, Cause::Overslept(gap), None);

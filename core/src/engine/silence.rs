@@ -23,6 +23,8 @@ pub(super) struct Reach {
     seen: BTreeMap<(LinkIx, IpAddr), (Instant, Option<Instant>)>,
     /// Asked at this pace at the moment.
     pace: Duration,
+    /// Asked faster than usual since then.
+    hurried: Option<Instant>,
 }
 
 impl Engine {
@@ -38,9 +40,11 @@ impl Engine {
         let Some(record) = self.record(owner, u) else { return Some(again) };
         let reach_owner = self.reaches_host(u, owner) == Some(true);
         let mine = self.reaches_targets(u);
-        let only_i_reach = mine == Some(true) && record.reaches_target == Some(false);
+        let only_i_reach = mine == Some(true) && record.reaches_target != Some(true);
+        // Who let go because it was cut off itself asks for nothing before it reaches what the owner does not.
+        let yielded = self.units[u].gates.waits_for() == Some(owner);
         let nobody_reaches =
-            mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
+            !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
         if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
             self.units[u].release_asked = None;
             return Some(again);
@@ -120,10 +124,11 @@ impl Engine {
         if !instance.targets.is_empty() {
             return instance.targets.clone();
         }
-        let gateways = &self.links[usize::from(instance.link.0)].state.gateways;
-        let mine =
-            |a: &IpAddr| self.model.instances.iter().any(|i| i.claimed().any(|v| v.addr == *a));
-        gateways.iter().copied().filter(|g| !mine(g)).collect()
+        let link = &self.links[usize::from(instance.link.0)];
+        let gateways = link.state.gateways.iter().copied();
+        let gateways: Vec<IpAddr> =
+            gateways.filter(|g| !self.by_addr.contains_key(&(instance.link, *g))).collect();
+        if gateways.is_empty() { link.neighbours(self.now.mono).collect() } else { gateways }
     }
 
     fn reached(&self, link: LinkIx, addr: IpAddr) -> Option<bool> {
@@ -155,10 +160,8 @@ impl Engine {
     /// Were the questions asked under suspicion, long enough for answers?
     fn reach_is_known(&self, u: UnitIx, owner: HostIx) -> bool {
         let Some(peers) = &self.peers else { return false };
-        peers.reach.pace <= self.units[u].interval().max(HURRY)
-            && self.reaches_host(u, owner).is_some()
-            && self.units[u].vr.silence(self.now.mono)
-                > self.units[u].vr.active_down() + peers.reach.pace * 3
+        let asked_for = peers.reach.hurried.map_or(Duration::ZERO, |at| self.now.mono.since(at));
+        asked_for >= peers.reach.pace * 2 + HURRY && self.reaches_host(u, owner).is_some()
     }
 
     /// Suspicion: ask targets and peers at the pace of the adverts.
@@ -167,6 +170,7 @@ impl Engine {
         let fastest = self.fastest;
         if let Some(peers) = &mut self.peers {
             let pace = fastest.clamp(HURRY, CALM);
+            peers.reach.hurried.get_or_insert(now);
             if peers.reach.pace != pace {
                 peers.reach.pace = pace;
                 self.set_slot(Slot::Reach, now);
@@ -223,8 +227,10 @@ impl Engine {
             .any(|(_, a)| matches!(a, Alarm::AdvertPathBroken(_) | Alarm::DualActive(_)))
             || self.units.iter().any(|unit| unit.gates.waits_for().is_some());
         if let Some(peers) = &mut self.peers {
-            if !suspicious || peers.reach.pace.is_zero() {
+            let calm = peers.reach.hurried.is_none_or(|at| now.since(at) > CALM);
+            if !suspicious && calm {
                 peers.reach.pace = CALM;
+                peers.reach.hurried = None;
             }
             let at = now + peers.reach.pace;
             self.set_slot(Slot::Reach, at);

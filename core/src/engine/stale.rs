@@ -85,6 +85,8 @@ impl Engine {
         }
         stale.asked += 1;
         self.ask_stale_holders(u);
+        // If its heartbeats go on, what it and we reach decides; the answers should be there by then.
+        self.hurry();
     }
 
     fn ask_stale_holders(&mut self, u: UnitIx) {

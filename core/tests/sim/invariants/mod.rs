@@ -61,6 +61,8 @@ pub(crate) enum Rule {
     BlackHole,
     /// A planned stop with a successor at hand left the address in no kernel.
     GapAtStop,
+    /// A host preempted before it was healthy for the preempt delay.
+    PreemptedTooSoon,
     /// The owner changed although nothing had happened for long.
     NeedlessMove,
     /// A weaker host still owns long after a stronger one could have taken over.
@@ -92,6 +94,8 @@ const LATE_REPEAT: Duration = Duration::from_secs(5);
 struct HostView {
     agent: Agent,
     since: Instant,
+    /// The process started at.
+    started: Instant,
     /// Last advert with a priority above 0.
     advert: Option<Instant>,
     /// Did its kernel have an address when the agent began to hang?
@@ -147,6 +151,7 @@ impl Watch {
         let host = HostView {
             agent: Agent::Dead,
             since: Instant::ZERO,
+            started: Instant::ZERO,
             advert: None,
             owned_when_hung: false,
             muzzle: None,
@@ -185,6 +190,10 @@ impl Watch {
                 let view = &mut self.hosts[*host];
                 if *agent == Agent::Hung {
                     view.owned_when_hung = owned;
+                }
+                if *agent == Agent::Running && matches!(view.agent, Agent::Dead | Agent::Off) {
+                    view.started = now;
+                    view.owned_when_hung = false;
                 }
                 view.agent = *agent;
                 view.since = now;

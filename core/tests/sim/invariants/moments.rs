@@ -18,6 +18,7 @@ impl Watch {
             self.fail(now, Rule::WroteBeforeRead, what);
         }
         self.judge_move(now, host, addr);
+        self.judge_preemption(now, host, addr);
         let view = self.addr(addr);
         view.held[host] = Some(now);
         view.vacant = None;
@@ -63,6 +64,28 @@ impl Watch {
         }
     }
 
+    /// Who comes back from a start, or from a hang in which it lost the address, is healthy for the whole delay before
+    /// it takes the address from a weaker owner.
+    fn judge_preemption(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let view = self.addr(addr).clone();
+        let (Some(whole), Some((owner, owned))) = (self.whole, view.settled) else { return };
+        let (me, other) = (&self.hosts[host], &self.hosts[owner]);
+        let undisturbed = self.scenario.longest_down() + self.scenario.t();
+        let steady = [whole, owned, other.since].iter().all(|at| now - *at > undisturbed);
+        let heard = other.advert.is_some_and(|at| now - at <= self.scenario.t() + SLACK);
+        let (since, delay) = (me.since, self.scenario.preempt_delay);
+        if steady
+            && heard
+            && other.agent == Agent::Running
+            && (me.started == since || me.owned_when_hung)
+            && now - since + SLACK < delay
+        {
+            let (me, other) = (host_name(host), host_name(owner));
+            let what = format!("{me} takes {addr} from {other}, back only since {since}");
+            self.fail(now, Rule::PreemptedTooSoon, what);
+        }
+    }
+
     /// Make before break: whoever stops lets go when somebody else has it, if there was somebody (DESIGN 5.5).
     fn judge_stop(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
@@ -83,6 +106,7 @@ impl Watch {
     }
 
     pub(super) fn drops(&mut self, now: Instant, host: usize, addr: IpAddr) {
+        let (whole, t) = (self.whole, self.scenario.t());
         let agents: Vec<Agent> = self.hosts.iter().map(|h| h.agent).collect();
         // A running agent that lets go makes the other one announce; a lapsed lease is nobody's word.
         let within = if agents[host].runs() { ANNOUNCE_REPEAT } else { LATE_REPEAT };
@@ -90,12 +114,18 @@ impl Watch {
         let view = self.addr(addr);
         view.held[host] = None;
         view.dropped[host] = Some(now);
-        for (other, held) in view.held.iter().enumerate() {
-            if held.is_some() {
-                view.owed[other] = Some((now, now + within + SLACK));
-            }
+        // Announcements are for after the last release: while several own, none of them can help the client. Whoever
+        // cannot be heard cannot make the other one announce.
+        let heard = whole.is_some_and(|since| now - since > t);
+        let mut holders = (0..view.held.len()).filter(|h| view.held[*h].is_some());
+        let last = match (holders.next(), holders.next()) {
+            (Some(other), None) => Some(other),
+            _ => None,
+        };
+        view.owed.fill(None);
+        if let Some(other) = last.filter(|_| heard) {
+            view.owed[other] = Some((now, now + within + SLACK));
         }
-        view.owed[host] = None;
         if view.held.iter().all(Option::is_none) {
             view.vacant = Some(now);
         }
@@ -126,7 +156,7 @@ impl Watch {
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
         if silent && !outranks {
             self.hosts[host].muzzle = Some(Muzzle {
-                until: now + self.scenario.t() / 2,
+                until: now + SLACK / 2,
                 rival,
                 last_advert_below: [view.owned_when_hung.then_some(priority); 2],
             });
@@ -140,6 +170,10 @@ impl Watch {
 
     pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
         if priority == 0 {
+            // Who waited behind this owner may claim.
+            for view in &mut self.hosts {
+                view.muzzle.take_if(|m| m.rival == host);
+            }
             return;
         }
         if let Some(rival) = self.muzzled(now, host) {

@@ -1,0 +1,184 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+use super::super::client;
+use super::super::protocol::Body;
+use super::super::status::{SCHEMA, Scheduling, Status};
+use super::*;
+use std::io::{BufRead, BufReader as StdReader, Read, Write};
+use std::os::unix::net::UnixStream as StdStream;
+use std::thread;
+
+#[derive(Clone)]
+struct Fixed;
+
+impl Handler for Fixed {
+    async fn answer(&self, _: Request) -> Answer {
+        Answer::status(status())
+    }
+}
+
+fn status() -> Status {
+    Status {
+        schema: SCHEMA,
+        version: "0".into(),
+        cluster: "shop".into(),
+        host: "lb1".into(),
+        config_hash: String::new(),
+        uptime_s: 1.0,
+        scheduling: Scheduling::default(),
+        instances: vec![],
+        peers: vec![],
+        interfaces: vec![],
+        alarms: vec![],
+        counters: [].into(),
+    }
+}
+
+/// Runs `clients`, which blocks, against a server with `limits`.
+fn with_server(name: &str, limits: Limits, clients: impl FnOnce(&Path) + Send + 'static) {
+    let dir = std::env::temp_dir().join(format!("vipd-control-{}-{name}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("control.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = Server::bind(&path, limits).unwrap();
+        let served = tokio::spawn(server.serve(Fixed));
+        let at = path.clone();
+        tokio::task::spawn_blocking(move || clients(&at)).await.unwrap();
+        served.abort();
+        let _ = served.await;
+    });
+    assert!(!path.exists(), "the socket file goes with the server");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+fn quick() -> Limits {
+    Limits {
+        request: Duration::from_millis(200),
+        answer: Duration::from_millis(200),
+        ..Limits::default()
+    }
+}
+
+fn connect(path: &Path) -> StdStream {
+    let stream = StdStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+}
+
+fn read_answer(stream: &StdStream) -> Answer {
+    let mut line = String::new();
+    StdReader::new(stream).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+fn code(answer: Answer) -> Code {
+    match answer.body {
+        Body::Error(complaint) => complaint.code,
+        Body::Status(_) => panic!("a status for an error"),
+    }
+}
+
+#[test]
+fn the_client_understands_the_server() {
+    with_server("both", Limits::default(), |path| {
+        assert_eq!(client::status(path).unwrap(), status());
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o660);
+    });
+}
+
+#[test]
+fn a_malformed_request_is_answered_and_the_next_one_too() {
+    with_server("malformed", Limits::default(), |path| {
+        let mut stream = connect(path);
+        stream.write_all(b"reboot now\n").unwrap();
+        assert_eq!(code(read_answer(&stream)), Code::Malformed);
+        stream.write_all(b"{\"v\":9,\"verb\":\"status\"}\n").unwrap();
+        assert_eq!(code(read_answer(&stream)), Code::Version);
+        stream.write_all(b"{\"v\":1,\"verb\":\"status\"}\n").unwrap();
+        assert_eq!(read_answer(&stream), Answer::status(status()));
+    });
+}
+
+#[test]
+fn a_huge_request_is_told_why_and_ends_the_connection() {
+    with_server("huge", quick(), |path| {
+        let mut stream = connect(path);
+        // Far more than is read: the server may close while we write.
+        let _ = stream.write_all(&vec![b'x'; 2 * 1024 * 1024]);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        assert_eq!(code(read_answer(&stream)), Code::TooLong);
+        assert_eq!(client::status(path).unwrap(), status(), "others are served");
+    });
+}
+
+#[test]
+fn a_request_without_its_end_is_malformed() {
+    with_server("cut", quick(), |path| {
+        let mut stream = connect(path);
+        stream.write_all(b"{\"v\":1,\"verb\":\"sta").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(code(read_answer(&stream)), Code::Malformed);
+    });
+}
+
+#[test]
+fn a_slow_client_loses_its_seat_even_when_it_keeps_dribbling() {
+    with_server("slow", quick(), |path| {
+        let mut stream = connect(path);
+        for octet in b"{\"v\":1,\"verb\":" {
+            thread::sleep(Duration::from_millis(30));
+            if stream.write_all(&[*octet]).is_err() {
+                break;
+            }
+        }
+        assert_eq!(code(read_answer(&stream)), Code::TimedOut);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "closed");
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_loses_its_seat() {
+    let limits = Limits { connections: 1, ..quick() };
+    with_server("deaf", limits, |path| {
+        let mut stream = connect(path);
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        // Until nobody takes them any more.
+        while stream.write_all(b"{\"v\":1,\"verb\":\"status\"}\n").is_ok() {}
+        thread::sleep(Duration::from_millis(600));
+        assert_eq!(client::status(path).unwrap(), status());
+    });
+}
+
+#[test]
+fn too_many_clients_are_turned_away_and_seats_come_back() {
+    let limits = Limits { connections: 4, ..Limits::default() };
+    with_server("many", limits, |path| {
+        let seated: Vec<StdStream> = (0..4).map(|_| connect(path)).collect();
+        for mut stream in &seated {
+            stream.write_all(b"{\"v\":1,\"verb\":\"status\"}\n").unwrap();
+            assert_eq!(read_answer(stream), Answer::status(status()));
+        }
+        for _ in 0..50 {
+            assert_eq!(code(read_answer(&connect(path))), Code::Busy);
+        }
+        drop(seated);
+        let again = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            client::status(path).is_ok()
+        });
+        assert!(again, "no seat came back");
+    });
+}
+
+#[test]
+fn what_a_dead_agent_left_is_replaced() {
+    let dir = std::env::temp_dir().join(format!("vipd-control-{}-left", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.join("control.sock")).unwrap());
+    with_server("left", Limits::default(), |path| {
+        assert_eq!(client::status(path).unwrap(), status());
+    });
+}

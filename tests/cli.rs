@@ -1,0 +1,192 @@
+//! The command line from outside: exit codes and what they come with.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vipd-cli-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn vipd(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vipd"));
+        command
+            .arg("--config")
+            .arg(self.0.join("vipd.toml"))
+            .arg("--runtime-dir")
+            .arg(self.0.join("run"))
+            .arg("--state-dir")
+            .arg(self.0.join("state"))
+            .args(["--host", "lb1"]);
+        command
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const GOOD: &str = r#"
+[cluster]
+name = "shop"
+[hosts.lb1]
+[hosts.lb2]
+[instance.web]
+vrid = 51
+interface = "eth0"
+addresses = ["192.0.2.10/24"]
+priority = { lb1 = 150, lb2 = 100 }
+"#;
+
+#[test]
+fn usage_is_2() {
+    let dir = Dir::new("usage");
+    assert_eq!(code(&dir.vipd().output().unwrap()), 2);
+    assert_eq!(code(&dir.vipd().arg("dance").output().unwrap()), 2);
+    assert_eq!(code(&dir.vipd().args(["status", "--colour"]).output().unwrap()), 2);
+}
+
+#[test]
+fn check_says_what_the_file_means_or_3() {
+    let dir = Dir::new("check");
+    let good = dir.file("good.toml", GOOD);
+    let output = dir.vipd().arg("check").arg(&good).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("web: VRID 51 on eth0, priority 150"), "{}", stdout(&output));
+
+    let bad = dir.file("bad.toml", &GOOD.replace("vrid = 51", "vrid = 300"));
+    let output = dir.vipd().arg("check").arg(&bad).output().unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("bad.toml:7"), "{}", stderr(&output));
+
+    let output = dir.vipd().arg("check").arg(dir.0.join("none.toml")).output().unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("none.toml"), "{}", stderr(&output));
+
+    // The file of --config, and a host that it does not have.
+    dir.file("vipd.toml", GOOD);
+    assert_eq!(code(&dir.vipd().arg("check").output().unwrap()), 0);
+    let output = dir.vipd().args(["check", "--host", "lb9"]).output().unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("lb9"), "{}", stderr(&output));
+}
+
+#[test]
+fn check_without_host_answers_for_all_hosts() {
+    let dir = Dir::new("hosts");
+    let good = dir.file("good.toml", GOOD);
+    let output = Command::new(env!("CARGO_BIN_EXE_vipd")).arg("check").arg(good).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("lb1:\n  web: VRID 51 on eth0, priority 150"), "{text}");
+    assert!(text.contains("lb2:\n  web: VRID 51 on eth0, priority 100"), "{text}");
+}
+
+#[test]
+fn keygen_makes_a_private_key_once() {
+    let dir = Dir::new("keygen");
+    let path = dir.0.join("cluster.key");
+    let output = dir.vipd().arg("keygen").arg(&path).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let key = fs::read_to_string(&path).unwrap();
+    assert_eq!(key.trim().len(), 64);
+    assert!(key.trim().bytes().all(|c| c.is_ascii_hexdigit()));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert!(!stdout(&output).contains(key.trim()), "a key is never printed");
+
+    let output = dir.vipd().arg("keygen").arg(&path).output().unwrap();
+    assert_eq!(code(&output), 4);
+    assert_eq!(fs::read_to_string(&path).unwrap(), key);
+
+    std::os::unix::fs::symlink(dir.0.join("elsewhere"), dir.0.join("link")).unwrap();
+    let output = dir.vipd().arg("keygen").arg(dir.0.join("link")).output().unwrap();
+    assert_eq!(code(&output), 4, "a symbolic link is not followed");
+    assert!(!dir.0.join("elsewhere").exists());
+}
+
+#[test]
+fn status_without_agent_is_6() {
+    let dir = Dir::new("status");
+    let output = dir.vipd().arg("status").output().unwrap();
+    assert_eq!(code(&output), 6);
+    assert!(stderr(&output).contains("control.sock"), "{}", stderr(&output));
+
+    // A socket file that a dead agent left.
+    fs::create_dir_all(dir.0.join("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap());
+    assert_eq!(code(&dir.vipd().arg("status").output().unwrap()), 6);
+}
+
+#[test]
+fn status_of_an_agent_that_talks_nonsense_or_not_at_all_is_6() {
+    use std::io::Write;
+    let dir = Dir::new("nonsense");
+    fs::create_dir_all(dir.0.join("run")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap();
+    let answers = std::thread::spawn(move || {
+        for answer in
+            ["what?\n", "", "{\"v\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n"]
+        {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    for _ in 0..3 {
+        assert_eq!(code(&dir.vipd().arg("status").output().unwrap()), 6);
+    }
+    answers.join().unwrap();
+}
+
+#[test]
+fn run_without_rights_is_7_and_says_which() {
+    let dir = Dir::new("rights");
+    dir.file("vipd.toml", GOOD);
+    if !nix::unistd::geteuid().is_root() {
+        let output = dir.vipd().arg("run").output().unwrap();
+        assert_eq!(code(&output), 7);
+        return;
+    }
+    let output = without_rights(&dir.0, dir.vipd().arg("run"));
+    assert_eq!(code(&output), 7, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("CAP_NET_ADMIN and CAP_NET_RAW are missing"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// As a user without rights; the binary is copied to where such a user can reach it.
+fn without_rights(dir: &Path, command: &Command) -> Output {
+    use std::os::unix::process::CommandExt;
+    let binary = dir.join("vipd");
+    fs::copy(command.get_program(), &binary).unwrap();
+    Command::new(binary).args(command.get_args()).uid(65534).gid(65534).output().unwrap()
+}

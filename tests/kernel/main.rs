@@ -1,0 +1,56 @@
+//! The kernel edge and the sockets against a real kernel, in a network namespace of their own.
+//!
+//! What was done is checked with the `ip` program, not with our own code.
+
+mod devices;
+mod lab;
+mod leases;
+mod sockets;
+mod watch;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let args = Arguments::from_args();
+    let tests: &[(&str, fn())] = &[
+        ("lease_is_added_renewed_and_ends", leases::is_added_renewed_and_ends),
+        ("late_orders_do_nothing", leases::late_orders_do_nothing),
+        ("foreign_address_refuses_the_claim", leases::foreign_address_refuses_the_claim),
+        ("owner_keeps_its_own_address", leases::owner_keeps_its_own_address),
+        ("newest_order_wins", leases::newest_order_wins),
+        ("adopts_what_bears_the_tag", leases::adopts_what_bears_the_tag),
+        ("lost_family_is_taken_off", leases::lost_family_is_taken_off),
+        ("thousand_addresses_by_route", leases::thousand_addresses_by_route),
+        ("release_overtakes_a_large_claim", leases::release_overtakes_a_large_claim),
+        ("cleanup_leaves_foreign_things", leases::cleanup_leaves_foreign_things),
+        ("reload_keeps_what_stays", leases::reload_keeps_what_stays),
+        ("virtual_mac_comes_and_goes", devices::virtual_mac_comes_and_goes),
+        ("settings_survive_a_crash", devices::settings_survive_a_crash),
+        ("routes_and_rules_come_and_go", devices::routes_and_rules_come_and_go),
+        ("filter_refuses_packets", devices::filter_refuses_packets),
+        ("monitor_follows_the_kernel", watch::monitor_follows_the_kernel),
+        ("monitor_survives_an_overrun", watch::monitor_survives_an_overrun),
+        ("monitor_is_silent_about_our_renewals", watch::monitor_is_silent_about_our_renewals),
+        ("adverts_cross_a_wire", sockets::adverts_cross_a_wire),
+        ("unicast_stays_out_of_multicast_mode", sockets::unicast_stays_out_of_multicast_mode),
+        ("announcements_are_seen", sockets::announcements_are_seen),
+        ("heartbeats_cross_a_wire", sockets::heartbeats_cross_a_wire),
+        ("one_agent_per_namespace", sockets::one_agent_per_namespace),
+    ];
+    let skip = lab::enter().err();
+    if let Some(why) = &skip {
+        eprintln!("SKIPPED: all kernel tests: {why}");
+    }
+    let trials = tests
+        .iter()
+        .map(|(name, test)| {
+            let test = *test;
+            Trial::test(*name, move || {
+                lab::run_in_a_namespace(test);
+                Ok(())
+            })
+            .with_ignored_flag(skip.is_some())
+        })
+        .collect();
+    libtest_mimic::run(&args, trials).exit();
+}
