@@ -37,7 +37,12 @@ fn main() -> ExitCode {
     }
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let trial = |name, test: fn()| Trial::test(name, move || Ok::<_, Failed>(test()));
+    let trial = |name, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok::<_, Failed>(())
+        })
+    };
     let without = |program: &str| Command::new(program).arg("--version").output().is_err();
     let tests = vec![
         trial("hosts_reach_each_other_on_both_networks", hosts_reach_each_other),

@@ -55,14 +55,14 @@ impl Claim {
         let instance = order.instance;
         let shared = host.model.clone();
         let config = shared.instance(instance);
-        if let (false, false, Some(why)) =
-            (config.accept, config.priority.is_owner(), &host.no_filter)
+        if let (false, false, Err(why)) = (config.accept, config.priority.is_owner(), &host.filter)
         {
             let what = "install the packet filter of `accept = false`".to_owned();
             return Err(KernelFault::Refused { what, error: why.clone() });
         }
         let name = host.link_name(instance);
-        let parent = host.parent(instance)?.ok_or(KernelFault::NoInterface(name.clone()))?;
+        let parent =
+            host.parent(instance)?.ok_or_else(|| KernelFault::NoInterface(name.clone()))?;
         let targets = device::prepare(host, instance, &name, parent, families)?;
         let mut claim = Self {
             order: order.clone(),
@@ -135,6 +135,7 @@ impl Claim {
         indices.extend(targets.iter().filter(|t| **t != self.parent));
         let held = host.held.get(&self.order.instance).cloned().unwrap_or_default();
         indices.extend(held.placed.iter().map(|p| p.index));
+        indices.extend(host.devices(config, Some(self.parent)));
         indices.sort_unstable();
         indices.dedup();
         let seen = host
@@ -197,6 +198,7 @@ impl Claim {
                 if let Some(held) = host.held.get_mut(&self.order.instance) {
                     held.placed.retain(|p| !self.added.contains(p));
                 }
+                host.abandon(self.order.instance);
                 Some(Err(fault))
             }
         }
@@ -210,6 +212,9 @@ impl Claim {
         let n = self.todo.len().min(CHUNK);
         let items: Vec<Item> = self.todo.drain(..n).collect();
         let requests: Vec<Request> = items.iter().map(|i| i.request(self.lease_secs)).collect();
+        // Recorded first: on kernels without tags the monitor knows our adds by the record alone.
+        let on = |i: &Item| i.placement().map(|p| (p.index, p.addr));
+        host.claims.put_on(items.iter().filter_map(on));
         let answers = host.net.batch(&requests);
         let mut refusal = None;
         let mut put = Vec::new();
@@ -223,11 +228,12 @@ impl Claim {
                 }
                 (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
                 (_, Err(e)) => {
-                    refusal = refusal.or(Some(self.explain(host, item, &e)));
+                    refusal = refusal.or_else(|| Some(self.explain(host, item, &e)));
                 }
             }
         }
-        host.claims.put_on(put.iter().map(|p| (p.index, p.addr)));
+        let failed = items.iter().filter_map(Item::placement).filter(|p| !put.contains(p));
+        host.claims.took_off(failed.map(|p| (p.index, p.addr)));
         if let Some(held) = host.held.get_mut(&self.order.instance) {
             held.placed.extend(put);
         }
@@ -304,6 +310,14 @@ impl Claim {
 }
 
 impl Item {
+    /// The address that it puts on, if it is one.
+    fn placement(&self) -> Option<Placement> {
+        match *self {
+            Self::Add(p) | Self::Adopt(p) => Some(p),
+            Self::AddLocal(_) | Self::ReplaceLocal(_) => None,
+        }
+    }
+
     fn request(&self, lease_secs: Option<u32>) -> Request {
         match *self {
             Self::Add(p) => p.add(lease_secs),

@@ -67,7 +67,7 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         stage.start_all()?;
         return visit::shell(&stage, ix);
     }
-    let paint = Paint::detect();
+    let (paint, start) = (Paint::detect(), clock::now());
     let timeline = if args.json { None } else { Some(Timeline::follow(&stage, paint)?) };
     let mut player = Player::default();
     let mut rows = Vec::with_capacity(programme.len());
@@ -77,9 +77,10 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         rows.push(row?);
     }
     drop(timeline);
+    let events = if args.json { timeline::entries(&stage, start) } else { Vec::new() };
     let mut out = std::io::stdout().lock();
     if args.json {
-        screen::json(&mut out, args, &rows)?;
+        screen::json(&mut out, args, &rows, &events)?;
     } else {
         screen::table(&mut out, &rows, paint)?;
     }

@@ -12,6 +12,9 @@ use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo,
     LinkMessage,
 };
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -166,6 +169,26 @@ impl Rtnl {
     pub fn add_address(&mut self, name: &str, addr: IpAddr, prefix_len: u8) -> io::Result<()> {
         let message = self.address(name, addr, prefix_len)?;
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes `gateway`, reachable through the interface, the default route of its family.
+    ///
+    /// # Errors
+    /// When there is no such interface, the gateway is not on its network, or there is a default already.
+    pub fn add_default_route(&mut self, name: &str, gateway: IpAddr) -> io::Result<()> {
+        let mut route = RouteMessage::default();
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        route.header.protocol = RouteProtocol::Boot;
+        route.header.scope = RouteScope::Universe;
+        route.header.kind = RouteType::Unicast;
+        let (family, gateway) = match gateway {
+            IpAddr::V4(a) => (AddressFamily::Inet, RouteAddress::Inet(a)),
+            IpAddr::V6(a) => (AddressFamily::Inet6, RouteAddress::Inet6(a)),
+        };
+        route.header.address_family = family;
+        route.attributes.push(RouteAttribute::Gateway(gateway));
+        route.attributes.push(RouteAttribute::Oif(self.index(name)?));
+        self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// Takes an address off an interface.

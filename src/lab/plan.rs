@@ -2,7 +2,7 @@
 //!
 //! Pure data to text. Tests and benches fill in what they try; the rest has sensible values.
 
-use super::topology::{BEAT_LINK, Net, SERVICE_LINK, host_name, host_v4, host_v6};
+use super::topology::{Net, SERVICE_LINK, host_name, host_v4, host_v6};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -251,12 +251,6 @@ impl Plan {
             Families::V6 => vec![v6],
             Families::Dual => vec![v4, v6],
         }
-    }
-
-    /// Interfaces that a host of this plan has.
-    #[must_use]
-    pub const fn links() -> [&'static str; 2] {
-        [SERVICE_LINK, BEAT_LINK]
     }
 }
 

@@ -161,6 +161,27 @@ impl Stage {
         owners.all(|o| o == first).then_some(owner)
     }
 
+    /// The host that preemption favours: the strongest whose agent runs.
+    #[must_use]
+    pub fn favourite(&self) -> Option<usize> {
+        self.agents.iter().position(|a| a.condition() == Condition::Running)
+    }
+
+    /// Runs a command of vipd (`["status", "--json"]`) on a host; what it printed.
+    ///
+    /// # Errors
+    /// When the host is off, its agent is not vipd, or the command fails, with what it said.
+    pub fn ask(&self, ix: usize, verb: &[&str]) -> anyhow::Result<String> {
+        let name = self.room.host(ix).name();
+        let command = self.agents[ix].vipd(verb);
+        let mut command = command.with_context(|| format!("the agent of {name} is not vipd"))?;
+        let out = self.room.host(ix).ns()?.run(move || Ok(command.output()?))?;
+        if !out.status.success() {
+            bail!("{verb:?} on {name}: {}", String::from_utf8_lossy(&out.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
     /// Waits until `wanted` is true of the hosts that hold each virtual address, and the client is
     /// answered at each; the moment at which both was so, or `None` after `bound`.
     #[must_use]

@@ -86,7 +86,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
 ///
 /// # Errors
 /// The first file that is refused.
-pub(super) fn secrets(model: &Model) -> Result<Secrets, KeyError> {
+pub fn secrets(model: &Model) -> Result<Secrets, KeyError> {
     let cluster_key =
         model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
     let trailers =

@@ -361,6 +361,9 @@ impl Protocol {
                     self.sockets.send_frame(announce.link, &announcement(&announce))
                 }
                 Output::Probe(probe) => {
+                    if let Some(filter) = self.filters.get_mut(usize::from(probe.link.0)) {
+                        filter.expect(probe.addr, clock::monotonic());
+                    }
                     if let Some(frame) = question(&probe) {
                         self.sockets.send_frame(probe.link, &frame);
                     }

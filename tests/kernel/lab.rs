@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use vipd::kernel::{Claims, Step, Worker};
+use vipd_agent::kernel::{Claims, Step, Worker};
 use vipd_core::config::model::{
     Auth, ChecksumFlavour, Claim, Instance, Link, Model, OnConflict, Transport,
 };

@@ -84,6 +84,11 @@ impl Engine {
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
     pub(super) fn stand_back(&mut self, u: UnitIx, cause: Cause, winner: Option<Heard>) {
         let now = self.now.mono;
+        if matches!(cause, Cause::Overslept(_) | Cause::LeaseEnded) {
+            // It stood still: the time in which it has to be healthy before it preempts begins anew.
+            self.units[u].gates.unusable(now, true);
+            self.units[u].gates.usable(now);
+        }
         self.units[u].vr.listen(now);
         if let Some(winner) = winner {
             self.units[u].vr.step_down(winner);

@@ -43,6 +43,8 @@ pub(super) struct Holding {
     lease_secs: Option<u32>,
     /// Repairs: five in 60 s, then the address is given up for a while.
     repairs: Bucket,
+    /// A repair was ordered and is not confirmed: what else goes meanwhile is the same occasion.
+    repairing: bool,
     /// How many addresses.
     count: usize,
     epoch: Epoch,
@@ -60,6 +62,7 @@ impl Holding {
             may_hold: false,
             lease_secs: None,
             repairs: Bucket::new(5, Duration::from_secs(12)),
+            repairing: false,
             count: instance.claimed().count(),
             epoch: Epoch::default(),
             found: None,
@@ -134,6 +137,9 @@ impl Engine {
             }
         }
         let lease_secs = self.model.instance(ix).lease_secs(interval);
+        // Peers count from the last advert that went out; a fresh claim sends its first one now.
+        let heard_until = self.units[u].last_sent.unwrap_or(now);
+        let not_after = heard_until + (interval.duration() * 3).max(ORDER_SLACK);
         let order = self.next_order();
         let holding = &mut self.holdings[usize::from(ix.0)];
         holding.order = order;
@@ -141,7 +147,6 @@ impl Engine {
         holding.asked_at = now;
         holding.may_hold = true;
         holding.lease_secs = lease_secs;
-        let not_after = now + (interval.duration() * 3).max(ORDER_SLACK);
         self.push(Output::Own(Own {
             instance: ix,
             order,
@@ -168,6 +173,7 @@ impl Engine {
         let holding = &mut self.holdings[usize::from(ix.0)];
         holding.order = order;
         holding.want = false;
+        holding.repairing = false;
         holding.asked_at = now;
         holding.confirmed = None;
         holding.may_hold = true;
@@ -197,6 +203,7 @@ impl Engine {
         let now = self.now.mono;
         let holding = &mut self.holdings[usize::from(ix.0)];
         let first = holding.confirmed.is_none();
+        holding.repairing = false;
         holding.confirmed = Some(at);
         let (took, addresses) = (now.since(holding.asked_at), holding.count);
         if first {
@@ -214,6 +221,7 @@ impl Engine {
 
     fn kernel_failed(&mut self, ix: InstanceIx, fault: KernelFault) {
         let late = fault == KernelFault::Late;
+        self.holdings[usize::from(ix.0)].repairing = false;
         let want = self.holding(ix).want;
         self.event(Some(ix), None, EventKind::KernelFailed(fault));
         if !want {
@@ -286,11 +294,12 @@ impl Engine {
         let mut instances = Vec::new();
         let mut not_after = Instant::MAX;
         for ix in held {
-            self.doubt_lease(ix);
             if let (Some(until), Some(secs)) =
                 (self.renewable_until(ix), self.holding(ix).lease_secs)
                 && until >= now
             {
+                // Asking again prolongs the lease as well: only what may be renewed is doubted.
+                self.doubt_lease(ix);
                 not_after = not_after.min(until);
                 instances.push((ix, secs));
             }
@@ -360,9 +369,11 @@ impl Engine {
         if !self.holding(ix).applied() {
             return;
         }
-        let Some(u) = self.units_of(ix).into_iter().find(|u| self.units[*u].is_active()) else {
-            return;
+        // The unit that claims this very address: where the families run by themselves, the other one has no say.
+        let claims = |u: &UnitIx| {
+            self.units[*u].is_active() && self.unit_vips(*u).any(|vip| vip.addr == addr)
         };
+        let Some(u) = self.units_of(ix).into_iter().find(claims) else { return };
         if self.units[u].leaving.is_some() {
             return;
         }
@@ -377,12 +388,16 @@ impl Engine {
     fn repair(&mut self, u: UnitIx, addr: IpAddr) {
         let now = self.now.mono;
         let ix = self.units[u].instance;
-        if !self.holdings[usize::from(ix.0)].repairs.take(now) {
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        let same_occasion = std::mem::replace(&mut holding.repairing, true);
+        if !same_occasion && !holding.repairs.take(now) {
             self.alarm(Some(ix), Alarm::AddressFight, true);
             self.bar(u, now + BAR);
             self.fault(u, Cause::KernelFault);
             return;
         }
+        // Announced again when the kernel has it, not before (DESIGN 5.4).
+        self.units[u].announce.cancel();
         self.order_hold(u);
         let vip = self.model.instance(ix).claimed().find(|v| v.addr == addr).copied();
         if let Some(vip) = vip {

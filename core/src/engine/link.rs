@@ -169,7 +169,15 @@ impl Engine {
             if seen.mac == self.unit_mac(u, family) && self.units[u].is_active() {
                 continue;
             }
-            match self.silent_holder(u, seen.mac, family) {
+            if self.units[u].is_active() && !seen.reply {
+                // Whoever it was, the neighbours believe it now: an owner defends what it owns (RFC 5227 section 2.4).
+                self.units[u].announce.limited(self.now.mono);
+            }
+            // An answer from a stranger may come from the kernel of a peer that never spoke since we started.
+            let stranger = seen.reply && !self.mac_of_a_peer(seen.mac);
+            let refuses = self.instance(u).on_conflict == model::OnConflict::Refuse;
+            let never_heard = self.never_heard(u).filter(|_| stranger && !refuses);
+            match self.silent_holder(u, seen.mac, family).or(never_heard) {
                 Some(host) if seen.reply => self.stale_answer(u, host),
                 Some(_) => {}
                 None => self.foreign_holder(u, seen),
@@ -191,9 +199,7 @@ impl Engine {
             return;
         }
         self.alarm(Some(instance), Alarm::Conflict(seen.addr, seen.mac), true);
-        if self.units[u].is_active() {
-            self.units[u].announce.limited(self.now.mono);
-        } else {
+        if !self.units[u].is_active() {
             self.units[u].stale.conflict(self.now.mono);
         }
     }

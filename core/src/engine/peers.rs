@@ -294,11 +294,13 @@ impl Engine {
                 }
                 return;
             }
-            if let Some(slot) = peer.paths.get_mut(path) {
-                *slot = Some((beat.seq, at));
-            }
             peer.interval = beat.interval.duration();
             let patience = millis(peer.interval * 3);
+            let mut path_back = false;
+            if let Some(slot) = peer.paths.get_mut(path) {
+                path_back = slot.is_some_and(|(_, last)| at.since(last) > peer.interval * 3);
+                *slot = Some((beat.seq, at));
+            }
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
@@ -323,7 +325,10 @@ impl Engine {
                 self.urgent();
             }
             for (old, record) in changed {
-                self.on_record(host, old.as_ref(), &record);
+                self.on_record(host, old.as_ref(), &record, at);
+            }
+            if path_back {
+                self.announce_after_heal();
             }
             (host, boot_was_new, mismatch)
         };
@@ -345,11 +350,27 @@ impl Engine {
         }
     }
 
-    /// What a peer says of an instance changed, or was said again.
-    fn on_record(&mut self, host: HostIx, old: Option<&InstanceRecord>, new: &InstanceRecord) {
+    /// A path works again: neighbours on its far side may have learnt another owner meanwhile.
+    fn announce_after_heal(&mut self) {
+        for u in 0..self.units.len() {
+            if self.units[u].is_active() {
+                self.units[u].announce.limited(self.now.mono);
+                self.rearm(u);
+            }
+        }
+    }
+
+    /// What a peer says of an instance changed, or was said again, in a heartbeat that arrived `at`.
+    fn on_record(
+        &mut self,
+        host: HostIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+        at: Instant,
+    ) {
         let Some(ix) = self.by_key.get(&new.key).copied() else { return };
         for u in self.units_of(ix) {
-            self.on_record_of(u, host, old, new);
+            self.on_record_of(u, host, old, new, at);
             self.rearm(u);
         }
     }
@@ -360,6 +381,7 @@ impl Engine {
         host: HostIx,
         old: Option<&InstanceRecord>,
         new: &InstanceRecord,
+        at: Instant,
     ) {
         let now = self.now.mono;
         let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
@@ -376,11 +398,13 @@ impl Engine {
         match self.units[u].state() {
             State::Backup => {
                 let gone = new.state == State::Initialize;
-                if owned && gone && self.living_owner(u).is_none() {
+                // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
+                let news = !self.units[u].vr.silence(at).is_zero();
+                if owned && gone && news && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
-                    self.units[u].vr.owner_gone(now, expiry, first);
+                    self.units[u].vr.owner_gone(at, expiry, first);
                 } else if self.units[u].release_asked.is_some() && !owns && !new.holds {
                     self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
                 }

@@ -257,4 +257,15 @@ impl Engine {
             .find(|p| p.macs.contains(&mac) || (instance.virtual_mac && mac == virtual_mac))
             .map(|p| p.host)
     }
+
+    /// A host that takes part in the instance and has sent no heartbeat since this host started: nothing is known of
+    /// it, and its kernel may serve the address all the same.
+    pub(super) fn never_heard(&self, u: UnitIx) -> Option<HostIx> {
+        let instance = self.instance(u);
+        let peers = self.peers.as_ref()?;
+        let heard = |host: &HostIx| peers.of_instance(instance.key).any(|p| p.host == *host);
+        let taking_part =
+            (0u8..).map(HostIx).zip(&instance.priorities).filter(|(_, p)| p.is_some());
+        taking_part.map(|(host, _)| host).find(|host| *host != self.model.host && !heard(host))
+    }
 }

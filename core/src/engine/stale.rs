@@ -103,7 +103,9 @@ impl Engine {
         if !self.instance(u).virtual_mac {
             to = self.silent_macs(u).into_iter().map(Some).collect();
         }
-        if self.instance(u).on_conflict == OnConflict::Refuse {
+        // The kernel of a peer that was silent since we started has to be asked too, at an unknown address.
+        let unknown = self.never_heard(u).is_some() && !self.instance(u).virtual_mac;
+        if unknown || self.instance(u).on_conflict == OnConflict::Refuse {
             to.push(None);
         }
         for (family, addr, source) in vips {

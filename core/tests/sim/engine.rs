@@ -1,6 +1,6 @@
 //! The real engine as the brain of a host.
 
-use crate::host::Brain;
+use crate::host::{Brain, LINK};
 use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Input, Output};
@@ -29,5 +29,9 @@ impl Brain for Engine {
 
     fn stopped(&self) -> bool {
         Self::stopped(self)
+    }
+
+    fn settling(&self) -> bool {
+        Self::settling(self, LINK)
     }
 }

@@ -116,6 +116,10 @@ impl Brain for Plain {
     fn stopped(&self) -> bool {
         self.done
     }
+
+    fn settling(&self) -> bool {
+        false
+    }
 }
 
 fn pair() -> Scenario {

@@ -19,6 +19,8 @@ pub(crate) trait Brain {
     fn poll_output(&mut self) -> Option<Output>;
     fn deadline(&self) -> Instant;
     fn stopped(&self) -> bool;
+    /// Does it wait for a first frame on the service interface?
+    fn settling(&self) -> bool;
 }
 
 /// State of the agent process.
@@ -135,8 +137,6 @@ pub(crate) struct Host {
     pub(crate) queues: Queues,
     /// Carrier of the service interface; counts the reasons why it is missing.
     pub(crate) carrier_cuts: u32,
-    /// Was a frame of somebody else handed over since carrier-up or start?
-    pub(crate) frame_seen: bool,
     /// Starts of the agent so far.
     pub(crate) boot: u64,
     /// Orders wait for the kernel thread.
@@ -163,7 +163,6 @@ impl Host {
             kernel,
             queues: Queues::default(),
             carrier_cuts: 0,
-            frame_seen: false,
             boot: 0,
             kernel_busy: false,
             kernel_due: false,

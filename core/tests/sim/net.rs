@@ -80,7 +80,9 @@ impl World {
         if !host.powered() || net == Net::Service && !host.connected() {
             return;
         }
-        if net == Net::Service && !std::mem::replace(&mut host.frame_seen, true) {
+        // The packet socket is read while the engine waits for a sign of life, and only then.
+        let waits = host.agent.runs() && host.brain.as_ref().is_some_and(|b| b.settling());
+        if net == Net::Service && waits {
             self.deliver(to, Item::FrameSeen);
         }
         let at = self.now;

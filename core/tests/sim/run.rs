@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
     pub(crate) lines: Vec<String>,
 }
 
-/// Lines of the trace in a report.
+/// Lines of the trace in a report, unless `SIM_LINES` says otherwise.
 const LINES: usize = 60;
 
 impl Case {
@@ -74,7 +74,7 @@ impl Case {
     /// What a person needs to see of a failure.
     pub(crate) fn report(&self) -> String {
         let small = self.clone().shrink();
-        let outcome = small.play(Some(LINES));
+        let outcome = small.play(Some(crate::number("SIM_LINES").map_or(LINES, |n| n as usize)));
         let violation = outcome.violation.map_or_else(|| "nothing".to_string(), |v| v.to_string());
         format!(
             "seed {} breaks a promise (replay: SIM_SEED={} cargo test -p vipd-core --test sim)\n{violation}\n\

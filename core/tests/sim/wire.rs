@@ -45,6 +45,16 @@ pub(crate) enum Kind {
     Duplicate(u32),
 }
 
+impl Kind {
+    /// How long a frame may be on the way beyond the transit of a healthy link.
+    pub(crate) fn longest_delay(self) -> Duration {
+        match self {
+            Self::Delay(most) | Self::Reorder(most) => most,
+            Self::Cut | Self::NoAdverts | Self::Loss(_) | Self::Duplicate(_) => Duration::ZERO,
+        }
+    }
+}
+
 /// All nets.
 pub(crate) struct Wire {
     rng: Rng,

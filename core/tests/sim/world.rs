@@ -40,6 +40,7 @@ pub(crate) enum Event {
     Timer { host: usize, number: u64 },
     KernelStep { host: usize },
     Expire { host: usize, addr: IpAddr },
+    Clear(Net),
     Begin(usize),
     End(usize),
     Noise,
@@ -191,6 +192,7 @@ impl World {
                     self.dropped(host, addr);
                 }
             }
+            Event::Clear(net) => self.troubled(net, -1),
             Event::Begin(ix) => self.begin(ix),
             Event::End(ix) => self.end(ix),
             Event::Noise => {
@@ -261,7 +263,9 @@ impl World {
             Fault::Wire(troubles) => {
                 for (i, trouble) in troubles.into_iter().enumerate() {
                     self.wire.end(ix * 8 + i);
-                    self.troubled(trouble.net, -1);
+                    // What was delayed is still on the way, and the net not whole before it has arrived.
+                    let at = self.now + trouble.kind.longest_delay();
+                    self.at(at, Event::Clear(trouble.net));
                 }
             }
             Fault::Carrier(host) => {
@@ -296,7 +300,6 @@ impl World {
     fn carrier(&mut self, host: usize, by: i32) {
         let cuts = self.hosts[host].carrier_cuts.saturating_add_signed(by);
         self.hosts[host].carrier_cuts = cuts;
-        self.hosts[host].frame_seen = false;
         let state = self.link_state(host);
         self.deliver(host, Item::Link(state));
     }
@@ -350,7 +353,6 @@ impl World {
         let state = self.link_state(host);
         let h = &mut self.hosts[host];
         h.boot += 1;
-        h.frame_seen = false;
         h.brain = Some((self.maker)(h.model.clone(), h.boot, now));
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });

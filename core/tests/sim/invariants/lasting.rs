@@ -127,7 +127,9 @@ impl Watch {
         else {
             return;
         };
-        if self.hosts[owner].agent != Agent::Running {
+        // Without heartbeats an owner that was cut off learns of no rival that came and went meanwhile.
+        let could_know = self.scenario.heartbeats || seen >= whole;
+        if self.hosts[owner].agent != Agent::Running || !could_know {
             return;
         }
         let end = since.max(whole).max(self.hosts[owner].since) + LATE_REPEAT;

@@ -123,6 +123,8 @@ struct AddrView {
     vacant: Option<Instant>,
     /// Per host: an announcement is due because somebody else let go: since when, and by when.
     owed: Vec<Option<(Instant, Instant)>>,
+    /// Per host: last announced.
+    announced: Vec<Option<Instant>>,
     /// Somebody removed it by hand, the last time.
     tampered: Instant,
     /// One host alone has held it since.
@@ -162,6 +164,7 @@ impl Watch {
             dropped: vec![None; scenario.hosts],
             vacant: Some(Instant::ZERO),
             owed: vec![None; scenario.hosts],
+            announced: vec![None; scenario.hosts],
             tampered: Instant::ZERO,
             settled: None,
             entry: None,
@@ -186,6 +189,8 @@ impl Watch {
             Fact::Holds(host, addr) => self.holds(now, *host, *addr),
             Fact::Drops(host, addr) => self.drops(now, *host, *addr),
             Fact::Agent(host, agent) => {
+                // What was due from this agent is judged anew.
+                self.addrs.iter_mut().for_each(|a| a.owed[*host] = None);
                 let owned = self.addrs.iter().any(|a| a.held[*host].is_some());
                 let view = &mut self.hosts[*host];
                 if *agent == Agent::Hung {

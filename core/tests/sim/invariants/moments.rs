@@ -1,6 +1,6 @@
 //! What must not happen at all: judged when it happens.
 
-use super::{LATE_REPEAT, Muzzle, Rule, SLACK, Watch};
+use super::{Muzzle, Rule, SLACK, Watch};
 use crate::host::Agent;
 use crate::scenario::host_name;
 use std::net::IpAddr;
@@ -9,6 +9,9 @@ use vipd_core::types::Family;
 
 /// A yielding owner makes the winner announce at once; the winner's first own repeat is the second chance.
 const ANNOUNCE_REPEAT: Duration = Duration::from_secs(1);
+/// The last repeat after a claim, and the longest time between two of them (DESIGN 5.4).
+const LAST_REPEAT: Duration = Duration::from_secs(15);
+const LONGEST_GAP: Duration = Duration::from_secs(10);
 
 impl Watch {
     pub(super) fn holds(&mut self, now: Instant, host: usize, addr: IpAddr) {
@@ -108,8 +111,7 @@ impl Watch {
     pub(super) fn drops(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let (whole, t) = (self.whole, self.scenario.t());
         let agents: Vec<Agent> = self.hosts.iter().map(|h| h.agent).collect();
-        // A running agent that lets go makes the other one announce; a lapsed lease is nobody's word.
-        let within = if agents[host].runs() { ANNOUNCE_REPEAT } else { LATE_REPEAT };
+        let released = agents[host].runs();
         self.judge_stop(now, host, addr);
         let view = self.addr(addr);
         view.held[host] = None;
@@ -124,7 +126,16 @@ impl Watch {
         };
         view.owed.fill(None);
         if let Some(other) = last.filter(|_| heard) {
-            view.owed[other] = Some((now, now + within + SLACK));
+            // A running agent that lets go makes the other one announce; a lapsed lease is nobody's word, only the
+            // repeats after the claim can come later.
+            let recent = view.held[other].is_some_and(|at| now - at < LAST_REPEAT);
+            let within = match released {
+                true => Some(ANNOUNCE_REPEAT),
+                false => recent.then_some(LONGEST_GAP),
+            };
+            // The last word of the yielding host is a kernel order ahead of its release.
+            let just_now = view.announced[other].is_some_and(|at| now - at < SLACK / 2);
+            view.owed[other] = within.filter(|_| !just_now).map(|by| (now, now + by + SLACK));
         }
         if view.held.iter().all(Option::is_none) {
             view.vacant = Some(now);
@@ -141,6 +152,7 @@ impl Watch {
         // The kernel may have dropped it a moment ago, with the news still on the way.
         let view = self.addr(addr);
         view.owed[host] = None;
+        view.announced[host] = Some(now);
         if view.held[host].is_none() && now - view.dropped[host].unwrap_or_default() > SLACK {
             let what = format!("{} announces {addr} before its kernel has it", host_name(host));
             self.fail(now, Rule::AnnouncedUnheld, what);
