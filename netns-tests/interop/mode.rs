@@ -98,8 +98,7 @@ const PLAIN: Mode = Mode {
 };
 
 /// keepalived version 3 over IPv4, as keepalived sends it.
-const V3: Mode =
-    Mode { version: 3, pseudo_header: true, vipd: "checksum = \"rfc5798\"", ..PLAIN };
+const V3: Mode = Mode { version: 3, pseudo_header: true, vipd: "checksum = \"rfc5798\"", ..PLAIN };
 
 const V3_IPV6: Mode = Mode { version: 3, families: Families::V6, ..PLAIN };
 
@@ -157,12 +156,9 @@ impl Mode {
 
     /// Who plays on which host.
     pub(crate) fn cast(&self, role: Role, plan: &Plan) -> Vec<(Kind, Plan)> {
-        let vipd =
-            (vipd(), Plan { instance_extra: self.vipd.to_owned(), ..plan.clone() });
-        let peer = (
-            self.peer.kind(),
-            Plan { instance_extra: self.keepalived.to_owned(), ..plan.clone() },
-        );
+        let vipd = (vipd(), Plan { instance_extra: self.vipd.to_owned(), ..plan.clone() });
+        let peer =
+            (self.peer.kind(), Plan { instance_extra: self.keepalived.to_owned(), ..plan.clone() });
         match role {
             Role::VipdFirst => vec![vipd, peer],
             Role::PeerFirst => vec![peer, vipd],

@@ -29,7 +29,7 @@ pub(crate) fn matrix(mode: &'static Mode, role: Role) -> anyhow::Result<()> {
         figures: Figures::default(),
     };
     let port = Net::Service.port(play.stage.room().host(role.vipd()).name());
-    let capture = Capture::start(play.stage.room().switch(), &port)?;
+    let capture = Capture::start(play.stage.room().switches(), &port)?;
     play.election()?;
     play.clean_stop()?;
     play.preemption()?;
@@ -52,7 +52,8 @@ pub(crate) fn equal_priority(mode: &'static Mode, role: Role) -> anyhow::Result<
     let mut cast = mode.cast(role, &plan);
     // Behind the cut nobody is heard, for which vipd would wait before it claims.
     cast[role.vipd()].1.instance_extra.push_str("\nsettle = \"off\"");
-    let mut play = Play { mode, role, stage: Stage::cast(plan, &cast)?, figures: Figures::default() };
+    let mut play =
+        Play { mode, role, stage: Stage::cast(plan, &cast)?, figures: Figures::default() };
     play.stage.partition(&[0], &[Net::Service])?;
     play.stage.start_all()?;
     let both = play.stage.eyes().wait_holders(play.vip(), &[0, 1], play.down(1) + START);

@@ -59,9 +59,8 @@ impl Capture {
         let mut tcpdump = Command::new("tcpdump");
         tcpdump.args(["-i", port, "-Q", "in", "-U", "-s", "0", "-Z", "root", "-w"]);
         tcpdump.arg(&file).arg(FILTER).stderr(fs::File::create(&said)?);
-        let tcpdump = switch.run(move || {
-            tcpdump.spawn().context("cannot start tcpdump (package tcpdump)")
-        })?;
+        let tcpdump = switch
+            .run(move || tcpdump.spawn().context("cannot start tcpdump (package tcpdump)"))?;
         let capture = Self { tcpdump, file };
         let limit = now() + Duration::from_secs(5);
         while !fs::read_to_string(&said)?.contains("listening on") {
@@ -183,9 +182,11 @@ impl Expected {
         let group6 = Mac([0x33, 0x33, 0, 0, 0, 0x12]);
         let peer = host_mac(there, Net::Service);
         match (self.mode.families, self.mode.adverts) {
-            (Families::V6, Adverts::Multicast) => {
-                (link_local(here).into(), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12).into(), group6)
-            }
+            (Families::V6, Adverts::Multicast) => (
+                link_local(here).into(),
+                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12).into(),
+                group6,
+            ),
             (Families::V6, Adverts::Unicast) => (host_v6(here).into(), host_v6(there).into(), peer),
             (_, Adverts::Multicast) => {
                 (host_v4(here, Net::Service).into(), Ipv4Addr::new(224, 0, 0, 18).into(), group)
@@ -231,7 +232,10 @@ impl Expected {
         let mut seen = 0;
         for (frame, number) in frames.iter().zip(1..) {
             if is_one(frame) {
-                ensure!(number > first_advert, "announcement {number} before advert {first_advert}");
+                ensure!(
+                    number > first_advert,
+                    "announcement {number} before advert {first_advert}"
+                );
                 let right = *frame == wanted;
                 ensure!(right, "announcement {number} is {frame:02x?}, not {wanted:02x?}");
                 seen += 1;
@@ -249,7 +253,8 @@ impl Expected {
 
     /// Where the checksum is: right, because tshark's own arithmetic is done here once more.
     fn na(&self) -> Vec<u8> {
-        let (mac, vip) = (self.mac().0, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100).octets());
+        let (mac, vip) =
+            (self.mac().0, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100).octets());
         let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets();
         // R=1 S=0 O=1
         let mut icmp = [&[136, 0, 0, 0, 0xa0, 0, 0, 0][..], &vip, &[2, 1], &mac].concat();

@@ -180,9 +180,8 @@ fn look(ix: usize, events: &Socket, mut dump: Rtnl, shared: &Shared, stop: &Atom
         if stale && let (Ok(present), Ok(shut)) = (dump.addresses(), dump.shut_links()) {
             let at = now();
             shut_links = shut;
-            let held = |link: &u32, a: &IpAddr| {
-                shared.watched.contains(a) && !shut_links.contains(link)
-            };
+            let held =
+                |link: &u32, a: &IpAddr| shared.watched.contains(a) && !shut_links.contains(link);
             let watched: Vec<_> = present.into_iter().filter(|(l, a)| held(l, a)).collect();
             shared.update(|seen| seen.resync(ix, &watched, at));
             stale = false;
