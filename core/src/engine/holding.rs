@@ -156,6 +156,7 @@ impl Engine {
 
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
+        self.units[u].yielding = None;
         let ix = self.units[u].instance;
         if let Some(other) =
             self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
