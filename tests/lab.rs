@@ -9,19 +9,19 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use vipd::lab::agent::Kind;
-use vipd::lab::clock::{now, sleep_until};
-use vipd::lab::faults::{Loss, Side};
-use vipd::lab::netlink::{LinkState, Rtnl};
-use vipd::lab::observe::Eyes;
-use vipd::lab::outage::Outage;
-use vipd::lab::plan::{Families, Plan};
-use vipd::lab::play::Player;
-use vipd::lab::probe::Prober;
-use vipd::lab::room::Room;
-use vipd::lab::scene;
-use vipd::lab::stage::Stage;
-use vipd::lab::topology::{Net, SERVICE_LINK, Topology, host_mac, host_v4, host_v6};
+use vipd_agent::lab::agent::Kind;
+use vipd_agent::lab::clock::{now, sleep_until};
+use vipd_agent::lab::faults::{Loss, Side};
+use vipd_agent::lab::netlink::{LinkState, Rtnl};
+use vipd_agent::lab::observe::Eyes;
+use vipd_agent::lab::outage::Outage;
+use vipd_agent::lab::plan::{Families, Plan};
+use vipd_agent::lab::play::Player;
+use vipd_agent::lab::probe::Prober;
+use vipd_agent::lab::room::Room;
+use vipd_agent::lab::scene;
+use vipd_agent::lab::stage::Stage;
+use vipd_agent::lab::topology::{Net, SERVICE_LINK, Topology, host_mac, host_v4, host_v6};
 
 /// How far a measured time may be off on a busy machine of CI, beyond what the prober admits.
 const SLACK: Duration = Duration::from_millis(25);
@@ -37,7 +37,12 @@ fn main() -> ExitCode {
     }
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let trial = |name, test: fn()| Trial::test(name, move || Ok::<_, Failed>(test()));
+    let trial = |name, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok::<_, Failed>(())
+        })
+    };
     let without = |program: &str| Command::new(program).arg("--version").output().is_err();
     let tests = vec![
         trial("hosts_reach_each_other_on_both_networks", hosts_reach_each_other),
@@ -206,7 +211,7 @@ fn power_off_and_on() {
 fn partition_and_heal() {
     let mut room = Topology::build(3).unwrap();
     let answers = |room: &Topology, from: Option<usize>, to: usize, net: Net, bound| {
-        let ns = from.map_or(room.client(), |ix| room.host(ix).ns().unwrap());
+        let ns = from.map_or_else(|| room.client(), |ix| room.host(ix).ns().unwrap());
         let prober = Prober::start(ns, host_v4(to, net).into(), 1).unwrap();
         prober.wait_answer(bound)
     };

@@ -1,6 +1,7 @@
 //! `vipd check`: is the file valid, and what does it mean for each host?
 
 use super::{Exit, Failure, Place, say};
+use crate::runtime::keys;
 use crate::runtime::load::{self, LoadError};
 use clap::Args;
 use std::path::PathBuf;
@@ -29,6 +30,15 @@ pub(super) fn run(place: &Place, args: &CheckArgs) -> Result<Exit, Failure> {
     };
     for warning in &warnings {
         say(warning);
+    }
+    // What only the machine knows, where it is the machine of that host.
+    let here = place.host().ok();
+    for model in
+        models.iter().filter(|model| here.as_deref() == Some(model.host_name(model.host).as_ref()))
+    {
+        if let Err(error) = keys::secrets(model) {
+            say(format_args!("warning: on this host `vipd run` will refuse to start: {error}\n"));
+        }
     }
     say(format_args!("{}: valid", file.display()));
     for model in &models {

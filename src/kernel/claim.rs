@@ -11,10 +11,10 @@ use super::{device, route};
 use crate::sys::clock;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use vipd_core::config::model::{self, Instance};
 use vipd_core::engine::io::{KernelFault, Own, Want};
-use vipd_core::time::Instant;
+use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, InstanceIx};
 
 /// One thing to put on.
@@ -41,7 +41,16 @@ pub(super) struct Claim {
     todo: VecDeque<Item>,
     /// What this claim put on, for taking it off again.
     added: Vec<Placement>,
+    /// IPv6 addresses that the kernel took but may not serve yet.
+    coming: Vec<Ipv6Addr>,
+    /// How often it was looked whether they are served.
+    looks: u32,
 }
+
+/// Between two looks whether an added IPv6 address is served.
+const LOOK_EVERY: Duration = Duration::from_micros(100);
+/// After so many looks (20 ms) the claim is told as done all the same: the kernel acknowledged the address.
+const LOOKS: u32 = 200;
 
 impl Claim {
     /// Looks at what is there and plans. `order` asks for `Hold`.
@@ -55,14 +64,14 @@ impl Claim {
         let instance = order.instance;
         let shared = host.model.clone();
         let config = shared.instance(instance);
-        if let (false, false, Some(why)) =
-            (config.accept, config.priority.is_owner(), &host.no_filter)
+        if let (false, false, Err(why)) = (config.accept, config.priority.is_owner(), &host.filter)
         {
             let what = "install the packet filter of `accept = false`".to_owned();
             return Err(KernelFault::Refused { what, error: why.clone() });
         }
         let name = host.link_name(instance);
-        let parent = host.parent(instance)?.ok_or(KernelFault::NoInterface(name.clone()))?;
+        let parent =
+            host.parent(instance)?.ok_or_else(|| KernelFault::NoInterface(name.clone()))?;
         let targets = device::prepare(host, instance, &name, parent, families)?;
         let mut claim = Self {
             order: order.clone(),
@@ -72,6 +81,8 @@ impl Claim {
             parent,
             todo: VecDeque::new(),
             added: Vec::new(),
+            coming: Vec::new(),
+            looks: 0,
         };
         claim.plan(host, config, targets)?;
         Ok(claim)
@@ -87,6 +98,8 @@ impl Claim {
             parent: 0,
             todo: VecDeque::new(),
             added: Vec::new(),
+            coming: Vec::new(),
+            looks: 0,
         }
     }
 
@@ -135,6 +148,7 @@ impl Claim {
         indices.extend(targets.iter().filter(|t| **t != self.parent));
         let held = host.held.get(&self.order.instance).cloned().unwrap_or_default();
         indices.extend(held.placed.iter().map(|p| p.index));
+        indices.extend(host.devices(config, Some(self.parent)));
         indices.sort_unstable();
         indices.dedup();
         let seen = host
@@ -197,6 +211,7 @@ impl Claim {
                 if let Some(held) = host.held.get_mut(&self.order.instance) {
                     held.placed.retain(|p| !self.added.contains(p));
                 }
+                host.abandon(self.order.instance);
                 Some(Err(fault))
             }
         }
@@ -210,6 +225,9 @@ impl Claim {
         let n = self.todo.len().min(CHUNK);
         let items: Vec<Item> = self.todo.drain(..n).collect();
         let requests: Vec<Request> = items.iter().map(|i| i.request(self.lease_secs)).collect();
+        // Recorded first: on kernels without tags the monitor knows our adds by the record alone.
+        let on = |i: &Item| i.placement().map(|p| (p.index, p.addr));
+        host.claims.put_on(items.iter().filter_map(on));
         let answers = host.net.batch(&requests);
         let mut refusal = None;
         let mut put = Vec::new();
@@ -219,27 +237,46 @@ impl Claim {
                     put.push(*p);
                     if matches!(item, Item::Add(_)) {
                         self.added.push(*p);
+                        if let IpAddr::V6(addr) = p.addr {
+                            self.coming.push(addr);
+                        }
                     }
                 }
                 (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
                 (_, Err(e)) => {
-                    refusal = refusal.or(Some(self.explain(host, item, &e)));
+                    refusal = refusal.or_else(|| Some(self.explain(host, item, &e)));
                 }
             }
         }
-        host.claims.put_on(put.iter().map(|p| (p.index, p.addr)));
+        let failed = items.iter().filter_map(Item::placement).filter(|p| !put.contains(p));
+        host.claims.took_off(failed.map(|p| (p.index, p.addr)));
         if let Some(held) = host.held.get_mut(&self.order.instance) {
             held.placed.extend(put);
         }
         if let Some(fault) = refusal {
             return Err(fault);
         }
-        if !self.todo.is_empty() {
+        if !self.todo.is_empty() || self.still_coming(host) {
             return Ok(false);
         }
         self.routes(host)?;
         self.check_tag(host);
         Ok(true)
+    }
+
+    /// An address is announced once the kernel serves it, not when it acknowledges it: packets that come
+    /// between would be lost.
+    fn still_coming(&mut self, host: &mut Host) -> bool {
+        while let Some(addr) = self.coming.last() {
+            if self.looks >= LOOKS || route::delivers(&mut host.net, *addr) {
+                self.coming.pop();
+            } else {
+                self.looks += 1;
+                std::thread::sleep(LOOK_EVERY);
+                return true;
+            }
+        }
+        false
     }
 
     fn explain(&self, host: &Host, item: &Item, e: &Refusal) -> KernelFault {
@@ -304,6 +341,14 @@ impl Claim {
 }
 
 impl Item {
+    /// The address that it puts on, if it is one.
+    fn placement(&self) -> Option<Placement> {
+        match *self {
+            Self::Add(p) | Self::Adopt(p) => Some(p),
+            Self::AddLocal(_) | Self::ReplaceLocal(_) => None,
+        }
+    }
+
     fn request(&self, lease_secs: Option<u32>) -> Request {
         match *self {
             Self::Add(p) => p.add(lease_secs),

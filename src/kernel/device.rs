@@ -38,6 +38,9 @@ pub(super) fn prepare(
         };
         if wanted {
             *slot = virtual_mac(host, instance, config, name, parent, family)?;
+        } else {
+            // A router that is not active has no device (its addresses go first, by the plan).
+            host.discard(instance, &link::macvlan_name(family, config.vrid, parent));
         }
     }
     Ok(targets)
@@ -68,7 +71,8 @@ fn prepare_v4(
     let owner_elsewhere = config.priorities.iter().flatten().any(|p| p.is_owner());
     let foreign_peers = config.priorities.iter().flatten().count() < 2;
     if !config.priority.is_owner() && (owner_elsewhere || foreign_peers) {
-        set(host, instance, &format!("ipv4/conf/{name}/accept_local"), "1")?;
+        // Where settings cannot be written (ProtectKernelTunables), a claim is worth more than this.
+        let _as_it_is = set(host, instance, &format!("ipv4/conf/{name}/accept_local"), "1");
     }
     if config.prefix_route {
         // Otherwise removing the first address of a subnet removes the others.
@@ -133,6 +137,8 @@ fn virtual_mac(
             inherit("ipv4", parent_name, &name);
         }
         Family::V6 => {
+            // Any device of a host answers ARP for any of its addresses, with its own MAC: this never.
+            of_device(&format!("ipv4/conf/{name}/arp_ignore"), "8")?;
             for setting in ["accept_ra", "autoconf", "ndisc_notify"] {
                 of_device(&format!("ipv6/conf/{name}/{setting}"), "0")?;
             }

@@ -12,11 +12,12 @@ use vipd_core::config::model::Model;
 /// Name of the table, in family `inet`.
 const TABLE: &str = "vipd";
 
-/// Installs the filter of all instances that need one, in place of an older one.
+/// Installs the filter of all instances that need one, in place of an older one; false when none needs
+/// one.
 ///
 /// # Errors
 /// As text with the fix, when `nft` is missing or refuses.
-pub(super) fn install(model: &Model) -> Result<(), String> {
+pub(super) fn install(model: &Model) -> Result<bool, String> {
     let refused: Vec<IpAddr> = model
         .instances
         .iter()
@@ -24,9 +25,9 @@ pub(super) fn install(model: &Model) -> Result<(), String> {
         .flat_map(|i| i.claimed().map(|v| v.addr))
         .collect();
     if refused.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    run(&ruleset(&refused))
+    run(&ruleset(&refused)).map(|()| true)
 }
 
 /// Removes the filter; true when there was one.

@@ -40,8 +40,8 @@ pub(super) struct Host {
     pub(super) claims: Arc<Claims>,
     pub(super) sysctls: Sysctls,
     pub(super) held: HashMap<InstanceIx, Held>,
-    /// Why there is no packet filter for `accept = false`.
-    pub(super) no_filter: Option<String>,
+    /// Is there a packet filter for `accept = false`; why not, where one is needed?
+    pub(super) filter: Result<bool, String>,
     /// Devices of released routers, to be removed when nothing else waits.
     leftover: VecDeque<(InstanceIx, u32)>,
 }
@@ -52,14 +52,14 @@ impl Host {
         runtime_dir: &Path,
         claims: Arc<Claims>,
     ) -> io::Result<Self> {
-        let no_filter = filter::install(&model).err();
+        let filter = filter::install(&model);
         Ok(Self {
             model,
             net: Netlink::open()?,
             claims,
             sysctls: Sysctls::open(runtime_dir),
             held: HashMap::new(),
-            no_filter,
+            filter,
             leftover: VecDeque::new(),
         })
     }
@@ -148,9 +148,7 @@ impl Host {
             }
         }
         self.leftover.extend(devices.into_iter().map(|d| (instance, d)));
-        if self.leftover.is_empty() {
-            self.sysctls.release(instance);
-        }
+        self.settle(instance);
         first_failure
     }
 
@@ -188,7 +186,7 @@ impl Host {
     }
 
     /// Devices of the virtual MACs and of the anchor of `config` that exist.
-    fn devices(&mut self, config: &Instance, parent: Option<u32>) -> Vec<u32> {
+    pub(super) fn devices(&mut self, config: &Instance, parent: Option<u32>) -> Vec<u32> {
         let Some(parent) = parent else { return Vec::new() };
         let mut names = Vec::new();
         if config.virtual_mac {
@@ -213,10 +211,39 @@ impl Host {
         let Some((instance, device)) = self.leftover.pop_front() else { return false };
         // A device that cannot be removed holds no address; clean-up tries again.
         let _kept = link::delete(&mut self.net, device);
-        if self.leftover.iter().all(|(i, _)| *i != instance) {
+        self.settle(instance);
+        true
+    }
+
+    /// A claim failed: its devices and settings go when nothing is held after it.
+    pub(super) fn abandon(&mut self, instance: InstanceIx) {
+        if self.held.get(&instance).is_some_and(|h| !h.placed.is_empty()) {
+            return;
+        }
+        self.held.remove(&instance);
+        let model = self.model.clone();
+        let link = &self.link_name(instance);
+        let parent = link::index_of(&mut self.net, link).ok().flatten();
+        for device in self.devices(model.instance(instance), parent) {
+            self.keep(device);
+            self.leftover.push_back((instance, device));
+        }
+        self.settle(instance);
+    }
+
+    /// Puts settings back once nothing is held for `instance` and its devices are gone.
+    fn settle(&mut self, instance: InstanceIx) {
+        if !self.held.contains_key(&instance) && self.leftover.iter().all(|(i, _)| *i != instance) {
             self.sysctls.release(instance);
         }
-        true
+    }
+
+    /// The device called `name`, if there is one, is to be removed when nothing else waits.
+    pub(super) fn discard(&mut self, instance: InstanceIx, name: &str) {
+        if let Ok(Some(device)) = link::index_of(&mut self.net, name) {
+            self.keep(device);
+            self.leftover.push_back((instance, device));
+        }
     }
 
     pub(super) fn reload(&mut self, model: Arc<Model>) {
@@ -232,7 +259,11 @@ impl Host {
         let mut before = std::mem::take(&mut self.held);
         self.held =
             moves.into_iter().filter_map(|(old, new)| Some((new?, before.remove(&old)?))).collect();
-        self.no_filter = filter::install(&model).err();
+        let had_filter = self.filter != Ok(false);
+        self.filter = filter::install(&model);
+        if had_filter && self.filter == Ok(false) {
+            filter::remove();
+        }
         self.model = model;
     }
 

@@ -67,7 +67,7 @@ pub enum MonitorEvent {
         /// What.
         addr: IpAddr,
     },
-    /// The interface received a frame since its carrier came up.
+    /// The interface, which settles, received a frame since its carrier came up.
     FrameSeen(LinkIx),
 }
 
@@ -111,7 +111,7 @@ impl Monitor {
         Ok(Self {
             events: Readable::new(&socket)?,
             requests: Netlink::open()?,
-            table: Table::new(names(model), claims),
+            table: Table::new(&model.links, claims),
             out: VecDeque::new(),
             buf: vec![0; 64 << 10],
             reread_at: Some(clock::monotonic()),
@@ -130,7 +130,7 @@ impl Monitor {
                 return Ok(event);
             }
             let now = clock::monotonic();
-            let settling = self.table.settling();
+            let settling = self.table.settling(clock::tick_centis());
             let listen_at = (!settling.is_empty()).then_some(self.listen_at);
             if self.reread_at.is_some_and(|at| at <= now) {
                 self.reread(now)?;
@@ -155,12 +155,12 @@ impl Monitor {
                 Ok(n) => {
                     self.take(n);
                     if self.table.routes_in_doubt() {
-                        self.reread_at.get_or_insert(clock::monotonic() + REREAD);
+                        self.reread_soon();
                     }
                 }
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.overruns += 1;
-                    self.reread_at.get_or_insert(clock::monotonic() + REREAD);
+                    self.reread_soon();
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -168,15 +168,25 @@ impl Monitor {
         }
     }
 
+    /// Reads everything anew, and reports the addresses of every link: for an engine in doubt.
+    pub fn refresh(&mut self) {
+        self.reread_at = Some(clock::monotonic());
+    }
+
     /// Follow the interfaces of a new configuration; all states are reported again.
     pub fn reload(&mut self, model: &Model) {
-        self.table.rename(names(model));
-        self.reread_at = Some(clock::monotonic());
+        self.table.watch(&model.links);
+        self.refresh();
     }
 
     /// How often events were lost and everything was read anew, for metrics.
     pub fn overruns(&self) -> u64 {
         self.overruns
+    }
+
+    /// Reads everything anew, not at once: more may be lost or in doubt by then.
+    fn reread_soon(&mut self) {
+        self.reread_at.get_or_insert_with(|| clock::monotonic() + REREAD);
     }
 
     /// The events of one datagram.
@@ -227,13 +237,9 @@ impl Monitor {
                 Err(e) => return Err(io::Error::from_raw_os_error(e.errno as i32)),
             }
         }
-        self.table.hear(found, &mut self.out);
+        self.table.hear(found, clock::tick_centis(), &mut self.out);
         Ok(())
     }
-}
-
-fn names(model: &Model) -> impl Iterator<Item = Arc<str>> + '_ {
-    model.links.iter().map(|l| l.name.clone())
 }
 
 /// Sleeps, or for ever.

@@ -91,7 +91,9 @@ impl Netlink {
         });
         answers
             .into_iter()
-            .map(|a| a.unwrap_or_else(|| broken.clone().and(Err(Refusal::from_io(&timeout())))))
+            .map(|a| {
+                a.unwrap_or_else(|| broken.clone().and_then(|()| Err(Refusal::from_io(&timeout()))))
+            })
             .collect()
     }
 

@@ -13,6 +13,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use vipd_core::config::model::Link;
 use vipd_core::engine::io::{KernelAddr, LinkState};
 use vipd_core::types::{IfIndex, LinkIx, Mac};
 
@@ -39,8 +40,27 @@ struct Known {
 struct Watched {
     name: Arc<str>,
     reported: Option<LinkState>,
-    /// Frames counted when the carrier came up; `None` once somebody was heard.
-    settling_from: Option<u64>,
+    /// Say it again, changed or not.
+    again: bool,
+    /// How long it settles at most, centiseconds.
+    settle: u32,
+    settling: Option<Settling>,
+}
+
+/// An interface on which nobody was heard since its carrier came up.
+#[derive(Copy, Clone, Debug)]
+struct Settling {
+    /// Frames counted at that time.
+    from: u64,
+    /// Then, in centiseconds.
+    since: u32,
+}
+
+impl Watched {
+    fn new(link: &Link) -> Self {
+        let settle = u32::try_from(link.settle.as_millis() / 10).unwrap_or(u32::MAX);
+        Self { name: link.name.clone(), reported: None, again: false, settle, settling: None }
+    }
 }
 
 /// The mirror of the kernel.
@@ -57,9 +77,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(names: impl Iterator<Item = Arc<str>>, claims: Arc<Claims>) -> Self {
-        let watched =
-            names.map(|name| Watched { name, reported: None, settling_from: None }).collect();
+    pub(super) fn new(links: &[Link], claims: Arc<Claims>) -> Self {
+        let watched = links.iter().map(Watched::new).collect();
         Self {
             watched,
             claims,
@@ -76,13 +95,20 @@ impl Table {
     }
 
     /// Other interfaces are configured. What is known of those that remain stays.
-    pub(super) fn rename(&mut self, names: impl Iterator<Item = Arc<str>>) {
+    pub(super) fn watch(&mut self, links: &[Link]) {
         let mut before = std::mem::take(&mut self.watched);
-        self.watched = names
-            .map(|name| match before.iter().position(|w| w.name == name) {
-                // Positions change, so everything is said again.
-                Some(at) => Watched { reported: None, ..before.swap_remove(at) },
-                None => Watched { name, reported: None, settling_from: None },
+        self.watched = links
+            .iter()
+            .map(|link| {
+                let fresh = Watched::new(link);
+                match before.iter().position(|w| w.name == link.name) {
+                    Some(at) => {
+                        // Positions may have changed, so its state is said again.
+                        let known = before.swap_remove(at);
+                        Watched { again: true, settle: fresh.settle, ..known }
+                    }
+                    None => fresh,
+                }
             })
             .collect();
     }
@@ -101,7 +127,7 @@ impl Table {
         for m in messages {
             self.absorb(m, now, &mut silent);
         }
-        self.report_links(out);
+        self.report_links(now, out);
         for (link, w) in (0u16..).map(LinkIx).zip(&self.watched) {
             let Some(index) = self.index_of(&w.name) else { continue };
             let present = self.present(index, now);
@@ -117,7 +143,7 @@ impl Table {
         out: &mut VecDeque<MonitorEvent>,
     ) {
         if self.absorb(message, now, out) {
-            self.report_links(out);
+            self.report_links(now, out);
         }
     }
 
@@ -180,19 +206,21 @@ impl Table {
         self.devices.get(&index).map(|d| d.received)
     }
 
-    /// Indices of the interfaces on which nobody was heard since the carrier came up.
-    pub(super) fn settling(&self) -> Vec<u32> {
+    /// Indices of the interfaces that settle: nobody was heard since the carrier came up, and the
+    /// longest wait is not over.
+    pub(super) fn settling(&self, now: u32) -> Vec<u32> {
         self.watched
             .iter()
-            .filter(|w| w.settling_from.is_some())
+            .filter(|w| w.settling.is_some_and(|s| now.wrapping_sub(s.since) < w.settle))
             .filter_map(|w| self.index_of(&w.name))
             .collect()
     }
 
-    /// Compares the frame counters of settling interfaces.
+    /// Takes in fresh frame counters of settling interfaces.
     pub(super) fn hear(
         &mut self,
         messages: Vec<RouteNetlinkMessage>,
+        now: u32,
         out: &mut VecDeque<MonitorEvent>,
     ) {
         for m in messages {
@@ -200,17 +228,21 @@ impl Table {
                 self.new_link(m);
             }
         }
+        self.report_links(now, out);
+    }
+
+    /// Says which settling interfaces have received a frame.
+    fn report_frames(&mut self, out: &mut VecDeque<MonitorEvent>) {
         for at in 0..self.watched.len() {
             let received = self.received(at).unwrap_or(0);
             let w = &mut self.watched[at];
-            if w.settling_from.is_some_and(|from| received > from) {
-                w.settling_from = None;
+            if w.settling.is_some_and(|s| received > s.from) {
+                w.settling = None;
                 if let Ok(link) = u16::try_from(at) {
                     out.push_back(MonitorEvent::FrameSeen(LinkIx(link)));
                 }
             }
         }
-        self.report_links(out);
     }
 
     fn new_link(&mut self, m: LinkMessage) {
@@ -266,26 +298,28 @@ impl Table {
     }
 
     /// Says of each service interface what changed since it was last said.
-    fn report_links(&mut self, out: &mut VecDeque<MonitorEvent>) {
+    fn report_links(&mut self, now: u32, out: &mut VecDeque<MonitorEvent>) {
         for at in 0..self.watched.len() {
             let state = self.state(&self.watched[at].name);
             let received = self.received(at);
             let w = &mut self.watched[at];
-            if w.reported.as_ref() == Some(&state) {
+            if w.reported.as_ref() == Some(&state) && !w.again {
                 continue;
             }
+            w.again = false;
             let was_running =
                 w.reported.as_ref().is_some_and(|r| r.running && r.index == state.index);
             if state.running && !was_running {
-                w.settling_from = received;
+                w.settling = received.map(|from| Settling { from, since: now });
             } else if !state.running {
-                w.settling_from = None;
+                w.settling = None;
             }
             w.reported = Some(state.clone());
             if let Ok(link) = u16::try_from(at) {
                 out.push_back(MonitorEvent::Link { link: LinkIx(link), state });
             }
         }
+        self.report_frames(out);
     }
 
     fn state(&self, name: &str) -> LinkState {
@@ -379,5 +413,95 @@ fn ip(a: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(a) => Some((*a).into()),
         RouteAddress::Inet6(a) => Some((*a).into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::kernel::address::Placement;
+    use vipd_core::time::Duration;
+
+    fn table() -> Table {
+        let link = Link { name: "eth0".into(), settle: Duration::from_secs(35) };
+        Table::new(&[link], Arc::new(Claims::open(std::path::Path::new("/nonexistent"))))
+    }
+
+    fn link(index: u32, name: &str, up: bool, received: u64) -> LinkMessage {
+        let mut m = LinkMessage::default();
+        m.header.index = index;
+        m.header.flags = if up { LinkFlags::Up | LinkFlags::LowerUp } else { LinkFlags::empty() };
+        let mut stats = netlink_packet_route::link::Stats64::default();
+        stats.rx_packets = received;
+        m.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Stats64(stats),
+        ];
+        m
+    }
+
+    fn apply(t: &mut Table, m: RouteNetlinkMessage) -> Vec<MonitorEvent> {
+        let mut out = VecDeque::new();
+        t.apply(m, 0, &mut out);
+        out.into()
+    }
+
+    fn running(events: &[MonitorEvent]) -> Option<bool> {
+        events.iter().rev().find_map(|e| match e {
+            MonitorEvent::Link { state, .. } => Some(state.running),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_link_is_reported_when_it_changes_and_not_otherwise() {
+        let mut t = table();
+        let up = || RouteNetlinkMessage::NewLink(link(3, "eth0", true, 7));
+        assert_eq!(running(&apply(&mut t, up())), Some(true));
+        assert_eq!(apply(&mut t, up()), []);
+        let down = RouteNetlinkMessage::NewLink(link(3, "eth0", false, 7));
+        assert_eq!(running(&apply(&mut t, down)), Some(false));
+        let gone = apply(&mut t, RouteNetlinkMessage::DelLink(link(3, "eth0", false, 7)));
+        let state = LinkState::default();
+        assert_eq!(gone, [MonitorEvent::Link { link: LinkIx(0), state }]);
+    }
+
+    #[test]
+    fn a_bridge_port_that_leaves_is_not_a_link_that_ends() {
+        let mut t = table();
+        apply(&mut t, RouteNetlinkMessage::NewLink(link(3, "eth0", true, 7)));
+        let mut leaves = link(3, "eth0", true, 7);
+        leaves.header.interface_family = 7u8.into();
+        assert_eq!(apply(&mut t, RouteNetlinkMessage::DelLink(leaves)), []);
+    }
+
+    #[test]
+    fn frames_count_from_carrier_up_until_the_wait_is_over() {
+        let mut t = table();
+        apply(&mut t, RouteNetlinkMessage::NewLink(link(3, "eth0", true, 7)));
+        assert_eq!(t.settling(0), [3]);
+        assert_eq!(t.settling(3500), [] as [u32; 0], "35 s are the longest wait");
+        let mut out = VecDeque::new();
+        let counted = |n| vec![RouteNetlinkMessage::NewLink(link(3, "eth0", true, n))];
+        t.hear(counted(7), 10, &mut out);
+        assert!(out.is_empty());
+        t.hear(counted(8), 20, &mut out);
+        assert_eq!(out, [MonitorEvent::FrameSeen(LinkIx(0))]);
+        assert_eq!(t.settling(20), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn our_own_adds_and_renewals_are_silent_but_their_end_is_not() {
+        let mut t = table();
+        apply(&mut t, RouteNetlinkMessage::NewLink(link(3, "eth0", true, 7)));
+        let addr: IpAddr = "192.0.2.10".parse().unwrap();
+        let p = Placement { index: 3, addr, prefix_len: 32, prefix_route: false };
+        assert_eq!(apply(&mut t, p.add(Some(2)).0), []);
+        assert_eq!(apply(&mut t, p.renew(Some(2)).0), []);
+        let removed = MonitorEvent::AddressRemoved { link: LinkIx(0), addr };
+        assert_eq!(apply(&mut t, p.delete().0), [removed]);
     }
 }

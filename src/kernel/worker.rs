@@ -98,7 +98,10 @@ impl Worker {
         if let Some(order) = self.waiting.pop_front() {
             return match Claim::begin(&mut self.host, &order) {
                 Ok(claim) => self.claim_chunk(claim),
-                Err(fault) => applied(&order, Err(fault)),
+                Err(fault) => {
+                    self.host.abandon(order.instance);
+                    applied(&order, Err(fault))
+                }
             };
         }
         if let Some(claim) = self.claims.pop_front() {

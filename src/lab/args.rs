@@ -2,6 +2,8 @@
 
 use super::agent::Kind;
 use super::plan::{Adverts, Families, Heartbeats, MacMode, Plan};
+use super::scene::SCENES;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::time::Duration;
@@ -16,7 +18,8 @@ pub struct LabArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
     /// Scenario to play, with those that must come before it; may be repeated [default: all usual ones]
-    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(SCENES.iter().map(|s| PossibleValue::new(s.name).help(s.about))))]
     pub scenarios: Vec<String>,
     /// Address families of the virtual addresses
     #[arg(long, value_name = "FAMILY", default_value = "4")]

@@ -27,8 +27,8 @@ pub fn sleep_until(at: Instant) {
     while clock_nanosleep(ClockId::CLOCK_MONOTONIC, flags, &request) == Err(Errno::EINTR) {}
 }
 
-/// Milliseconds with fractions, as tables show them.
+/// Milliseconds to the microsecond, as tables and JSON show them.
 #[must_use]
 pub fn millis(d: Duration) -> f64 {
-    d.as_secs_f64() * 1000.0
+    (d.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

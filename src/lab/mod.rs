@@ -9,7 +9,7 @@
 //! netns       one machine                         scene     the table of scenarios
 //! topology    switches, hosts, client             play      plays them, one row each
 //! faults      power, cables, switches             timeline  live lines
-//! agent       vipd or keepalived on a host        screen    table and JSON
+//! agent, frr  vipd or another on a host           screen    table and JSON
 //! probe       what the client sees                args      options of `vipd lab`
 //! observe     what the hosts' kernels say         visit     shell and --keep
 //! ```
@@ -19,6 +19,7 @@ pub mod args;
 pub mod clock;
 mod echo;
 pub mod faults;
+mod frr;
 pub mod netlink;
 pub mod netns;
 pub mod observe;
@@ -66,7 +67,7 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         stage.start_all()?;
         return visit::shell(&stage, ix);
     }
-    let paint = Paint::detect();
+    let (paint, start) = (Paint::detect(), clock::now());
     let timeline = if args.json { None } else { Some(Timeline::follow(&stage, paint)?) };
     let mut player = Player::default();
     let mut rows = Vec::with_capacity(programme.len());
@@ -76,9 +77,10 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         rows.push(row?);
     }
     drop(timeline);
+    let events = if args.json { timeline::entries(&stage, start) } else { Vec::new() };
     let mut out = std::io::stdout().lock();
     if args.json {
-        screen::json(&mut out, args, &rows)?;
+        screen::json(&mut out, args, &rows, &events)?;
     } else {
         screen::table(&mut out, &rows, paint)?;
     }

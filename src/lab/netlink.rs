@@ -12,6 +12,9 @@ use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo,
     LinkMessage,
 };
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -168,6 +171,26 @@ impl Rtnl {
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// Makes `gateway`, reachable through the interface, the default route of its family.
+    ///
+    /// # Errors
+    /// When there is no such interface, the gateway is not on its network, or there is a default already.
+    pub fn add_default_route(&mut self, name: &str, gateway: IpAddr) -> io::Result<()> {
+        let mut route = RouteMessage::default();
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        route.header.protocol = RouteProtocol::Boot;
+        route.header.scope = RouteScope::Universe;
+        route.header.kind = RouteType::Unicast;
+        let (family, gateway) = match gateway {
+            IpAddr::V4(a) => (AddressFamily::Inet, RouteAddress::Inet(a)),
+            IpAddr::V6(a) => (AddressFamily::Inet6, RouteAddress::Inet6(a)),
+        };
+        route.header.address_family = family;
+        route.attributes.push(RouteAttribute::Gateway(gateway));
+        route.attributes.push(RouteAttribute::Oif(self.index(name)?));
+        self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
     /// Takes an address off an interface.
     ///
     /// # Errors
@@ -191,6 +214,20 @@ impl Rtnl {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Indexes of the interfaces of this namespace that `protodown` shuts.
+    ///
+    /// # Errors
+    /// When the dump fails.
+    pub fn shut_links(&mut self) -> io::Result<Vec<u32>> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let reply = self.exchange(request, NLM_F_DUMP)?;
+        let shut = |m: &RouteNetlinkMessage| match m {
+            RouteNetlinkMessage::NewLink(l) if is_shut(l) == Some(true) => Some(l.header.index),
+            _ => None,
+        };
+        Ok(reply.iter().filter_map(shut).collect())
     }
 
     fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
@@ -273,6 +310,14 @@ pub(super) fn messages(
         let length = usize::try_from(message.header.length).ok()?.next_multiple_of(4);
         rest = rest.get(length..).unwrap_or_default();
         (length > 0).then_some(message)
+    })
+}
+
+/// Does `protodown` shut the interface that `message` is about? `None`: it does not say.
+pub(super) fn is_shut(message: &LinkMessage) -> Option<bool> {
+    message.attributes.iter().find_map(|a| match a {
+        LinkAttribute::ProtoDown(value) => Some(*value != 0),
+        _ => None,
     })
 }
 

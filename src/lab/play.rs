@@ -3,7 +3,8 @@
 //! Called by `vipd lab`, by acceptance tests and by benches.
 
 use super::clock::{millis, now, sleep_until};
-use super::outage::Summary;
+use super::outage::{Outage, Summary};
+use super::plan::Preempt;
 use super::scene::{Expect, Scene, Whom};
 use super::stage::Stage;
 use serde::Serialize;
@@ -81,6 +82,12 @@ impl Player {
         };
         // Who lost the address must let go as well; how long that took is in the row.
         let _ = stage.wait(bounds.let_go, |holders| holders.len() == 1);
+        // Who came back may take it from who has it now; not every agent and plan does.
+        let favourite = bounds.preempt.zip(stage.favourite());
+        let reached = match (scene.expect, favourite) {
+            (Expect::Owner, Some((bound, ix))) => stage.wait(bound, |h| h == [ix]).or(reached),
+            _ => reached,
+        };
         sleep_until(now() + bounds.calm);
         let end = now();
         let client = stage
@@ -98,7 +105,7 @@ impl Player {
             after: names(stage),
             reached: reached.is_some(),
             reached_ms: reached.map(|then| millis(then.since(at))),
-            client: client.map_or_else(|| super::outage::Outage::default().summary(), |(_, s)| s),
+            client: client.map_or_else(|| Outage::default().summary(), |(_, s)| s),
             two_owners_ms: millis(stage.two_owners(at, end)),
             nobody_ms: millis(nobody.unwrap_or_default()),
             watched_ms: millis(end.since(at)),
@@ -113,6 +120,8 @@ struct Bounds {
     reached: Duration,
     /// For who lost the address to let go: a lease of 3 T and the kernel's lateness.
     let_go: Duration,
+    /// For a stronger host to take the address back; `None`: it never does.
+    preempt: Option<Duration>,
     /// After that: what breaks late (a stale neighbour entry, a second move) must be seen.
     calm: Duration,
 }
@@ -123,6 +132,12 @@ impl Bounds {
         Self {
             reached: stage.plan().detection() * 2 + Duration::from_secs(8),
             let_go: interval * 3 + Duration::from_millis(2500),
+            preempt: match stage.plan().preempt {
+                Preempt::Never => None,
+                Preempt::After(delay) => {
+                    Some(stage.plan().detection() + delay + Duration::from_secs(1))
+                }
+            },
             calm: (interval * 2).max(Duration::from_millis(500)),
         }
     }

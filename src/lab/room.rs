@@ -145,7 +145,10 @@ fn end_on_signals() -> anyhow::Result<()> {
                 _ = hup.recv() => 129,
             }
         });
-        // The kernel ends every other process of the room and takes its networks and mounts away.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the end of process 1 is what clears the room"
+        )]
         std::process::exit(code);
     })?;
     Ok(())
@@ -189,8 +192,8 @@ fn wait(mut child: Child) -> anyhow::Result<ExitCode> {
             let asked = tokio::select! {
                 _ = ended.recv() => continue,
                 _ = term.recv() => Signal::SIGTERM,
-                _ = hup.recv() => Signal::SIGTERM,
-                _ = int.recv() => Signal::SIGTERM,
+                _ = hup.recv() => Signal::SIGHUP,
+                _ = int.recv() => Signal::SIGINT,
             };
             // It may have ended in this moment; then the next turn sees it.
             let _ = kill(pid, asked);

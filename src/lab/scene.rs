@@ -1,5 +1,7 @@
 //! The scenes: what is done to whom, and what must come of it. A table, played by `play`.
 
+use super::clock::now;
+use super::faults::Loss;
 use super::netlink::LinkState;
 use super::stage::Stage;
 use super::topology::Net;
@@ -59,6 +61,10 @@ pub enum Act {
     Isolate,
     /// The networks are joined again.
     Heal,
+    /// Every other host hears no adverts; heartbeats and clients get through. Needs `nft`.
+    AdvertLoss,
+    /// They hear them again.
+    AdvertsBack,
     /// The agent is stopped cleanly.
     Stop,
     /// The agent is started.
@@ -111,6 +117,20 @@ pub const SCENES: &[Scene] = &[
         Expect::Successor,
     ),
     scene("rejoin", "the networks are joined", Some("isolate"), Act::Heal, Expect::Owner),
+    scene(
+        "advert-loss",
+        "peers hear no adverts, all else works",
+        None,
+        Act::AdvertLoss,
+        Expect::Owner,
+    ),
+    scene(
+        "advert-back",
+        "adverts get through",
+        Some("advert-loss"),
+        Act::AdvertsBack,
+        Expect::Owner,
+    ),
 ];
 
 /// How many of [`SCENES`] are played when none is named.
@@ -181,10 +201,28 @@ impl Act {
             Self::Partition => stage.partition(&[ix], &[Net::Service]),
             Self::Isolate => stage.partition(&[ix], &Net::ALL),
             Self::Heal => stage.heal(),
+            Self::AdvertLoss => {
+                others(stage, ix, |stage, other| stage.lose(other, Loss::NoAdverts))
+            }
+            Self::AdvertsBack => {
+                others(stage, ix, |stage, other| stage.lose_no_more(other, Loss::NoAdverts))
+            }
             Self::Stop => stage.stop(ix),
             Self::Start => stage.start(ix),
         }
     }
+}
+
+/// Does something to every host but `ix`; the moment before the first.
+fn others<F>(stage: &mut Stage, ix: usize, act: F) -> anyhow::Result<Instant>
+where
+    F: Fn(&mut Stage, usize) -> anyhow::Result<Instant>,
+{
+    let at = now();
+    for other in (0..stage.plan().hosts).filter(|other| *other != ix) {
+        act(stage, other)?;
+    }
+    Ok(at)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::args::LabArgs;
 use super::play::Row;
+use super::timeline::Entry;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write};
 
@@ -88,8 +89,8 @@ pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()>
     }
     writeln!(
         out,
-        "\noutage: longest run of probes without answer, one probe per millisecond and address; \
-         two owners: ms in which two hosts had the address"
+        "\noutage: longest run of probes without answer, one probe per millisecond and address\n\
+         two owners: ms in which two hosts had it (a clean stop of vipd overlaps on purpose)"
     )?;
     let late = rows.iter().map(|r| r.client.prober_late_ms).fold(0.0, f64::max);
     if late > 5.0 {
@@ -102,7 +103,12 @@ pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()>
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn json(out: &mut impl Write, args: &LabArgs, rows: &[Row]) -> io::Result<()> {
+pub fn json(
+    out: &mut impl Write,
+    args: &LabArgs,
+    rows: &[Row],
+    events: &[Entry],
+) -> io::Result<()> {
     #[derive(Serialize)]
     struct Document<'a> {
         agent: super::args::AgentName,
@@ -110,6 +116,7 @@ pub fn json(out: &mut impl Write, args: &LabArgs, rows: &[Row]) -> io::Result<()
         interval_ms: u128,
         family: super::plan::Families,
         scenarios: &'a [Row],
+        events: &'a [Entry],
     }
     let document = Document {
         agent: args.agent,
@@ -117,6 +124,7 @@ pub fn json(out: &mut impl Write, args: &LabArgs, rows: &[Row]) -> io::Result<()
         interval_ms: args.interval.as_millis(),
         family: args.family,
         scenarios: rows,
+        events,
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)

@@ -69,10 +69,24 @@ impl Stage {
     /// # Errors
     /// When a part of it cannot be made.
     pub fn set(plan: Plan, kind: &Kind) -> anyhow::Result<Self> {
+        let cast = vec![(kind.clone(), plan.clone()); plan.hosts];
+        Self::cast(plan, &cast)
+    }
+
+    /// As [`Stage::set`], with an agent of its own kind and a plan of its own for each host.
+    ///
+    /// # Errors
+    /// As [`Stage::set`], or when there are not as many agents as hosts.
+    pub fn cast(plan: Plan, cast: &[(Kind, Plan)]) -> anyhow::Result<Self> {
+        if cast.len() != plan.hosts {
+            bail!("{} hosts need as many agents, not {}", plan.hosts, cast.len());
+        }
         let room = Topology::build(plan.hosts)?;
         let eyes = Eyes::open(&room, plan.vips())?;
-        let agents = (0..plan.hosts)
-            .map(|ix| Agent::prepare(kind.clone(), &plan, ix))
+        let agents = cast
+            .iter()
+            .zip(0..)
+            .map(|((kind, plan), ix)| Agent::prepare(kind.clone(), plan, ix))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let probers = plan
             .vips()
@@ -145,6 +159,27 @@ impl Stage {
         let first = owners.next()?;
         let [owner] = first[..] else { return None };
         owners.all(|o| o == first).then_some(owner)
+    }
+
+    /// The host that preemption favours: the strongest whose agent runs.
+    #[must_use]
+    pub fn favourite(&self) -> Option<usize> {
+        self.agents.iter().position(|a| a.condition() == Condition::Running)
+    }
+
+    /// Runs a command of vipd (`["status", "--json"]`) on a host; what it printed.
+    ///
+    /// # Errors
+    /// When the host is off, its agent is not vipd, or the command fails, with what it said.
+    pub fn ask(&self, ix: usize, verb: &[&str]) -> anyhow::Result<String> {
+        let name = self.room.host(ix).name();
+        let command = self.agents[ix].vipd(verb);
+        let mut command = command.with_context(|| format!("the agent of {name} is not vipd"))?;
+        let out = self.room.host(ix).ns()?.run(move || Ok(command.output()?))?;
+        if !out.status.success() {
+            bail!("{verb:?} on {name}: {}", String::from_utf8_lossy(&out.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
     /// Waits until `wanted` is true of the hosts that hold each virtual address, and the client is

@@ -8,6 +8,7 @@
 //!          ::11 ::12 ::13  2001:db8::/64
 //! ```
 //!
+//! The client stands for the rest of the world: it is the gateway of every host.
 //! The bridges are in a network namespace of their own, so that a room is gone when it is dropped. Called by whoever builds a room; what breaks
 //! it is in `faults`.
 
@@ -223,6 +224,12 @@ impl Topology {
         &self.client
     }
 
+    /// The machine of the switches, for who wants to listen at a port.
+    #[must_use]
+    pub const fn switches(&self) -> &Netns {
+        &self.switch_ns
+    }
+
     /// Gives a host a fresh kernel, plugged in and with its own addresses, as after a boot.
     ///
     /// # Errors
@@ -237,6 +244,10 @@ impl Topology {
             address(&ns, net.link(), host_v4(ix, net).into(), 24)?;
         }
         address(&ns, SERVICE_LINK, host_v6(ix).into(), 64)?;
+        for gateway in [IpAddr::V4(CLIENT_V4), IpAddr::V6(CLIENT_V6)] {
+            ns.run(move || Ok(Rtnl::open()?.add_default_route(SERVICE_LINK, gateway)?))
+                .with_context(|| format!("cannot route {} through {gateway}", ns.name()))?;
+        }
         self.hosts[ix].ns = Some(ns);
         Ok(())
     }

@@ -15,7 +15,7 @@
 pub mod agent;
 mod boot;
 pub mod cleanup;
-mod keys;
+pub mod keys;
 pub mod load;
 mod lock;
 mod neighbours;

@@ -2,7 +2,7 @@
 //!
 //! Used by the protocol thread. It decides nothing about evidence; it only drops, cheaply, what nobody asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use vipd_core::config::model::{Model, Transport};
 use vipd_core::engine::io::{Announce, LinkState, NeighbourIn, Probe};
@@ -14,6 +14,11 @@ use vipd_core::wire::{arp, ndp};
 /// few to cost anything.
 const STRANGERS_PER_SECOND: u32 = 20;
 
+/// An answer that comes later was to somebody else.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Questions remembered before old ones are forgotten.
+const ASKED_AT_MOST: usize = 1024;
+
 /// Which frames of one link reach the engine.
 #[derive(Debug)]
 pub(super) struct Filter {
@@ -22,6 +27,8 @@ pub(super) struct Filter {
     configured: BTreeSet<IpAddr>,
     /// Next hops, which the monitor reports.
     gateways: Vec<IpAddr>,
+    /// When the engine last asked for an address: its answer is wanted, however many come.
+    asked: BTreeMap<IpAddr, Instant>,
     window: Instant,
     strangers: u32,
 }
@@ -38,7 +45,22 @@ impl Filter {
                 configured.extend(peers);
             }
         }
-        Self { link, configured, gateways: Vec::new(), window: Instant::ZERO, strangers: 0 }
+        Self {
+            link,
+            configured,
+            gateways: Vec::new(),
+            asked: BTreeMap::new(),
+            window: Instant::ZERO,
+            strangers: 0,
+        }
+    }
+
+    /// The engine asks for an address.
+    pub(super) fn expect(&mut self, addr: IpAddr, now: Instant) {
+        if self.asked.len() >= ASKED_AT_MOST && !self.asked.contains_key(&addr) {
+            self.asked.retain(|_, at| now.since(*at) < ANSWERS_WITHIN);
+        }
+        self.asked.insert(addr, now);
     }
 
     /// The monitor reported the link.
@@ -73,6 +95,9 @@ impl Filter {
 
     fn wanted(&mut self, addr: IpAddr, now: Instant) -> bool {
         if self.configured.contains(&addr) || self.gateways.contains(&addr) {
+            return true;
+        }
+        if self.asked.get(&addr).is_some_and(|at| now.since(*at) < ANSWERS_WITHIN) {
             return true;
         }
         if now.since(self.window) >= Duration::from_secs(1) {

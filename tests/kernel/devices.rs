@@ -1,9 +1,11 @@
 //! Devices of the virtual MAC, kernel settings, routes, rules and the packet filter.
 
 use crate::lab::*;
-use vipd::kernel::cleanup;
+use vipd_agent::kernel::cleanup;
 use vipd_core::config::model::{VirtualRoute, VirtualRule};
-use vipd_core::types::Family;
+use vipd_core::engine::io::{Own, Want};
+use vipd_core::time::Instant;
+use vipd_core::types::{Family, InstanceIx};
 
 const PARENT: [&str; 3] =
     ["ipv4/conf/v0/arp_ignore", "ipv4/conf/v0/arp_announce", "ipv4/conf/all/rp_filter"];
@@ -45,11 +47,39 @@ pub(crate) fn virtual_mac_comes_and_goes() {
     assert_eq!(PARENT.map(sysctl), before);
     assert_eq!(sysctl("ipv4/conf/v1/rp_filter"), "0");
     assert!(!dir.join("sysctl.saved").exists());
+    // A claim that is refused leaves nothing behind.
+    ip("addr add 192.0.2.10/24 dev v0");
+    assert!(own(&mut w, hold(0, Some(2))).is_err());
+    assert!(links().is_empty());
+    assert_eq!(PARENT.map(sysctl), before);
+    ip("addr del 192.0.2.10/24 dev v0");
+
     own(&mut w, hold(0, Some(2))).unwrap();
+    let want = Want::Hold { lease_secs: Some(2), not_after: Instant::MAX, families: [false, true] };
+    own(&mut w, Own { instance: InstanceIx(0), order: 3, want }).unwrap();
+    assert_eq!(links().len(), 1, "an inactive router has no device");
     w.own(free(0));
     w.own(hold(0, Some(2)));
     assert!(finish(&mut w).0[0].result.is_ok());
     assert_eq!(links().len(), 2);
+}
+
+pub(crate) fn virtual_mac_answers_a_peer() {
+    let mut i = instance("web", 51, &["192.0.2.10", "2001:db8::10"]);
+    i.virtual_mac = true;
+    let (mut w, _) = worker(model(vec![i]));
+    let peer = Peer::new("192.0.2.2/24");
+    peer.run(|| ip("addr add 2001:db8::2/64 dev v1 nodad"));
+    own(&mut w, hold(0, Some(5))).unwrap();
+    for (addr, mac) in [("192.0.2.10", "00:00:5e:00:01:33"), ("2001:db8::10", "00:00:5e:00:02:33")]
+    {
+        assert!(peer.reaches(addr), "{addr}");
+        let neighbours = peer.run(move || ip(&format!("neigh show to {addr}")));
+        assert!(neighbours.contains(mac), "{neighbours}");
+    }
+    assert!(peer.reaches("192.0.2.1"));
+    let neighbours = peer.run(|| ip("neigh show to 192.0.2.1"));
+    assert!(!neighbours.contains("00:00:5e"), "the own address keeps its own MAC: {neighbours}");
 }
 
 pub(crate) fn settings_survive_a_crash() {

@@ -3,7 +3,7 @@
 use crate::lab::*;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use vipd::sys::{
+use vipd_agent::sys::{
     AlreadyRunning, Delivery, FrameSocket, HeartbeatSocket, NamespaceLock, Poller, Received,
     VrrpSocket,
 };
@@ -84,34 +84,44 @@ pub(crate) fn adverts_cross_a_wire() {
     assert!(here.send("192.0.2.99".parse().unwrap(), Family::V4.group(), b"x").is_err());
 }
 
+pub(crate) fn owner_is_heard_by_a_holder() {
+    // An owner at 255 advertises from the virtual address, which we hold: a martian to the kernel.
+    let (mut w, _) = worker(model(vec![{
+        let mut i = instance("web", 51, &["192.0.2.10"]);
+        i.priorities = vec![Some(i.priority), Some(vipd_core::types::Priority::OWNER)];
+        i
+    }]));
+    own(&mut w, hold(0, Some(5))).unwrap();
+    let peer = Peer::new("192.0.2.10/24");
+    let mut here = vrrp("v0", Family::V4, MULTICAST);
+    peer.run(|| {
+        let src = "192.0.2.10".parse().unwrap();
+        vrrp("v1", Family::V4, MULTICAST).send(src, Family::V4.group(), b"owner").unwrap();
+    });
+    let mut buf = [0u8; 2048];
+    let r = next(&mut here, &mut buf).unwrap();
+    assert_eq!(&buf[r.payload], b"owner");
+    own(&mut w, free(0)).unwrap();
+    assert_eq!(sysctl("ipv4/conf/v0/accept_local"), "0");
+}
+
 pub(crate) fn unicast_stays_out_of_multicast_mode() {
     let mut buf = [0u8; 2048];
-    ip("netns add vipd-test-peer");
-    ip("link set v1 netns vipd-test-peer");
-    let inside = |command: &str| ip(&format!("-n vipd-test-peer {command}"));
-    inside("link set v1 up");
-    inside("addr add 192.0.2.2/24 dev v1");
-    sleep(50);
+    let peer = Peer::new("192.0.2.2/24");
     let mut group_only = vrrp("v0", Family::V4, MULTICAST);
     let mut unicast_only = vrrp("v0", Family::V4, UNICAST);
-    // A raw socket of the peer, by the same code, on a thread that moves there.
-    std::thread::spawn(|| {
-        let ns = std::fs::File::open("/run/netns/vipd-test-peer").unwrap();
-        nix::sched::setns(ns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    peer.run(|| {
         let peer = vrrp("v1", Family::V4, UNICAST);
         let src = "192.0.2.2".parse().unwrap();
         peer.send(src, "192.0.2.1".parse().unwrap(), b"unicast").unwrap();
         peer.send(src, Family::V4.group(), b"group").unwrap();
-    })
-    .join()
-    .unwrap();
+    });
     let r = next(&mut group_only, &mut buf).unwrap();
     assert_eq!(&buf[r.payload], b"group");
     assert_eq!(group_only.recv(&mut buf).unwrap(), None);
     let r = next(&mut unicast_only, &mut buf).unwrap();
     assert_eq!((&buf[r.payload.clone()], r.ttl), (&b"unicast"[..], 255));
     assert_eq!(unicast_only.recv(&mut buf).unwrap(), None);
-    ip("netns del vipd-test-peer");
 }
 
 pub(crate) fn announcements_are_seen() {

@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use std::sync::Arc;
-use vipd::kernel::{Claims, Monitor, MonitorEvent, Worker};
+use vipd_agent::kernel::{Claims, Monitor, MonitorEvent, Worker};
 use vipd_core::engine::io::LinkState;
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::LinkIx;
@@ -21,11 +21,11 @@ async fn settle(m: &mut Monitor) -> Vec<MonitorEvent> {
 }
 
 fn last_state(events: &[MonitorEvent]) -> LinkState {
-    let states = events.iter().filter_map(|e| match e {
+    let mut states = events.iter().filter_map(|e| match e {
         MonitorEvent::Link { state, .. } => Some(state.clone()),
         _ => None,
     });
-    states.last().unwrap()
+    states.next_back().unwrap()
 }
 
 pub(crate) fn monitor_follows_the_kernel() {

@@ -59,6 +59,7 @@ impl Engine {
         self.units[u].late_rounds = 0;
         self.units[u].weaker_run = 0;
         self.units[u].release_asked = None;
+        self.units[u].yielding = None;
         self.units[u].last_sent = None;
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -76,6 +77,7 @@ impl Engine {
         self.last_advert(u, winner.priority);
         let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
         self.units[u].vr.step_down(winner);
+        self.free_after(u, winner.src);
         self.left_active(u, cause);
         self.sync_yielded(u);
     }
@@ -98,6 +100,7 @@ impl Engine {
         if let Some(winner) = winner {
             self.units[u].vr.step_down(winner);
         }
+        self.order_free(u);
         self.left_active(u, cause);
         self.sync_yielded(u);
         self.rearm(u);
@@ -107,7 +110,6 @@ impl Engine {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.refresh_preemption(u);
-        self.order_free(u);
         self.entered(u, State::Active, cause);
     }
 
@@ -118,6 +120,7 @@ impl Engine {
             return;
         }
         let was_active = self.units[u].is_active();
+        let holds = self.units[u].keeps_addresses();
         if was_active {
             self.advertise(u, 0);
         }
@@ -127,7 +130,7 @@ impl Engine {
         self.units[u].leaving = None;
         self.units[u].gates.unusable(self.now.mono, was_active);
         self.stale_wait_over(u);
-        if was_active {
+        if holds {
             self.order_free(u);
         }
         self.entered(u, from, cause);

@@ -137,6 +137,9 @@ impl Engine {
             }
         }
         let lease_secs = self.model.instance(ix).lease_secs(interval);
+        // Peers count from the last advert that went out; a fresh claim sends its first one now.
+        let heard_until = self.units[u].last_sent.unwrap_or(now);
+        let not_after = heard_until + (interval.duration() * 3).max(ORDER_SLACK);
         let order = self.next_order();
         let holding = &mut self.holdings[usize::from(ix.0)];
         holding.order = order;
@@ -144,7 +147,6 @@ impl Engine {
         holding.asked_at = now;
         holding.may_hold = true;
         holding.lease_secs = lease_secs;
-        let not_after = now + (interval.duration() * 3).max(ORDER_SLACK);
         self.push(Output::Own(Own {
             instance: ix,
             order,
@@ -154,6 +156,7 @@ impl Engine {
 
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
+        self.units[u].yielding = None;
         let ix = self.units[u].instance;
         if let Some(other) =
             self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
@@ -292,11 +295,12 @@ impl Engine {
         let mut instances = Vec::new();
         let mut not_after = Instant::MAX;
         for ix in held {
-            self.doubt_lease(ix);
             if let (Some(until), Some(secs)) =
                 (self.renewable_until(ix), self.holding(ix).lease_secs)
                 && until >= now
             {
+                // Asking again prolongs the lease as well: only what may be renewed is doubted.
+                self.doubt_lease(ix);
                 not_after = not_after.min(until);
                 instances.push((ix, secs));
             }

@@ -5,6 +5,7 @@ use super::{Engine, UnitIx};
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, State};
 use crate::vrrp::Heard;
+use std::net::IpAddr;
 
 /// The addresses stay this long after the successor has them.
 const OVERLAP: Duration = Duration::from_millis(200);
@@ -70,6 +71,9 @@ impl Engine {
                     let now = self.now.mono;
                     self.units[u].since = now;
                     self.stale_wait_over(u);
+                    if self.units[u].yielding.is_some() {
+                        self.order_free(u);
+                    }
                 }
                 State::Initialize => {}
             }
@@ -153,6 +157,23 @@ impl Engine {
         let Some(leaving) = &mut self.units[u].leaving else { return };
         if leaving.release_at <= now {
             leaving.released = true;
+            self.order_free(u);
+        }
+    }
+
+    /// Outranked by `winner`: a vipd host tells when its kernel has the addresses, and until then this one
+    /// keeps them. A foreign winner is on its own.
+    pub(super) fn free_after(&mut self, u: UnitIx, winner: IpAddr) {
+        let living = self.host_of(winner).filter(|h| self.living_peers(u).any(|(p, _)| p == *h));
+        match living {
+            Some(host) => self.units[u].yielding = Some((host, self.now.mono + OVERLAP)),
+            None => self.order_free(u),
+        }
+    }
+
+    /// `host` has the addresses: the one that yielded to it lets go.
+    pub(super) fn winner_applied(&mut self, u: UnitIx, host: HostIx) {
+        if self.units[u].yielding.is_some_and(|(winner, _)| winner == host) {
             self.order_free(u);
         }
     }

@@ -397,6 +397,9 @@ impl Engine {
         }
         match self.units[u].state() {
             State::Backup => {
+                if owns && new.applied {
+                    self.winner_applied(u, host);
+                }
                 let gone = new.state == State::Initialize;
                 // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
                 let news = !self.units[u].vr.silence(at).is_zero();

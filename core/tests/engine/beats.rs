@@ -1,0 +1,291 @@
+//! Heartbeats (DESIGN 5.9), the clean stop between vipd hosts (5.5), shared fate (5.11).
+
+use crate::bench::{Bench, Said, WEB, beating, eth0, ip, ms};
+use crate::world::{Cuts, TARGET, World};
+use std::net::SocketAddr;
+use vipd_core::engine::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input};
+use vipd_core::time::Duration;
+use vipd_core::types::{HostIx, LinkIx, State};
+
+/// Active_Down_Interval of lb2.
+const M: Duration = Duration::from_nanos(3_609_375_000);
+
+fn link_down(world: &mut World, host: usize) {
+    let mut state = eth0(u8::try_from(host + 1).unwrap());
+    state.running = false;
+    world.give(host, Input::Link { link: LinkIx(0), state });
+}
+
+#[test]
+fn one_owner_and_everybody_heard_on_both_paths() {
+    let world = World::settled(&beating(""), 3);
+    for host in &world.hosts {
+        let peers = host.snapshot().peers;
+        assert_eq!(peers.len(), 2);
+        for peer in peers {
+            assert!(peer.alive && peer.hears_me.iter().all(|h| *h));
+            assert!(peer.heard.iter().all(|h| h.unwrap() <= ms(1000)));
+        }
+        assert_eq!(host.alarms(), []);
+        assert_eq!(host.unit().owner_host, Some(HostIx(0)));
+    }
+    assert_eq!(world.holders(), [0]);
+}
+
+#[test]
+fn stop_the_best_successor_claims_at_once_and_the_addresses_overlap() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(400));
+    world.forget();
+    let start = world.now;
+    world.give(0, Input::Stop);
+    world.run(ms(1));
+    assert_eq!(world.hosts[1].causes(), [(State::Active, Cause::Released)]);
+    assert_eq!(world.hosts[2].state(), State::Backup);
+    assert_eq!(world.holders(), [0, 1], "make before break");
+    world.run(ms(5000));
+    assert_eq!(world.hosts[0].frees(), [start + ms(200)]);
+    assert!(world.hosts[0].engine.stopped());
+    assert_eq!(world.holders(), [1]);
+    // At the claim, 20 ms before the release and right after it, then 1 s after the claim and so on.
+    let told: Vec<_> =
+        world.hosts[1].announced().iter().map(|(at, _)| (*at - start).as_millis()).collect();
+    assert_eq!(told, [0, 180, 200, 1000, 5000]);
+    // No weak advert: a vipd successor knows.
+    assert_eq!(world.hosts[0].priorities(), [0]);
+}
+
+#[test]
+fn stop_with_nobody_left_is_not_for_ever() {
+    let mut world = World::settled(&beating(""), 1);
+    world.give(0, Input::Stop);
+    world.run(ms(1200));
+    assert!(world.hosts[0].engine.stopped());
+}
+
+#[test]
+fn a_link_fault_is_told_and_the_best_backup_does_not_wait() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(300));
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    link_down(&mut world, 0);
+    world.run(ms(1));
+    assert_eq!(world.owners(), [1]);
+    assert_eq!(
+        world.hosts[1].causes().last(),
+        Some(&(State::Active, Cause::PeerUnable(HostIx(0))))
+    );
+    world.run(ms(10_000));
+    assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]));
+}
+
+#[test]
+fn p3_a_host_without_power_is_replaced_on_the_microsecond() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(300));
+    world.forget();
+    world.until(ms(2000), |w| !w.hosts[0].adverts().is_empty());
+    let last = world.hosts[0].adverts()[0].0;
+    world.off.insert(0);
+    world.run(ms(5000));
+    let claimed = world.hosts[1].adverts()[0].0;
+    assert_eq!(claimed - last, M);
+    assert_eq!(world.owners(), [1]);
+    let gone = |e: &EventKind| matches!(e, EventKind::Peer { host: HostIx(0), alive: false });
+    assert!(world.hosts[1].events().iter().any(gone));
+}
+
+#[test]
+fn each_claim_has_a_higher_epoch() {
+    let mut world = World::settled(&beating(""), 3);
+    let mut epochs = vec![world.hosts[0].unit().epoch];
+    for host in [0, 1] {
+        link_down(&mut world, host);
+        world.run(ms(2000));
+        let owner = world.owners()[0];
+        epochs.push(world.hosts[owner].unit().epoch);
+    }
+    assert!(epochs.windows(2).all(|e| e[0] < e[1]), "{epochs:?}");
+}
+
+#[test]
+fn adverts_lost_but_the_owner_reachable_nobody_moves() {
+    let mut world = World::settled(&beating(""), 3);
+    world.no_adverts = Cuts::from([(0, 1), (0, 2)]);
+    world.run(ms(60_000));
+    assert_eq!((world.owners(), world.holders()), (vec![0], vec![0]));
+    assert_eq!(world.hosts[1].alarms(), [Alarm::AdvertPathBroken(HostIx(0))]);
+    world.no_adverts.clear();
+    world.run(ms(2000));
+    assert_eq!(world.hosts[1].alarms(), []);
+}
+
+#[test]
+fn the_side_that_reaches_the_segment_gets_the_address() {
+    let text = beating(&format!("targets = [\"{TARGET}\"]"));
+    let mut world = World::settled(&text, 3);
+    // lb1 is cut off from the service segment; its heartbeats go another way.
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    world.no_target.insert(0);
+    let took = world.until(ms(10_000), |w| w.owners() == [1]);
+    assert!(took < ms(8000), "{took:?}");
+    assert_eq!(world.holders(), [1]);
+    let why = world.hosts[0].causes();
+    assert!(
+        matches!(why.first(), Some((State::Backup, Cause::Isolated | Cause::Settled(_)))),
+        "{why:?}"
+    );
+    // It does not come back before the winner hears it.
+    world.run(ms(60_000));
+    assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]));
+    world.no_adverts.clear();
+    world.no_segment.clear();
+    world.no_target.clear();
+    world.run(ms(20_000));
+    assert_eq!((world.owners(), world.holders()), (vec![0], vec![0]));
+}
+
+#[test]
+fn both_reach_targets_nobody_moves() {
+    let text = beating(&format!("targets = [\"{TARGET}\"]"));
+    let mut world = World::settled(&text, 2);
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    world.run(ms(30_000));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.hosts[1].alarms(), [Alarm::AdvertPathBroken(HostIx(0))]);
+}
+
+#[test]
+fn two_owners_that_hear_each_other_settle_it() {
+    let mut world = World::settled(&beating(""), 2);
+    world.no_adverts = World::around(0);
+    world.no_beats = World::around(0);
+    world.no_segment = World::around(0);
+    world.run(ms(8000));
+    assert_eq!(world.owners(), [0, 1], "a cut network: nobody can tell");
+    world.forget();
+    world.no_beats.clear();
+    world.run(ms(1100));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.hosts[1].causes(), [(State::Backup, Cause::Settled(HostIx(0)))]);
+    let alarm = |e: &EventKind| matches!(e, EventKind::Alarm(Alarm::DualActive(_), true));
+    assert!(world.hosts.iter().any(|h| h.events().iter().any(alarm)));
+    world.no_adverts.clear();
+    world.no_segment.clear();
+    world.run(ms(70_000));
+    assert_eq!((world.owners(), world.holders()), (vec![0], vec![0]));
+    assert!(world.hosts.iter().all(|h| h.alarms().is_empty()));
+}
+
+#[test]
+fn a_healed_network_has_one_owner_and_it_announces() {
+    let mut world = World::settled(&beating(""), 3);
+    world.no_adverts = World::around(0);
+    world.no_beats = World::around(0);
+    world.no_segment = World::around(0);
+    world.run(ms(30_000));
+    world.forget();
+    world.no_adverts.clear();
+    world.no_beats.clear();
+    world.no_segment.clear();
+    world.run(ms(1100));
+    let owner = world.owners();
+    assert_eq!(owner.len(), 1);
+    assert!(!world.hosts[owner[0]].announced().is_empty(), "neighbours have to be told");
+    assert_eq!(world.holders(), owner);
+}
+
+fn beats_of(bench: &Bench) -> Vec<HeartbeatOut> {
+    let beat = |s: &Said| if let Said::Beat(b) = s { Some(b.clone()) } else { None };
+    bench.log.iter().filter_map(|(_, s)| beat(s)).collect()
+}
+
+fn hear_beat(bench: &mut Bench, from: u8, beat: &HeartbeatOut) {
+    let src = SocketAddr::new(ip(&format!("192.0.2.1{from}")), 7112);
+    let (path, payload) = (beat.path, &beat.payload[..]);
+    bench.give(Input::Heartbeat(HeartbeatIn { path, src, payload, age: Duration::ZERO }));
+}
+
+#[test]
+fn a_heartbeat_that_was_heard_before_is_not_believed_again() {
+    let mut lb1 = Bench::up(&beating(""), 1);
+    let mut lb2 = Bench::up(&beating(""), 2);
+    lb1.run(ms(10));
+    let old: Vec<_> =
+        beats_of(&lb1).into_iter().filter(|b| b.to.ip() == ip("192.0.2.12")).collect();
+    hear_beat(&mut lb2, 1, &old[0]);
+    assert!(lb2.snapshot().peers[0].alive);
+    for _ in 0..10 {
+        lb2.run(ms(1000));
+        hear_beat(&mut lb2, 1, &old[0]);
+    }
+    assert!(!lb2.snapshot().peers[0].alive);
+}
+
+#[test]
+fn a_forged_heartbeat_is_refused_and_told_once() {
+    let mut lb1 = Bench::up(&beating(""), 1);
+    let mut lb2 = Bench::up(&beating(""), 2);
+    lb1.run(ms(10));
+    let mut beat = beats_of(&lb1)[0].clone();
+    let at = beat.payload.len() / 2;
+    beat.payload[at] ^= 1;
+    for _ in 0..100 {
+        hear_beat(&mut lb2, 1, &beat);
+    }
+    assert!(!lb2.snapshot().peers[0].alive);
+    let told = lb2.events().into_iter().filter(|e| matches!(e, EventKind::Refused { .. })).count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn hosts_with_different_files_are_told() {
+    let mut lb1 = Bench::up(&beating(""), 1);
+    let mut lb2 = Bench::up(&beating("accept = false"), 2);
+    lb1.run(ms(10));
+    let beat = beats_of(&lb1).into_iter().find(|b| b.to.ip() == ip("192.0.2.12")).unwrap();
+    hear_beat(&mut lb2, 1, &beat);
+    assert_eq!(lb2.alarms(), [Alarm::ConfigMismatch(HostIx(0))]);
+}
+
+const DUAL: &str = "addresses = [\"192.0.2.10/24\", \"fe80::a/64\"]";
+
+#[test]
+fn shared_fate_either_family_is_a_sign_of_the_owner() {
+    let mut world = World::settled(&beating(DUAL), 2);
+    assert_eq!(world.hosts[1].snapshot().units.len(), 1);
+    // The owner's IPv4 adverts are lost; its heartbeats too.
+    world.no_adverts.insert((0, 1));
+    world.no_beats = World::around(0);
+    for _ in 0..20 {
+        world.run(ms(1000));
+        world.hosts[1].hear6(1, 150);
+    }
+    assert_eq!(world.hosts[1].state(), State::Backup);
+}
+
+#[test]
+fn shared_fate_one_claim_brings_both_families() {
+    let world = World::settled(&beating(DUAL), 2);
+    let lb1 = &world.hosts[0];
+    assert_eq!(lb1.unit().addresses.len(), 2);
+    let mut world = world;
+    world.run(ms(1000));
+    let families: Vec<_> = world.hosts[0].sent().iter().map(|t| t.router.family).collect();
+    assert_eq!(families.len() % 2, 0);
+    assert!(world.hosts[0].owns().iter().all(|(_, o)| o.instance == WEB));
+}
+
+#[test]
+fn shared_fate_the_other_family_is_degraded_without_its_source() {
+    let mut world = World::settled(&beating(DUAL), 2);
+    let mut state = eth0(1);
+    state.addrs.retain(std::net::IpAddr::is_ipv4);
+    world.give(0, Input::Link { link: LinkIx(0), state });
+    world.run(ms(10_000));
+    assert_eq!(world.owners(), [0]);
+    assert!(matches!(world.hosts[0].alarms()[..], [Alarm::FamilyDegraded(_)]));
+}

@@ -1,0 +1,22 @@
+//! The engine, driven by hand in virtual time: one test per rule of the protocol (`docs/conformance.md`, V-numbers)
+//! and of the promises (`docs/promises.md`). Nothing here is random: `tests/sim` does that.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod adopt;
+mod backup;
+mod beats;
+mod bench;
+mod claim;
+mod config;
+mod groups;
+mod lease;
+mod owner;
+mod refuse;
+mod send;
+mod stale;
+mod startup;
+mod stop;
+mod trailer;
+mod vectors;
+mod world;

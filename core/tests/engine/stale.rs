@@ -1,0 +1,140 @@
+//! The stale-holder wait (DESIGN 5.2): the kernel of an agent that hangs goes on serving the address.
+
+use crate::bench::{VIP, beating, ip, mac, ms};
+use crate::world::World;
+use vipd_core::engine::io::{Alarm, Cause, EventKind};
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{HostIx, State};
+
+/// Active_Down_Interval and Skew_Time of lb2.
+const M: Duration = Duration::from_nanos(3_609_375_000);
+const SKEW: Duration = Duration::from_nanos(609_375_000);
+
+/// A settled world; the moment of lb1's last advert, after which `lose` happened to it.
+fn lost(text: &str, n: u8, lose: impl Fn(&mut World)) -> (World, Instant) {
+    let mut world = World::settled(&beating(text), n);
+    world.until(ms(2000), |w| !w.hosts[0].adverts().is_empty());
+    let last = world.hosts[0].adverts()[0].0;
+    lose(&mut world);
+    world.forget();
+    (world, last)
+}
+
+#[test]
+fn the_silent_kernel_is_asked_inside_the_skew_and_costs_no_time() {
+    let (mut world, last) = lost("", 2, |w| {
+        w.off.insert(0);
+    });
+    world.run(ms(4000));
+    let lb2 = &world.hosts[1];
+    let probes: Vec<_> = lb2.probes().into_iter().filter(|(_, p)| p.addr == ip(VIP)).collect();
+    let at: Vec<Duration> = probes.iter().map(|(at, _)| *at - last).collect();
+    assert_eq!(at, [M - SKEW / 2, M - SKEW / 4, M]);
+    for (_, p) in &probes {
+        assert_eq!((p.to, p.from, p.source), (Some(mac(1)), mac(2), None), "unicast, sender 0");
+    }
+    assert_eq!(lb2.adverts()[0].0 - last, M);
+}
+
+#[test]
+fn at_10_ms_the_question_still_has_2_ms() {
+    let mut world = World::settled(&beating("advert-interval = \"10ms\""), 2);
+    world.until(ms(20), |w| !w.hosts[0].adverts().is_empty());
+    let last = world.hosts[0].adverts()[0].0;
+    world.off.insert(0);
+    world.forget();
+    world.run(ms(40));
+    let m = ms(30) + ms(10) * 156 / 256;
+    let first = world.hosts[1].probes().into_iter().find(|(_, p)| p.addr == ip(VIP)).unwrap().0;
+    assert!(first - last <= m - ms(2), "{:?}", first - last);
+    assert_eq!(world.hosts[1].adverts()[0].0 - last, m);
+}
+
+#[test]
+fn a_hung_agents_kernel_answers_and_the_claim_waits_for_its_silence() {
+    // 3T is 300 ms, the lease 1 s: without the wait both would own for 700 ms.
+    let (mut world, last) = lost("advert-interval = \"100ms\"", 2, |w| {
+        w.hung.insert(0);
+    });
+    assert_eq!(world.holders(), [0]);
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.run(m + ms(50));
+    assert_eq!(world.hosts[1].state(), State::Backup);
+    assert_eq!(world.hosts[1].alarms(), [Alarm::StaleHolder(HostIx(0))]);
+    world.until(ms(2000), |w| w.holders().is_empty());
+    let free = world.now;
+    let took = world.until(ms(100), |w| w.owners() == [1]);
+    assert!(took <= ms(30), "two silences, 10 ms apart: {took:?}");
+    assert!(free - last <= ms(1400));
+    assert_eq!(world.hosts[1].alarms(), []);
+    assert!(matches!(world.hosts[1].causes()[..], [(State::Active, Cause::Silence(_))]));
+    let questions: Vec<_> = world.hosts[1].probes().into_iter().map(|(at, _)| at).collect();
+    let steady = questions.windows(2).filter(|w| w[1] - w[0] == ms(10)).count();
+    assert!(steady > 50, "asked every 10 ms: {steady}");
+}
+
+#[test]
+fn it_never_ends_in_nobody_owning() {
+    let (mut world, last) = lost("advert-interval = \"100ms\"", 2, |w| {
+        w.hung.insert(0);
+        w.leaseless.insert(0);
+    });
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.until(ms(5000), |w| w.owners() == [1]);
+    // The lease and the lateness of the kernel after M.
+    let took = world.now - last;
+    let limit = m + ms(1000) + ms(1300);
+    assert!(took >= limit && took <= limit + ms(15), "{took:?}");
+    let alarmed = |e: &EventKind| matches!(e, EventKind::Alarm(Alarm::StaleHolder(_), true));
+    assert!(world.hosts[1].events().iter().any(alarmed));
+}
+
+#[test]
+fn switched_off_it_claims_at_once() {
+    let text = "advert-interval = \"100ms\"\nstale-holder-wait = \"off\"";
+    let (mut world, last) = lost(text, 2, |w| {
+        w.hung.insert(0);
+    });
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.run(ms(1000));
+    assert_eq!(world.hosts[1].adverts()[0].0 - last, m);
+}
+
+#[test]
+fn an_owner_that_wakes_up_ends_the_wait() {
+    let (mut world, _) = lost("advert-interval = \"100ms\"", 2, |w| {
+        w.hung.insert(0);
+    });
+    world.run(ms(600));
+    assert_eq!(world.hosts[1].alarms(), [Alarm::StaleHolder(HostIx(0))]);
+    world.hung.clear();
+    // Read before write: it knows that it slept; nobody else owns and its lease holds.
+    world.run(ms(2000));
+    assert_eq!(world.owners().len(), 1);
+    assert_eq!(world.holders(), world.owners());
+    assert_eq!(world.hosts[1].alarms(), []);
+}
+
+#[test]
+fn a_stranger_that_answers_is_an_alarm_and_a_veto_only_where_asked_for() {
+    for (conflict, state) in [("alarm", State::Active), ("refuse", State::Backup)] {
+        let (mut world, _) = lost(&format!("on-conflict = \"{conflict}\""), 2, |w| {
+            w.off.insert(0);
+        });
+        world.run(ms(1000));
+        for _ in 0..30 {
+            world.hosts[1].now = world.now;
+            world.hosts[1].neighbour(VIP, mac(77), true);
+            world.run(ms(100));
+        }
+        world.run(ms(2000));
+        assert_eq!(world.hosts[1].state(), state, "{conflict}");
+        assert!(world.hosts[1].alarms().contains(&Alarm::Conflict(ip(VIP), mac(77))));
+        world.run(ms(20_000));
+        assert_eq!(
+            world.hosts[1].state(),
+            State::Active,
+            "{conflict}: the veto ends with its evidence"
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! heal
+
+pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+    Vec::new()
+}
