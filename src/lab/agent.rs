@@ -4,6 +4,7 @@
 //! its command line, its processes and what it prints; nothing else.
 
 use super::clock::now;
+use super::frr;
 use super::netns::Netns;
 use super::plan::Plan;
 use super::processes;
@@ -27,6 +28,8 @@ pub enum Kind {
     Vipd(PathBuf),
     /// keepalived, from the search path.
     Keepalived,
+    /// FRR: vrrpd beside zebra, from where Debian has them.
+    Frr,
 }
 
 impl Kind {
@@ -56,6 +59,8 @@ pub struct Agent {
     kind: Kind,
     host: String,
     dir: PathBuf,
+    /// What FRR needs besides its file.
+    devices: Vec<frr::Device>,
     pid: Option<i32>,
     condition: Condition,
 }
@@ -71,7 +76,8 @@ impl Agent {
         // An earlier stage of the same room may have left its files.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let agent = Self { kind, host, dir, pid: None, condition: Condition::Down };
+        let devices = frr::devices(plan, ix);
+        let agent = Self { kind, host, dir, devices, pid: None, condition: Condition::Down };
         agent.configure(plan, ix)?;
         Ok(agent)
     }
@@ -84,6 +90,7 @@ impl Agent {
         let (file, text) = match &self.kind {
             Kind::Vipd(_) => (self.config(), plan.vipd_toml(&cluster_key()?)),
             Kind::Keepalived => (self.config(), plan.keepalived_conf(ix)),
+            Kind::Frr => (self.config(), frr::conf(plan, ix)),
         };
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
     }
@@ -94,6 +101,7 @@ impl Agent {
         match self.kind {
             Kind::Vipd(_) => self.dir.join("vipd.toml"),
             Kind::Keepalived => self.dir.join("keepalived.conf"),
+            Kind::Frr => self.dir.join("vrrpd.conf"),
         }
     }
 
@@ -119,11 +127,15 @@ impl Agent {
     #[must_use]
     pub fn vipd(&self, verb: &[&str]) -> Option<Command> {
         let Kind::Vipd(program) = &self.kind else { return None };
+        Some(self.command(program, verb))
+    }
+
+    fn command(&self, program: &Path, verb: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.arg("--config").arg(self.config()).args(["--host", &self.host]);
         command.arg("--runtime-dir").arg(self.dir.join("run"));
         command.arg("--state-dir").arg(self.dir.join("state")).args(verb);
-        Some(command)
+        command
     }
 
     /// Starts it on its machine.
@@ -134,7 +146,14 @@ impl Agent {
         if self.condition != Condition::Down {
             bail!("the agent of {} is up already", self.host);
         }
-        let mut command = self.vipd(&["run"]).unwrap_or_else(|| self.keepalived());
+        let mut command = match &self.kind {
+            Kind::Vipd(program) => self.command(program, &["run"]),
+            Kind::Keepalived => self.keepalived(),
+            Kind::Frr => {
+                frr::prepare(ns, &self.dir, &self.devices)?;
+                frr::vrrpd(&self.dir)
+            }
+        };
         for sub in ["run", "state"] {
             fs::create_dir_all(self.dir.join(sub))?;
         }

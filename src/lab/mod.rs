@@ -9,7 +9,7 @@
 //! netns       one machine                         scene     the table of scenarios
 //! topology    switches, hosts, client             play      plays them, one row each
 //! faults      power, cables, switches             timeline  live lines
-//! agent       vipd or keepalived on a host        screen    table and JSON
+//! agent, frr  vipd or another on a host           screen    table and JSON
 //! probe       what the client sees                args      options of `vipd lab`
 //! observe     what the hosts' kernels say         visit     shell and --keep
 //! ```
@@ -19,6 +19,7 @@ pub mod args;
 pub mod clock;
 mod echo;
 pub mod faults;
+mod frr;
 pub mod netlink;
 pub mod netns;
 pub mod observe;

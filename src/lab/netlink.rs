@@ -216,6 +216,20 @@ impl Rtnl {
             .collect())
     }
 
+    /// Indexes of the interfaces of this namespace that `protodown` shuts.
+    ///
+    /// # Errors
+    /// When the dump fails.
+    pub fn shut_links(&mut self) -> io::Result<Vec<u32>> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let reply = self.exchange(request, NLM_F_DUMP)?;
+        let shut = |m: &RouteNetlinkMessage| match m {
+            RouteNetlinkMessage::NewLink(l) if is_shut(l) == Some(true) => Some(l.header.index),
+            _ => None,
+        };
+        Ok(reply.iter().filter_map(shut).collect())
+    }
+
     fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
         let mut link = LinkMessage::default();
         link.header.index = self.index(name)?;
@@ -296,6 +310,14 @@ pub(super) fn messages(
         let length = usize::try_from(message.header.length).ok()?.next_multiple_of(4);
         rest = rest.get(length..).unwrap_or_default();
         (length > 0).then_some(message)
+    })
+}
+
+/// Does `protodown` shut the interface that `message` is about? `None`: it does not say.
+pub(super) fn is_shut(message: &LinkMessage) -> Option<bool> {
+    message.attributes.iter().find_map(|a| match a {
+        LinkAttribute::ProtoDown(value) => Some(*value != 0),
+        _ => None,
     })
 }
 

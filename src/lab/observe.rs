@@ -4,7 +4,7 @@
 //! the agents say about themselves is never asked. Judges "two owners" and "nobody".
 
 use super::clock::now;
-use super::netlink::{Rtnl, address_of, messages};
+use super::netlink::{Rtnl, address_of, is_shut, messages};
 use super::ownership::Ownership;
 use super::topology::Topology;
 use anyhow::Context as _;
@@ -20,8 +20,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use vipd_core::time::Instant;
 
-/// Multicast groups of rtnetlink: `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
-const GROUPS: [u32; 2] = [5, 9];
+/// Multicast groups of rtnetlink: `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
+const GROUPS: [u32; 3] = [1, 5, 9];
 /// How long an eye sleeps when nothing happens, before it looks whether to close.
 const IDLE_MS: u16 = 20;
 
@@ -174,11 +174,15 @@ impl Shared {
 fn look(ix: usize, events: &Socket, mut dump: Rtnl, shared: &Shared, stop: &AtomicBool) {
     // Subscribed before the first dump: nothing falls between them.
     let mut stale = true;
+    // An address behind `protodown` is not had: FRR shuts a Backup's device instead of emptying it.
+    let mut shut_links = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        if stale && let Ok(present) = dump.addresses() {
+        if stale && let (Ok(present), Ok(shut)) = (dump.addresses(), dump.shut_links()) {
             let at = now();
-            let watched: Vec<_> =
-                present.into_iter().filter(|(_, a)| shared.watched.contains(a)).collect();
+            shut_links = shut;
+            let held =
+                |link: &u32, a: &IpAddr| shared.watched.contains(a) && !shut_links.contains(link);
+            let watched: Vec<_> = present.into_iter().filter(|(l, a)| held(l, a)).collect();
             shared.update(|seen| seen.resync(ix, &watched, at));
             stale = false;
         }
@@ -196,11 +200,16 @@ fn look(ix: usize, events: &Socket, mut dump: Rtnl, shared: &Shared, stop: &Atom
                         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(m)) => {
                             (m, false)
                         }
+                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(m)) => {
+                            let known = shut_links.contains(&m.header.index);
+                            stale |= is_shut(&m).is_some_and(|shut| shut != known);
+                            continue;
+                        }
                         _ => continue,
                     };
                     let link = message.header.index;
                     let addr = address_of(&message).filter(|a| shared.watched.contains(a));
-                    if let Some(addr) = addr {
+                    if let Some(addr) = addr.filter(|_| !there || !shut_links.contains(&link)) {
                         shared.update(|seen| seen.event(ix, link, addr, there, at));
                     }
                 }

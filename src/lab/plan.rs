@@ -67,6 +67,8 @@ pub enum Preempt {
 pub struct Plan {
     /// Number of hosts, 1 to [`super::topology::MAX_HOSTS`]; the first has the highest priority.
     pub hosts: usize,
+    /// Priorities of the hosts where they are not [`Plan::priority`]'s usual ones.
+    pub priorities: Vec<u8>,
     /// Families of the virtual addresses.
     pub families: Families,
     /// The virtual IPv4 address.
@@ -97,6 +99,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             hosts: 2,
+            priorities: Vec::new(),
             families: Families::V4,
             vip4: Ipv4Addr::new(192, 0, 2, 100),
             vip6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100),
@@ -125,11 +128,12 @@ impl Plan {
         }
     }
 
-    /// Priority of a host: 150 for the first, 50 less for the second, then 10 less each.
+    /// Priority of a host: as written, else 150 for the first, 100 for the second, then 5 less each.
     #[must_use]
     pub fn priority(&self, ix: usize) -> u8 {
-        match ix {
-            0 => 150,
+        match (self.priorities.get(ix), ix) {
+            (Some(written), _) => *written,
+            (None, 0) => 150,
             _ => u8::try_from(100_usize.saturating_sub(5 * (ix - 1))).unwrap_or(1).max(1),
         }
     }

@@ -69,10 +69,24 @@ impl Stage {
     /// # Errors
     /// When a part of it cannot be made.
     pub fn set(plan: Plan, kind: &Kind) -> anyhow::Result<Self> {
+        let cast = vec![(kind.clone(), plan.clone()); plan.hosts];
+        Self::cast(plan, &cast)
+    }
+
+    /// As [`Stage::set`], with an agent of its own kind and a plan of its own for each host.
+    ///
+    /// # Errors
+    /// As [`Stage::set`], or when there are not as many agents as hosts.
+    pub fn cast(plan: Plan, cast: &[(Kind, Plan)]) -> anyhow::Result<Self> {
+        if cast.len() != plan.hosts {
+            bail!("{} hosts need as many agents, not {}", plan.hosts, cast.len());
+        }
         let room = Topology::build(plan.hosts)?;
         let eyes = Eyes::open(&room, plan.vips())?;
-        let agents = (0..plan.hosts)
-            .map(|ix| Agent::prepare(kind.clone(), &plan, ix))
+        let agents = cast
+            .iter()
+            .zip(0..)
+            .map(|((kind, plan), ix)| Agent::prepare(kind.clone(), plan, ix))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let probers = plan
             .vips()

@@ -224,6 +224,12 @@ impl Topology {
         &self.client
     }
 
+    /// The machine of the switches, for who wants to listen at a port.
+    #[must_use]
+    pub const fn switches(&self) -> &Netns {
+        &self.switch_ns
+    }
+
     /// Gives a host a fresh kernel, plugged in and with its own addresses, as after a boot.
     ///
     /// # Errors

@@ -1,0 +1,59 @@
+//! vipd beside unmodified keepalived and FRR, in every mode and in both roles.
+//!
+//! Each mode is played on two hosts: election, clean stop (priority 0), preemption, power cut, equal
+//! priorities. Judged by the address tables of the kernels, by a client that probes each millisecond
+//! and by what tcpdump and tshark read at the switch, never by what vipd says of itself.
+//!
+//! `VIPD_LONG=1` plays five rounds instead of one; each trial prints its figures to standard error.
+
+mod figures;
+mod mode;
+mod play;
+mod refusal;
+mod trailer;
+mod wire;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use mode::{MODES, Role};
+use std::process::ExitCode;
+use vipd_agent::lab::room::Room;
+
+fn main() -> ExitCode {
+    let entered = match Room::enter() {
+        Ok(Room::Inside) => None,
+        Ok(Room::Done(code)) => Some(code),
+        Err(e) => {
+            eprintln!("the interop tests cannot run: {e:#}");
+            Some(ExitCode::FAILURE)
+        }
+    };
+    if let Some(code) = entered {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // One room after the other: they have the same switches, and the same two processor cores.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials()).exit_code()
+}
+
+fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for mode in MODES {
+        for role in Role::BOTH {
+            let name = format!("{}/{}", mode.name, role.name());
+            trials.push(Trial::test(name, move || told(play::matrix(mode, role))));
+        }
+        for role in Role::BOTH {
+            let name = format!("{}/equal-priority-{}", mode.name, role.higher_address());
+            trials.push(Trial::test(name, move || told(play::equal_priority(mode, role))));
+        }
+    }
+    trials.extend(refusal::trials());
+    trials.extend(trailer::trials());
+    trials
+}
+
+/// An error with its causes, as the harness prints it.
+fn told(outcome: anyhow::Result<()>) -> Result<(), Failed> {
+    outcome.map_err(|e| Failed::from(format!("{e:#}")))
+}

@@ -1,0 +1,194 @@
+//! What is played in every mode.
+
+use crate::figures::Figures;
+use crate::mode::{Mode, Peer, Role};
+use crate::wire::{Capture, Expected};
+use anyhow::{Context as _, ensure};
+use std::net::IpAddr;
+use std::time::Duration;
+use vipd_agent::lab::clock::{now, sleep_until};
+use vipd_agent::lab::outage::Outage;
+use vipd_agent::lab::stage::Stage;
+use vipd_agent::lab::topology::Net;
+use vipd_core::time::Instant;
+
+/// Priorities of the stronger and of the weaker host.
+const PRIORITIES: [u8; 2] = [150, 100];
+/// What two busy cores may add to any time of the protocol.
+const NOISE: Duration = Duration::from_millis(150);
+/// An agent has started, read its file and found its interface after this.
+const START: Duration = Duration::from_secs(8);
+
+/// Election, clean stop, preemption and power cut of the first host, and vipd's frames on the wire.
+pub(crate) fn matrix(mode: &'static Mode, role: Role) -> anyhow::Result<()> {
+    let plan = mode.plan(PRIORITIES.to_vec());
+    let mut play = Play {
+        mode,
+        role,
+        stage: Stage::cast(plan.clone(), &mode.cast(role, &plan))?,
+        figures: Figures::default(),
+    };
+    let port = Net::Service.port(play.stage.room().host(role.vipd()).name());
+    let capture = Capture::start(play.stage.room().switches(), &port)?;
+    play.election()?;
+    play.clean_stop()?;
+    play.preemption()?;
+    let expected = Expected { mode, role, priority: PRIORITIES[role.vipd()] };
+    expected.check(&capture.stop()?).with_context(|| play.story("vipd's frames on the wire"))?;
+    play.power_cut()?;
+    for _ in 1..rounds() {
+        play.power_back()?;
+        play.clean_stop()?;
+        play.preemption()?;
+        play.power_cut()?;
+    }
+    play.figures.print(&format!("{}/{}", mode.name, role.name()));
+    Ok(())
+}
+
+/// Both own behind a cut; when it heals, the higher address keeps and the other yields.
+pub(crate) fn equal_priority(mode: &'static Mode, role: Role) -> anyhow::Result<()> {
+    let plan = mode.plan(vec![100, 100]);
+    let mut cast = mode.cast(role, &plan);
+    // Behind the cut nobody is heard, for which vipd would wait before it claims.
+    cast[role.vipd()].1.instance_extra.push_str("\nsettle = \"off\"");
+    let mut play =
+        Play { mode, role, stage: Stage::cast(plan, &cast)?, figures: Figures::default() };
+    play.stage.partition(&[0], &[Net::Service])?;
+    play.stage.start_all()?;
+    let both = play.stage.eyes().wait_holders(play.vip(), &[0, 1], play.down(1) + START);
+    both.with_context(|| play.story("each side of the cut has an owner"))?;
+    sleep_until(now() + mode.interval());
+    let at = play.stage.heal()?;
+    play.reached("tie", at, 1, mode.interval() + NOISE)?;
+    play.figures.print(&format!("{}/equal-priority-{}", mode.name, role.higher_address()));
+    Ok(())
+}
+
+fn rounds() -> usize {
+    if std::env::var_os("VIPD_LONG").is_some() { 5 } else { 1 }
+}
+
+struct Play {
+    mode: &'static Mode,
+    role: Role,
+    stage: Stage,
+    figures: Figures,
+}
+
+impl Play {
+    /// Both start; the stronger one alone owns, and keeps.
+    fn election(&mut self) -> anyhow::Result<()> {
+        self.stage.start_all()?;
+        self.settled(0, self.down(1) + START).context("election")
+    }
+
+    /// The owner is told to end; the other one owns after its skew, and nothing is lost by vipd.
+    fn clean_stop(&mut self) -> anyhow::Result<()> {
+        let at = self.stage.stop(0)?;
+        let client = self.reached("stop", at, 1, self.skew(1) + NOISE)?;
+        let allowed = match (self.role, self.mode.peer) {
+            (Role::VipdFirst, _) | (Role::PeerFirst, Peer::Frr) => Duration::ZERO,
+            // keepalived takes its address off before anybody else can have it.
+            (Role::PeerFirst, Peer::Keepalived) => self.skew(1) + NOISE,
+        };
+        self.lost_at_most("clean stop", &client, allowed)
+    }
+
+    /// The stronger one comes back and takes the address from a living owner.
+    fn preemption(&mut self) -> anyhow::Result<()> {
+        let at = self.stage.start(0)?;
+        let client = self.reached("preempt", at, 0, self.down(0) + START)?;
+        self.lost_at_most("preemption", &client, Duration::ZERO)
+    }
+
+    /// The owner's host dies.
+    fn power_cut(&mut self) -> anyhow::Result<()> {
+        let at = self.stage.power_off(0)?;
+        let client = self.reached("power-off", at, 1, self.down(1) + NOISE)?;
+        self.lost_at_most("power cut", &client, self.down(1) + NOISE)
+    }
+
+    fn power_back(&mut self) -> anyhow::Result<()> {
+        self.stage.power_on(0)?;
+        self.settled(0, self.down(0) + START).context("power back")
+    }
+
+    fn vip(&self) -> IpAddr {
+        self.stage.plan().vips()[0]
+    }
+
+    /// Skew_Time of a host (RFC 9568 section 6.1; version 2: of a second, whatever the interval).
+    fn skew(&self, ix: usize) -> Duration {
+        let of = if self.mode.version == 2 { Duration::from_secs(1) } else { self.mode.interval() };
+        of * (256 - u32::from(self.stage.plan().priority(ix))) / 256
+    }
+
+    /// Active_Down_Interval of a host.
+    fn down(&self, ix: usize) -> Duration {
+        3 * self.mode.interval() + self.skew(ix)
+    }
+
+    /// Since `at` the host `ix` came to own within `bound`, and soon it alone; what the client saw.
+    fn reached(
+        &mut self,
+        event: &'static str,
+        at: Instant,
+        ix: usize,
+        bound: Duration,
+    ) -> anyhow::Result<Outage> {
+        self.settled(ix, bound + START).with_context(|| event.to_owned())?;
+        let end = now();
+        let vip = self.vip();
+        let seen = self.stage.eyes().seen();
+        let since = seen.holdings().iter().filter(|h| h.addr == vip && h.host == ix);
+        // Who had it all along needed no time.
+        let reached = since.map(|h| h.from).max().map_or(Duration::ZERO, |from| from.since(at));
+        let client = self.stage.outages(at, end).remove(0);
+        self.figures.add(event, reached, &client, self.stage.two_owners(at, end));
+        let first = if event == "tie" { self.let_go(at, end) } else { reached };
+        ensure!(first <= bound, self.story(&format!("{event}: after {first:?}, not {bound:?}")));
+        Ok(client)
+    }
+
+    /// How long after `at` there were two owners.
+    fn let_go(&self, at: Instant, end: Instant) -> Duration {
+        let overlaps = self.stage.eyes().seen().overlaps(self.vip(), at, end);
+        overlaps.last().map_or(Duration::ZERO, |(_, to)| to.since(at))
+    }
+
+    /// Waits until `ix` alone owns and answers, then looks for a while whether that stays so.
+    fn settled(&self, ix: usize, bound: Duration) -> anyhow::Result<()> {
+        let wait = self.stage.wait(bound, |holders| holders == [ix]);
+        wait.with_context(|| self.story(&format!("h{} alone owns and answers", ix + 1)))?;
+        let from = now();
+        sleep_until(from + (self.mode.interval() * 2).max(Duration::from_secs(1)));
+        let to = now();
+        let seen = self.stage.eyes().seen();
+        let others = seen.holdings().iter().filter(|h| h.host != ix);
+        let calm = seen.holders(self.vip()) == [ix]
+            && others.filter(|h| h.to.is_none_or(|t| t > from) && h.from < to).count() == 0
+            && seen.gap(self.vip(), from, to).is_zero();
+        ensure!(calm, self.story(&format!("h{} does not stay the only owner", ix + 1)));
+        Ok(())
+    }
+
+    fn lost_at_most(&self, event: &str, client: &Outage, most: Duration) -> anyhow::Result<()> {
+        let enough = client.longest_gap <= most;
+        ensure!(enough, self.story(&format!("{event}: the client saw {client:?}, not {most:?}")));
+        Ok(())
+    }
+
+    /// `what`, with who had the address when and what the agents said.
+    fn story(&self, what: &str) -> String {
+        let holdings: Vec<_> = self
+            .stage
+            .eyes()
+            .seen()
+            .holdings()
+            .iter()
+            .map(|h| format!("h{} link {} {:?}..{:?}", h.host + 1, h.link, h.from, h.to))
+            .collect();
+        format!("{what}\nholders: {}\n{}", holdings.join("; "), self.stage.logs(25))
+    }
+}
