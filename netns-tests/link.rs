@@ -80,7 +80,11 @@ fn deleted_and_recreated() {
         make(&arena);
         let at = now();
         let back = arena.wait_owner(FIRST).since(at);
-        println!("\n  {round}: taken over in {:.1} ms, back in {:.1} ms", millis(took), millis(back));
+        println!(
+            "\n  {round}: taken over in {:.1} ms, back in {:.1} ms",
+            millis(took),
+            millis(back)
+        );
     }
     arena.stage.stop(SECOND).unwrap();
     arena.stage.stop(FIRST).unwrap();

@@ -41,14 +41,18 @@ fn removed() {
             let (bits, family) = if vip.is_ipv4() { (32, "-4") } else { (128, "-6") };
             // A client that believes something wrong is corrected by an announcement alone: an entry in this state
             // is used for seconds before anybody asks.
-            let wrong = format!("ip {family} neigh replace {vip} lladdr 02:00:00:00:01:63 dev eth0 nud stale");
+            let wrong = format!(
+                "ip {family} neigh replace {vip} lladdr 02:00:00:00:01:63 dev eth0 nud stale"
+            );
             let words: Vec<String> = wrong.split(' ').map(str::to_owned).collect();
-            let poison = move || Ok(std::process::Command::new(&words[0]).args(&words[1..]).status()?);
+            let poison =
+                move || Ok(std::process::Command::new(&words[0]).args(&words[1..]).status()?);
             assert!(arena.stage.room().client().run(poison).unwrap().success());
             let at = now();
             arena.run(FIRST, &format!("ip {family} addr del {vip}/{bits} dev eth0"));
             let back = arena.stage.eyes().wait(REPAIR, |seen| {
-                seen.holders(vip) == [FIRST] && seen.holdings().iter().any(|h| h.addr == vip && h.from > at)
+                seen.holders(vip) == [FIRST]
+                    && seen.holdings().iter().any(|h| h.addr == vip && h.from > at)
             });
             let back = back.unwrap_or_else(|| panic!("{vip} stays away\n{}", arena.stage.logs(20)));
             let prober = arena.stage.probers().iter().find(|p| p.target() == vip).unwrap();

@@ -147,8 +147,12 @@ impl Engine {
     pub(super) fn advertise(&mut self, u: UnitIx, priority: u8) {
         let model = std::sync::Arc::clone(&self.model);
         let utc = self.now.utc;
+        // A frame from the virtual MAC moves the switches' tables: only who serves the addresses sends one.
+        let serves = self.holding(self.units[u].instance).applied();
         let unit = &mut self.units[u];
         let instance = model.instance(unit.instance);
+        let owns = unit.is_active() || unit.leaving.as_ref().is_some_and(|l| !l.released());
+        let virtual_mac = instance.virtual_mac && serves && owns;
         for voice in &mut unit.voices {
             let Some(src) = voice.source else { continue };
             let family = voice.family;
@@ -186,7 +190,7 @@ impl Engine {
                 link: unit.link,
                 src,
                 dst,
-                virtual_mac: instance.virtual_mac,
+                virtual_mac,
                 payload,
             }));
         }

@@ -98,10 +98,9 @@ impl Engine {
         if order != Ordering::Less {
             return;
         }
-        let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < record.priority { own } else { 1 });
         self.units[u].gates.yielded_to(host);
         self.stand_back(u, Cause::Settled(host), None);
+        self.last_advert(u, record.priority);
     }
 
     /// A backup that reaches the service segment asks this owner to release.
