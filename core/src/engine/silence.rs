@@ -259,8 +259,11 @@ impl Engine {
     }
 
     /// A host that takes part in the instance and has sent no heartbeat since this host started: nothing is known of
-    /// it, and its kernel may serve the address all the same.
+    /// it, and its kernel may serve the address all the same, for as long as a lease can last.
     pub(super) fn never_heard(&self, u: UnitIx) -> Option<HostIx> {
+        if self.now.mono.since(self.started) > self.holder_gone_after(u) {
+            return None;
+        }
         let instance = self.instance(u);
         let peers = self.peers.as_ref()?;
         let heard = |host: &HostIx| peers.of_instance(instance.key).any(|p| p.host == *host);
