@@ -98,10 +98,14 @@ impl Engine {
         if order != Ordering::Less {
             return;
         }
-        let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < record.priority { own } else { 1 });
+        self.last_advert(u, record.priority);
         self.units[u].gates.yielded_to(host);
-        self.stand_back(u, Cause::Settled(host), None);
+        if record.applied {
+            self.stand_back(u, Cause::Settled(host), None);
+        } else {
+            // Its heartbeat was faster than its kernel.
+            self.stand_back_for(u, host, Cause::Settled(host));
+        }
     }
 
     /// A backup that reaches the service segment asks this owner to release.
