@@ -147,7 +147,12 @@ impl Arena {
         }
         for (ix, before) in self.before.iter().enumerate() {
             let left = before.differences(&Snapshot::of(&self.stage, ix));
-            assert!(left.is_empty(), "left behind on h{}: {left:#?}\n{}", ix + 1, self.stage.logs(8));
+            assert!(
+                left.is_empty(),
+                "left behind on h{}: {left:#?}\n{}",
+                ix + 1,
+                self.stage.logs(8)
+            );
         }
     }
 }

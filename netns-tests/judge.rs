@@ -11,6 +11,8 @@ use vipd_agent::lab::stage::Stage;
 pub(crate) const EYE: Duration = Duration::from_millis(5);
 /// How much later than its lifetime a kernel may drop an address.
 const KERNEL_LATE: Duration = Duration::from_millis(1300);
+/// Longest overlap of a move between two vipd hosts that both run: 200 ms after `applied`, and the way there.
+pub(crate) const HANDOVER: Duration = Duration::from_millis(300);
 /// After a heal the client must be answered again within this time, at any interval.
 pub(crate) const HEAL: Duration = Duration::from_secs(1);
 

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(Room::Done(code)) => return code,
         Ok(Room::Inside) => {}
         Err(e) => {
-            eeprintln!("{e:#}");
+            eprintln!("{e:#}");
             return ExitCode::FAILURE;
         }
     }

@@ -98,7 +98,6 @@ impl Engine {
         if order != Ordering::Less {
             return;
         }
-        self.last_advert(u, record.priority);
         self.units[u].gates.yielded_to(host);
         if record.applied {
             self.stand_back(u, Cause::Settled(host), None);
@@ -106,6 +105,7 @@ impl Engine {
             // Its heartbeat was faster than its kernel.
             self.stand_back_for(u, host, Cause::Settled(host));
         }
+        self.last_advert(u, record.priority);
     }
 
     /// A backup that reaches the service segment asks this owner to release.
