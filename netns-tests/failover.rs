@@ -28,15 +28,21 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for loss in [Loss::Killed, Loss::Hung] {
         for ms in [10, 100] {
-            trials.push(Trial::test(format!("failover/{loss:?}/{ms}ms/never_two_owners"), move || {
-                never_two_owners(loss, Duration::from_millis(ms));
-                Ok(())
-            }));
+            trials.push(Trial::test(
+                format!("failover/{loss:?}/{ms}ms/never_two_owners"),
+                move || {
+                    never_two_owners(loss, Duration::from_millis(ms));
+                    Ok(())
+                },
+            ));
         }
-        trials.push(Trial::test(format!("failover/{loss:?}/1s/plain_vrrp_has_one_owner"), move || {
-            plain_vrrp(loss);
-            Ok(())
-        }));
+        trials.push(Trial::test(
+            format!("failover/{loss:?}/1s/plain_vrrp_has_one_owner"),
+            move || {
+                plain_vrrp(loss);
+                Ok(())
+            },
+        ));
     }
     trials.push(Trial::test("failover/without_lease_and_wait_the_eyes_find_two_owners", || {
         without_promises();
@@ -97,7 +103,10 @@ fn without_promises() {
     wait(Duration::from_secs(3));
     let two = arena.two_owners(at);
     println!("\n  two owners for {:.0} ms", millis(two));
-    assert!(two > Duration::from_secs(2), "two owners for {two:?} alone: something else ended them");
+    assert!(
+        two > Duration::from_secs(2),
+        "two owners for {two:?} alone: something else ended them"
+    );
     arena.stage.resume(FIRST).unwrap();
     arena.stage.wait(arena.bound(), |holders| holders.len() == 1).unwrap();
     arena.calm();

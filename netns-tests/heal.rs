@@ -64,7 +64,10 @@ fn no_black_hole(plan: Plan) {
             millis(hole.unwrap_or_default())
         );
         let after = arena.two_owners(one);
-        assert!(after <= EYE.max(crate::judge::HANDOVER), "{round}: two owners again for {after:?}");
+        assert!(
+            after <= EYE.max(crate::judge::HANDOVER),
+            "{round}: two owners again for {after:?}"
+        );
         // The next cut begins like the first one.
         arena.wait_owner(FIRST);
         arena.calm();

@@ -12,7 +12,8 @@ struct Spinners(Vec<Child>);
 
 impl Spinners {
     fn start(count: usize) -> Self {
-        let spin = || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+        let spin =
+            || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
         Self((0..count).map(|_| spin().unwrap()).collect())
     }
 }

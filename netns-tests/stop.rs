@@ -30,10 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("100ms/v4", Families::V4, ms(100)),
         ("100ms/v6", Families::V6, ms(100)),
     ] {
-        let trial = Trial::test(format!("stop/{name}/towards_keepalived_loses_nothing"), move || {
-            towards_keepalived(families, interval);
-            Ok(())
-        });
+        let trial =
+            Trial::test(format!("stop/{name}/towards_keepalived_loses_nothing"), move || {
+                towards_keepalived(families, interval);
+                Ok(())
+            });
         trials.push(trial.with_ignored_flag(missing));
     }
     trials
@@ -80,7 +81,12 @@ fn towards_keepalived(families: Families, interval: Duration) {
     arena.wait_owner(SECOND);
     arena.calm();
     let seen = arena.outage(at);
-    println!("\n  lost {} of {}, slowest answer {:.1} ms", seen.lost, seen.sent, millis(seen.slowest));
+    println!(
+        "\n  lost {} of {}, slowest answer {:.1} ms",
+        seen.lost,
+        seen.sent,
+        millis(seen.slowest)
+    );
     assert_eq!(seen.lost, 0, "{seen:?}\n{}", arena.stage.logs(20));
     arena.stage.stop(SECOND).unwrap();
     arena.close();
