@@ -74,13 +74,18 @@ impl Engine {
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
     pub(super) fn yield_to(&mut self, u: UnitIx, winner: Heard, tie_break: bool) {
-        let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < winner.priority { own } else { 1 });
         let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
         self.units[u].vr.step_down(winner);
+        self.last_advert(u, winner.priority);
         self.free_after(u, winner.src);
         self.left_active(u, cause);
         self.sync_yielded(u);
+    }
+
+    /// The advert of a host that yielded: weaker than the winner's, so that the winner answers and announces.
+    pub(super) fn last_advert(&mut self, u: UnitIx, winner: u8) {
+        let own = self.units[u].vr.params().priority;
+        self.advertise(u, if own < winner { own } else { 1 });
     }
 
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.

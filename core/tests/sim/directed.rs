@@ -26,6 +26,7 @@ pub(crate) fn pair() -> Scenario {
         priorities: vec![200, 100],
         preempt: true,
         preempt_delay: Duration::ZERO,
+        hold_down: Duration::ZERO,
         settle: Duration::ZERO,
         virtual_mac: false,
         stale_holder_wait: false,
