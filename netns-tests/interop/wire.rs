@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
@@ -99,7 +99,7 @@ pub(crate) struct Expected {
 
 impl Expected {
     /// Compares all frames of a capture.
-    pub(crate) fn check(&self, pcap: &PathBuf) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, pcap: &Path) -> anyhow::Result<()> {
         let frames = frames(&fs::read(pcap)?)?;
         let adverts = self.adverts(pcap);
         let _ = fs::remove_file(pcap);
@@ -115,7 +115,7 @@ impl Expected {
     }
 
     /// Frame number and priority of every advert, each of them without fault.
-    fn adverts(&self, pcap: &PathBuf) -> anyhow::Result<BTreeMap<usize, u8>> {
+    fn adverts(&self, pcap: &Path) -> anyhow::Result<BTreeMap<usize, u8>> {
         let mut tshark = Command::new("tshark");
         tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp", "-T", "fields", "-E", "separator=;"]);
         let plain = if self.mode.pseudo_header { "FALSE" } else { "TRUE" };
@@ -131,9 +131,26 @@ impl Expected {
                 let right = want.as_deref().is_none_or(|want| want == *seen);
                 ensure!(right, "{field} is {seen:?}, not {want:?}, in the advert {line}");
             }
-            adverts.insert(columns[0].parse()?, columns[13].parse()?);
+            let priority = columns[13].parse()?;
+            self.source_mac(columns[1], priority).with_context(|| line.to_owned())?;
+            adverts.insert(columns[0].parse()?, priority);
         }
         Ok(adverts)
+    }
+
+    /// Who owns or gives up speaks with the owner's MAC; a last word beside another owner must not lead the switch
+    /// back, and has the interface's.
+    fn source_mac(&self, seen: &str, priority: u8) -> anyhow::Result<()> {
+        let own = host_mac(self.role.vipd(), Net::Service).to_string();
+        let owner = self.mac().to_string();
+        let right = match priority {
+            0 => seen == owner,
+            1 => seen == own,
+            // Yielding to a stronger one, it has its own priority still.
+            _ => seen == owner || (self.role == Role::PeerFirst && seen == own),
+        };
+        ensure!(right, "Ethernet source {seen} at priority {priority}");
+        Ok(())
     }
 
     /// What each field must be; `None`: anything.
@@ -152,7 +169,7 @@ impl Expected {
         let auth = if self.mode.vipd.contains("simple-text") { "secret" } else { "" };
         [
             None,
-            some(&self.mac().to_string()),
+            None,
             some(&to_mac.to_string()),
             four(&source),
             sixth(&source),

@@ -193,6 +193,17 @@ impl Plan {
             let all = (0..self.hosts).flat_map(|ix| self.sources(ix));
             let peers: Vec<_> = all.map(|ip| format!("\"{ip}\"")).collect();
             line(&mut text, format_args!("unicast-peers = [{}]", peers.join(", ")));
+            // Tells each host which of the peers it is itself; paths would, but there may be none.
+            let sources: Vec<_> = (0..self.hosts)
+                .map(|ix| {
+                    format!(
+                        "{} = {:?}",
+                        host_name(ix),
+                        self.sources(ix).iter().map(IpAddr::to_string).collect::<Vec<_>>()
+                    )
+                })
+                .collect();
+            line(&mut text, format_args!("source = {{ {} }}", sources.join(", ")));
         }
         line(&mut text, format_args!("{}", self.instance_extra));
         text.push_str(&self.file_extra);
@@ -227,6 +238,9 @@ impl Plan {
             if self.adverts == Adverts::Unicast {
                 let mine: Vec<_> = self.sources(ix);
                 let peers = (0..self.hosts).flat_map(|peer| self.sources(peer));
+                for source in mine.iter().filter(|s| s.is_ipv4() == vip.is_ipv4()) {
+                    line(&mut text, format_args!("  unicast_src_ip {source}"));
+                }
                 text.push_str("  unicast_peer {\n");
                 for peer in peers.filter(|p| !mine.contains(p) && p.is_ipv4() == vip.is_ipv4()) {
                     line(&mut text, format_args!("    {peer}"));

@@ -143,6 +143,17 @@ impl Engine {
 
     /// Sends one advert of `priority` by every voice that has a source address.
     pub(super) fn advertise(&mut self, u: UnitIx, priority: u8) {
+        let virtual_mac = self.instance(u).virtual_mac;
+        self.speak(u, priority, virtual_mac);
+    }
+
+    /// Sends one advert beside an owner, so that this one announces. It bears the interface's own MAC: from the
+    /// virtual one the switch would learn that the owner is here, and lead its traffic here until it speaks again.
+    pub(super) fn advertise_beside_owner(&mut self, u: UnitIx, priority: u8) {
+        self.speak(u, priority, false);
+    }
+
+    fn speak(&mut self, u: UnitIx, priority: u8, virtual_mac: bool) {
         let model = std::sync::Arc::clone(&self.model);
         let utc = self.now.utc;
         let unit = &mut self.units[u];
@@ -184,7 +195,7 @@ impl Engine {
                 link: unit.link,
                 src,
                 dst,
-                virtual_mac: instance.virtual_mac,
+                virtual_mac,
                 payload,
             }));
         }

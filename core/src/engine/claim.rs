@@ -74,7 +74,7 @@ impl Engine {
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
     pub(super) fn yield_to(&mut self, u: UnitIx, winner: Heard, tie_break: bool) {
         let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < winner.priority { own } else { 1 });
+        self.advertise_beside_owner(u, if own < winner.priority { own } else { 1 });
         let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
         self.units[u].vr.step_down(winner);
         self.left_active(u, cause);

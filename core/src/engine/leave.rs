@@ -164,7 +164,7 @@ impl Engine {
             if leaving.successor == Successor::Foreign {
                 // A neighbour may have resolved us during the overlap; an Active answers a weak advert with
                 // announcements (measured with keepalived).
-                self.advertise(u, 1);
+                self.advertise_beside_owner(u, 1);
             }
             self.rearm(u);
         }

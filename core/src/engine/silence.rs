@@ -99,7 +99,7 @@ impl Engine {
             return;
         }
         let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < record.priority { own } else { 1 });
+        self.advertise_beside_owner(u, if own < record.priority { own } else { 1 });
         self.units[u].gates.yielded_to(host);
         self.stand_back(u, Cause::Settled(host), None);
     }
