@@ -211,7 +211,7 @@ fn power_off_and_on() {
 fn partition_and_heal() {
     let mut room = Topology::build(3).unwrap();
     let answers = |room: &Topology, from: Option<usize>, to: usize, net: Net, bound| {
-        let ns = from.map_or(room.client(), |ix| room.host(ix).ns().unwrap());
+        let ns = from.map_or_else(|| room.client(), |ix| room.host(ix).ns().unwrap());
         let prober = Prober::start(ns, host_v4(to, net).into(), 1).unwrap();
         prober.wait_answer(bound)
     };

@@ -117,7 +117,7 @@ impl Expected {
     /// Frame number and priority of every advert, each of them without fault.
     fn adverts(&self, pcap: &Path) -> anyhow::Result<BTreeMap<usize, u8>> {
         let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp", "-T", "fields", "-E", "separator=;"]);
+        tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp and not icmp and not icmpv6", "-T", "fields", "-E", "separator=;"]);
         let plain = if self.mode.pseudo_header { "FALSE" } else { "TRUE" };
         tshark.args(["-o", &format!("vrrp.v3_checksum_as_in_v2:{plain}")]);
         tshark.args(FIELDS.iter().flat_map(|f| ["-e", f]));
@@ -138,16 +138,17 @@ impl Expected {
         Ok(adverts)
     }
 
-    /// Who owns or gives up speaks with the owner's MAC; a last word beside another owner must not lead the switch
-    /// back, and has the interface's.
+    /// Who serves speaks with the owner's MAC; who does not yet, or no more, would lead the switch astray with it and
+    /// has the interface's.
     fn source_mac(&self, seen: &str, priority: u8) -> anyhow::Result<()> {
         let own = host_mac(self.role.vipd(), Net::Service).to_string();
         let owner = self.mac().to_string();
         let right = match priority {
             0 => seen == owner,
+            // Right after the release.
             1 => seen == own,
-            // Yielding to a stronger one, it has its own priority still.
-            _ => seen == owner || (self.role == Role::PeerFirst && seen == own),
+            // Also before the kernel has confirmed, and yielding.
+            _ => seen == owner || seen == own,
         };
         ensure!(right, "Ethernet source {seen} at priority {priority}");
         Ok(())
@@ -287,7 +288,8 @@ impl Expected {
 }
 
 fn is_gratuitous_arp(frame: &[u8]) -> bool {
-    frame.len() >= 42 && frame[12..14] == [0x08, 0x06] && frame[28..32] == frame[38..42]
+    let request = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
+    frame.len() >= 42 && frame[12..22] == request && frame[28..32] == frame[38..42]
 }
 
 fn is_unsolicited_na(frame: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! `vipd keygen`: a key that no other user can read.
 
 use super::{Exit, Failure, say};
+use crate::runtime::keys::service_user;
 use clap::Args;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -47,7 +48,14 @@ pub(super) fn run(args: &KeygenArgs) -> Result<Exit, Failure> {
         Failure::new(Exit::Failed, format!("{path}: {e}; remove the incomplete file"))
     })?;
     say(format_args!(
-        "{path}: new key; copy it to every host of the group, owned by root, mode 0600"
+        "{path}: new key; copy it to every host of the group, with this owner and mode"
     ));
+    // The agent of the shipped unit is not root.
+    if let Some(user) = service_user().filter(|_| nix::unistd::geteuid().is_root()) {
+        nix::unistd::fchown(&file, Some(user), None).map_err(|e| {
+            Failure::new(Exit::Failed, format!("{path}: {e}; run: chown vipd {path}"))
+        })?;
+        say(format_args!("{path}: given to the user vipd, which runs the agent under systemd"));
+    }
     Ok(Exit::Done)
 }

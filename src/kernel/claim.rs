@@ -11,10 +11,10 @@ use super::{device, route};
 use crate::sys::clock;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use vipd_core::config::model::{self, Instance};
 use vipd_core::engine::io::{KernelFault, Own, Want};
-use vipd_core::time::Instant;
+use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, InstanceIx};
 
 /// One thing to put on.
@@ -41,7 +41,16 @@ pub(super) struct Claim {
     todo: VecDeque<Item>,
     /// What this claim put on, for taking it off again.
     added: Vec<Placement>,
+    /// IPv6 addresses that the kernel took but may not serve yet.
+    coming: Vec<Ipv6Addr>,
+    /// How often it was looked whether they are served.
+    looks: u32,
 }
+
+/// Between two looks whether an added IPv6 address is served.
+const LOOK_EVERY: Duration = Duration::from_micros(100);
+/// After so many looks (20 ms) the claim is told as done all the same: the kernel acknowledged the address.
+const LOOKS: u32 = 200;
 
 impl Claim {
     /// Looks at what is there and plans. `order` asks for `Hold`.
@@ -72,6 +81,8 @@ impl Claim {
             parent,
             todo: VecDeque::new(),
             added: Vec::new(),
+            coming: Vec::new(),
+            looks: 0,
         };
         claim.plan(host, config, targets)?;
         Ok(claim)
@@ -87,6 +98,8 @@ impl Claim {
             parent: 0,
             todo: VecDeque::new(),
             added: Vec::new(),
+            coming: Vec::new(),
+            looks: 0,
         }
     }
 
@@ -224,6 +237,9 @@ impl Claim {
                     put.push(*p);
                     if matches!(item, Item::Add(_)) {
                         self.added.push(*p);
+                        if let IpAddr::V6(addr) = p.addr {
+                            self.coming.push(addr);
+                        }
                     }
                 }
                 (Item::AddLocal(_) | Item::ReplaceLocal(_), Ok(())) => {}
@@ -240,12 +256,27 @@ impl Claim {
         if let Some(fault) = refusal {
             return Err(fault);
         }
-        if !self.todo.is_empty() {
+        if !self.todo.is_empty() || self.still_coming(host) {
             return Ok(false);
         }
         self.routes(host)?;
         self.check_tag(host);
         Ok(true)
+    }
+
+    /// An address is announced once the kernel serves it, not when it acknowledges it: packets that come
+    /// between would be lost.
+    fn still_coming(&mut self, host: &mut Host) -> bool {
+        while let Some(addr) = self.coming.last() {
+            if self.looks >= LOOKS || route::delivers(&mut host.net, *addr) {
+                self.coming.pop();
+            } else {
+                self.looks += 1;
+                std::thread::sleep(LOOK_EVERY);
+                return true;
+            }
+        }
+        false
     }
 
     fn explain(&self, host: &Host, item: &Item, e: &Refusal) -> KernelFault {

@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vipd_core::config::model::{VirtualRoute, VirtualRule};
 use vipd_core::types::Family;
 
@@ -81,6 +81,17 @@ pub(super) fn locals(net: &mut Netlink) -> Result<HashMap<IpAddr, bool>, Refusal
         }
     }
     Ok(found)
+}
+
+/// Does the kernel deliver packets to `addr` on this host? An IPv6 address gets its local route from a work
+/// queue, up to milliseconds after the add was acknowledged.
+pub(super) fn delivers(net: &mut Netlink, addr: Ipv6Addr) -> bool {
+    let mut m = RouteMessage::default();
+    m.header.address_family = AddressFamily::Inet6;
+    m.header.destination_prefix_length = 128;
+    m.attributes = vec![RouteAttribute::Destination(IpAddr::V6(addr).into())];
+    let found = net.get(&RouteNetlinkMessage::GetRoute(m));
+    matches!(found, Ok(Some(RouteNetlinkMessage::NewRoute(r))) if r.header.kind == RouteType::Local)
 }
 
 /// First add of a virtual route; refused when the same one is there.

@@ -190,20 +190,15 @@ impl Plan {
             text.push_str("virtual-mac = true\n");
         }
         if self.adverts == Adverts::Unicast {
-            let all = (0..self.hosts).flat_map(|ix| self.sources(ix));
-            let peers: Vec<_> = all.map(|ip| format!("\"{ip}\"")).collect();
-            line(&mut text, format_args!("unicast-peers = [{}]", peers.join(", ")));
-            // Tells each host which of the peers it is itself; paths would, but there may be none.
-            let sources: Vec<_> = (0..self.hosts)
-                .map(|ix| {
-                    format!(
-                        "{} = {:?}",
-                        host_name(ix),
-                        self.sources(ix).iter().map(IpAddr::to_string).collect::<Vec<_>>()
-                    )
-                })
-                .collect();
-            line(&mut text, format_args!("source = {{ {} }}", sources.join(", ")));
+            // By host: a plain list needs paths to tell which entry is this host itself.
+            let peers_of = |ix| {
+                let others = (0..self.hosts).filter(|peer| *peer != ix);
+                let peers = others.flat_map(|peer| self.sources(peer));
+                let peers: Vec<_> = peers.map(|ip| format!("\"{ip}\"")).collect();
+                format!("{} = [{}]", host_name(ix), peers.join(", "))
+            };
+            let all: Vec<_> = (0..self.hosts).map(peers_of).collect();
+            line(&mut text, format_args!("unicast-peers = {{ {} }}", all.join(", ")));
         }
         line(&mut text, format_args!("{}", self.instance_extra));
         text.push_str(&self.file_extra);

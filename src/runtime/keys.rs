@@ -2,9 +2,10 @@
 //!
 //! Called by the start sequence. It never prints a key, not even in an error.
 
-use std::fs::File;
+use nix::unistd::Uid;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use vipd_core::config::model::{Auth, Model};
 use vipd_core::engine::Secrets;
@@ -16,8 +17,18 @@ const LONGEST_FILE: u64 = 4096;
 /// Why a key file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// Is not there.
+    #[error(
+        "key file {path} does not exist; `vipd keygen {path}` makes one, for all hosts of the group"
+    )]
+    Absent {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Cannot be read.
-    #[error("key file {path}: {error}; `vipd keygen {path}` makes one")]
+    #[error(
+        "key file {path}: {error}; it must belong to the user that runs vipd (under systemd: chown vipd {path})"
+    )]
     Read {
         /// Which file.
         path: PathBuf,
@@ -58,13 +69,27 @@ pub enum KeyError {
     },
 }
 
+/// The user of the shipped systemd unit, where it exists: `vipd keygen`, run by root, gives it the key, and root's
+/// `vipd cleanup` reads it.
+pub fn service_user() -> Option<Uid> {
+    nix::unistd::User::from_name("vipd").ok().flatten().map(|user| user.uid)
+}
+
 /// The key in `path`: 32 to 64 octets, written in hex or raw.
 ///
 /// # Errors
-/// When it cannot be read, is not a key, or when anybody but root or this user has rights on it.
+/// When it cannot be read, is not a key, or when anybody but root, the service user or this user has rights on it.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let failed = |error| KeyError::Read { path: path.to_owned(), error };
-    let file = File::open(path).map_err(failed)?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => KeyError::Absent { path: path.to_owned() },
+        _ => KeyError::Read { path: path.to_owned(), error },
+    };
+    // Opening a pipe would wait for its writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(failed)?;
     // Of the open file, so that nothing can be swapped between the look and the read.
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
@@ -74,7 +99,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     if mode & 0o077 != 0 {
         return Err(KeyError::Mode { path: path.to_owned(), mode });
     }
-    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+    let trusted = [Some(Uid::from_raw(0)), Some(nix::unistd::geteuid()), service_user()];
+    if !trusted.contains(&Some(Uid::from_raw(meta.uid()))) {
         return Err(KeyError::Owner { path: path.to_owned(), uid: meta.uid() });
     }
     let mut bytes = Vec::new();
@@ -152,6 +178,13 @@ mod tests {
             Err(KeyError::Content { error: auth::KeyError::Length(65), .. })
         ));
         assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
+        let pipe = file("pipe", &[], 0o600);
+        std::fs::remove_file(&pipe).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(
+            matches!(read(&pipe), Err(KeyError::NotAFile { .. })),
+            "and does not wait for a writer"
+        );
         let said = read(Path::new("/nonexistent/cluster.key")).unwrap_err().to_string();
         assert!(said.contains("vipd keygen"), "{said}");
     }

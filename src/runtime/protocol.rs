@@ -68,6 +68,8 @@ pub(super) struct Protocol {
     poller: Poller,
     timer: DeadlineTimer,
     armed: Instant,
+    /// When the loop last went to sleep.
+    slept_at: Instant,
     inbox: Inbox,
     slots: Slots,
     told: mpsc::Sender<Told>,
@@ -120,6 +122,7 @@ impl Protocol {
             poller,
             timer,
             armed: Instant::MAX,
+            slept_at: clock::monotonic(),
             inbox,
             slots,
             told,
@@ -145,6 +148,7 @@ impl Protocol {
     pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             self.arm()?;
+            self.slept_at = clock::monotonic();
             self.tokens.clear();
             self.tokens.extend(self.poller.wait()?.filter_map(Token::decode));
             self.drain()?;
@@ -191,7 +195,9 @@ impl Protocol {
         let now = clock::now();
         let deadline = self.engine.deadline();
         if deadline <= now.mono {
-            self.counters.latest = self.counters.latest.max(now.mono - deadline);
+            // A deadline in the past means "at once": it is late from when the loop knew of it.
+            let late = now.mono - deadline.max(self.slept_at);
+            self.counters.latest = self.counters.latest.max(late);
             self.engine.handle(now, Input::Timeout);
             self.carry_out();
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use vipd_agent::kernel::{Claims, Step, Worker};
 use vipd_core::config::model::{
     Auth, ChecksumFlavour, Claim, Instance, Link, Model, OnConflict, Transport,
@@ -76,11 +77,16 @@ pub(crate) fn address(dev: &str, addr: &str) -> Option<Json> {
     addresses(dev).into_iter().find(|a| a["local"] == addr)
 }
 
+/// Where the folders of this run are.
+pub(crate) fn scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("vipd-kernel-test-{}", std::process::id()))
+}
+
 /// A fresh runtime folder.
 pub(crate) fn runtime_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("vipd-kernel-test-{}-{n}", std::process::id()));
+    let dir = scratch().join(n.to_string());
     fs::create_dir_all(&dir).unwrap();
     dir
 }
@@ -133,7 +139,7 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         host: HostIx(0),
         hosts: Vec::new(),
         heartbeat: None,
-        links: vec![Link { name: "v0".into(), settle: Duration::ZERO }],
+        links: vec![Link { name: "v0".into(), settle: Duration::from_secs(35) }],
         instances,
         sync_groups: Vec::new(),
         hash: 0,
@@ -183,6 +189,55 @@ pub(crate) fn own(w: &mut Worker, order: Own) -> Result<(), KernelFault> {
 pub(crate) fn renew(w: &mut Worker, secs: u32, not_after: Instant) -> Renewed {
     w.renew(Renew { instances: vec![(InstanceIx(0), secs)], order: 1, not_after });
     finish(w).1.remove(0)
+}
+
+/// Work for the thread of a peer.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A second host at the far end of the wire: a thread in a namespace of its own.
+pub(crate) struct Peer {
+    jobs: Sender<Job>,
+}
+
+impl Peer {
+    /// Takes `v1` there, with this address.
+    pub(crate) fn new(address: &str) -> Self {
+        let (jobs, work) = channel::<Job>();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tell.send(nix::unistd::gettid()).unwrap();
+            for job in work {
+                job();
+            }
+        });
+        ip(&format!("link set v1 netns {}", told.recv().unwrap()));
+        let peer = Self { jobs };
+        let address = address.to_owned();
+        peer.run(move || {
+            ip("link set lo up");
+            ip("link set v1 up");
+            ip(&format!("addr add {address} dev v1"));
+        });
+        sleep(50);
+        peer
+    }
+
+    /// Runs something there.
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        self.jobs.send(Box::new(move || drop(tell.send(job())))).unwrap();
+        told.recv().unwrap()
+    }
+
+    /// Does the other host answer for this address?
+    pub(crate) fn reaches(&self, addr: &str) -> bool {
+        let addr = addr.to_owned();
+        self.run(move || {
+            let args = ["-c1", "-W1", "-n", &addr];
+            Command::new("ping").args(args).output().unwrap().status.success()
+        })
+    }
 }
 
 /// Sleeps.

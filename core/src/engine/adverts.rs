@@ -68,6 +68,8 @@ impl Engine {
         if owner_speaks && doubtful && self.units[u].is_active() {
             let cause = Cause::Overslept(self.units[u].overslept.unwrap_or(Duration::ZERO));
             self.units[u].overslept = None;
+            // It may have served until now: the one last advert makes the other owner announce (DESIGN 5.4).
+            self.last_advert(u, heard.priority);
             self.stand_back(u, cause, Some(heard));
             return;
         }
@@ -143,21 +145,14 @@ impl Engine {
 
     /// Sends one advert of `priority` by every voice that has a source address.
     pub(super) fn advertise(&mut self, u: UnitIx, priority: u8) {
-        let virtual_mac = self.instance(u).virtual_mac;
-        self.speak(u, priority, virtual_mac);
-    }
-
-    /// Sends one advert beside an owner, so that this one announces. It bears the interface's own MAC: from the
-    /// virtual one the switch would learn that the owner is here, and lead its traffic here until it speaks again.
-    pub(super) fn advertise_beside_owner(&mut self, u: UnitIx, priority: u8) {
-        self.speak(u, priority, false);
-    }
-
-    fn speak(&mut self, u: UnitIx, priority: u8, virtual_mac: bool) {
         let model = std::sync::Arc::clone(&self.model);
         let utc = self.now.utc;
+        // A frame from the virtual MAC moves the switches' tables: only who serves the addresses sends one.
+        let serves = self.holding(self.units[u].instance).applied();
         let unit = &mut self.units[u];
         let instance = model.instance(unit.instance);
+        let owns = unit.is_active() || unit.leaving.as_ref().is_some_and(|l| !l.released());
+        let virtual_mac = instance.virtual_mac && serves && owns;
         for voice in &mut unit.voices {
             let Some(src) = voice.source else { continue };
             let family = voice.family;

@@ -59,6 +59,7 @@ impl Engine {
         self.units[u].late_rounds = 0;
         self.units[u].weaker_run = 0;
         self.units[u].release_asked = None;
+        self.units[u].yielding = None;
         self.units[u].last_sent = None;
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -73,12 +74,18 @@ impl Engine {
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
     pub(super) fn yield_to(&mut self, u: UnitIx, winner: Heard, tie_break: bool) {
-        let own = self.units[u].vr.params().priority;
-        self.advertise_beside_owner(u, if own < winner.priority { own } else { 1 });
         let cause = if tie_break { Cause::TieBreak } else { Cause::Outranked(winner.priority) };
         self.units[u].vr.step_down(winner);
+        self.last_advert(u, winner.priority);
+        self.free_after(u, winner.src);
         self.left_active(u, cause);
         self.sync_yielded(u);
+    }
+
+    /// The advert of a host that yielded: weaker than the winner's, so that the winner answers and announces.
+    pub(super) fn last_advert(&mut self, u: UnitIx, winner: u8) {
+        let own = self.units[u].vr.params().priority;
+        self.advertise(u, if own < winner { own } else { 1 });
     }
 
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
@@ -93,6 +100,7 @@ impl Engine {
         if let Some(winner) = winner {
             self.units[u].vr.step_down(winner);
         }
+        self.order_free(u);
         self.left_active(u, cause);
         self.sync_yielded(u);
         self.rearm(u);
@@ -102,7 +110,6 @@ impl Engine {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.refresh_preemption(u);
-        self.order_free(u);
         self.entered(u, State::Active, cause);
     }
 
@@ -113,6 +120,7 @@ impl Engine {
             return;
         }
         let was_active = self.units[u].is_active();
+        let holds = self.units[u].keeps_addresses();
         if was_active {
             self.advertise(u, 0);
         }
@@ -122,7 +130,7 @@ impl Engine {
         self.units[u].leaving = None;
         self.units[u].gates.unusable(self.now.mono, was_active);
         self.stale_wait_over(u);
-        if was_active {
+        if holds {
             self.order_free(u);
         }
         self.entered(u, from, cause);

@@ -22,6 +22,8 @@ const RENEW_GAP: Duration = Duration::from_millis(300);
 const MANY: usize = 64;
 /// The kernel may drop a leased address this much early (measured: 24 ms once).
 const EARLY: Duration = Duration::from_millis(50);
+/// A lease ends at least this long before the peers' patience, where whole seconds allow it (DESIGN 5.1).
+const MARGIN: Duration = Duration::from_millis(400);
 /// Longest acceptable delay between an order and its execution where 3T is shorter than that.
 const ORDER_SLACK: Duration = Duration::from_millis(100);
 /// After a fight over the address or a kernel fault the instance stays away this long.
@@ -156,6 +158,7 @@ impl Engine {
 
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
+        self.units[u].yielding = None;
         let ix = self.units[u].instance;
         if let Some(other) =
             self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
@@ -282,7 +285,13 @@ impl Engine {
             let unit = &self.units[u];
             let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
             let patience = unit.interval() * 3;
-            let room = patience.saturating_sub(lease).max(patience.min(ORDER_SLACK));
+            // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
+            // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.
+            let room = if patience > lease + MARGIN {
+                patience - lease
+            } else {
+                unit.interval().max(patience.min(ORDER_SLACK))
+            };
             until = until.max(sent.map(|t| t + room));
         }
         until
@@ -304,11 +313,14 @@ impl Engine {
                 instances.push((ix, secs));
             }
         }
-        self.renew.last = now;
-        if !instances.is_empty() {
-            let order = self.next_order();
-            self.push(Output::Renew(Renew { instances, order, not_after }));
+        if instances.is_empty() {
+            // The next advert that is accepted brings the renewal.
+            self.set_slot(Slot::Renew, now + RENEW_GAP);
+            return;
         }
+        self.renew.last = now;
+        let order = self.next_order();
+        self.push(Output::Renew(Renew { instances, order, not_after }));
         self.plan_renewal();
     }
 

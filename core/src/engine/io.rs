@@ -169,7 +169,8 @@ pub struct Transmit {
     pub src: IpAddr,
     /// Destinations: the group, or each unicast peer.
     pub dst: Vec<IpAddr>,
-    /// Virtual router MAC as Ethernet source (the macvlan of the instance), or the interface's own.
+    /// Virtual router MAC as Ethernet source, or the interface's own: a host that does not serve the addresses yet,
+    /// or no longer, must not move the switches' tables.
     pub virtual_mac: bool,
     /// VRRP message, one per destination (they differ where the checksum covers the destination);
     /// IPv6 checksums are final.

@@ -5,6 +5,7 @@ use super::{Engine, UnitIx};
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, State};
 use crate::vrrp::Heard;
+use std::net::IpAddr;
 
 /// The addresses stay this long after the successor has them.
 const OVERLAP: Duration = Duration::from_millis(200);
@@ -70,6 +71,9 @@ impl Engine {
                     let now = self.now.mono;
                     self.units[u].since = now;
                     self.stale_wait_over(u);
+                    if self.units[u].yielding.is_some() {
+                        self.order_free(u);
+                    }
                 }
                 State::Initialize => {}
             }
@@ -157,6 +161,23 @@ impl Engine {
         }
     }
 
+    /// Outranked by `winner`: a vipd host tells when its kernel has the addresses, and until then this one
+    /// keeps them. A foreign winner is on its own.
+    pub(super) fn free_after(&mut self, u: UnitIx, winner: IpAddr) {
+        let living = self.host_of(winner).filter(|h| self.living_peers(u).any(|(p, _)| p == *h));
+        match living {
+            Some(host) => self.units[u].yielding = Some((host, self.now.mono + OVERLAP)),
+            None => self.order_free(u),
+        }
+    }
+
+    /// `host` has the addresses: the one that yielded to it lets go.
+    pub(super) fn winner_applied(&mut self, u: UnitIx, host: HostIx) {
+        if self.units[u].yielding.is_some_and(|(winner, _)| winner == host) {
+            self.order_free(u);
+        }
+    }
+
     /// The kernel let go of the instance: who leaves it is done.
     pub(super) fn released(&mut self, instance: InstanceIx) {
         for u in self.units_of(instance) {
@@ -164,7 +185,7 @@ impl Engine {
             if leaving.successor == Successor::Foreign {
                 // A neighbour may have resolved us during the overlap; an Active answers a weak advert with
                 // announcements (measured with keepalived).
-                self.advertise_beside_owner(u, 1);
+                self.advertise(u, 1);
             }
             self.rearm(u);
         }

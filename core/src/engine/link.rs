@@ -88,7 +88,8 @@ impl Engine {
             if usable && self.units[u].state() == State::Initialize {
                 self.try_start(u);
             }
-            if mac_changed && self.units[u].is_active() {
+            let applied = self.holding(self.units[u].instance).applied();
+            if mac_changed && applied && self.units[u].is_active() {
                 self.units[u].announce.start(now);
             }
             self.rearm(u);

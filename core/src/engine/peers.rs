@@ -397,6 +397,9 @@ impl Engine {
         }
         match self.units[u].state() {
             State::Backup => {
+                if owns && new.applied {
+                    self.winner_applied(u, host);
+                }
                 let gone = new.state == State::Initialize;
                 // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
                 let news = !self.units[u].vr.silence(at).is_zero();
@@ -405,7 +408,11 @@ impl Engine {
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
                     self.units[u].vr.owner_gone(at, expiry, first);
-                } else if self.units[u].release_asked.is_some() && !owns && !new.holds {
+                } else if self.units[u].release_asked.is_some()
+                    && old.is_some_and(|o| o.holds)
+                    && !new.holds
+                {
+                    // The word of the owner that was asked, not that of a third host.
                     self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
                 }
             }

@@ -98,10 +98,9 @@ impl Engine {
         if order != Ordering::Less {
             return;
         }
-        let own = self.units[u].vr.params().priority;
-        self.advertise_beside_owner(u, if own < record.priority { own } else { 1 });
         self.units[u].gates.yielded_to(host);
         self.stand_back(u, Cause::Settled(host), None);
+        self.last_advert(u, record.priority);
     }
 
     /// A backup that reaches the service segment asks this owner to release.
@@ -259,8 +258,11 @@ impl Engine {
     }
 
     /// A host that takes part in the instance and has sent no heartbeat since this host started: nothing is known of
-    /// it, and its kernel may serve the address all the same.
+    /// it, and its kernel may serve the address all the same, for as long as a lease can last.
     pub(super) fn never_heard(&self, u: UnitIx) -> Option<HostIx> {
+        if self.now.mono.since(self.started) > self.holder_gone_after(u) {
+            return None;
+        }
         let instance = self.instance(u);
         let peers = self.peers.as_ref()?;
         let heard = |host: &HostIx| peers.of_instance(instance.key).any(|p| p.host == *host);

@@ -10,8 +10,10 @@ use crate::types::{Family, HostIx, Mac, State};
 use crate::vrrp::timing;
 use std::net::IpAddr;
 
-/// While a stale holder answers, it is asked this often; two silences in a row end the wait.
+/// While a stale holder answers, it is asked this often.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// So many questions in a row without answer end the wait of the best Backup.
+const SILENCES: u8 = 2;
 /// The kernel removes a leased address at most this late (measured: 1.25 s).
 const KERNEL_LATE: Duration = Duration::from_millis(1300);
 /// An unknown holder vetoes a claim this long after it was last seen (`on-conflict = "refuse"`).
@@ -188,10 +190,12 @@ impl Engine {
             },
             Some((since, silences)) => {
                 let answered = stale.answer.is_some_and(|(_, at)| at >= stale.last_asked);
-                (since, if answered { 0 } else { silences + 1 })
+                (since, if answered { 0 } else { silences.saturating_add(1) })
             }
         };
-        if silences >= 2 || now >= self.stale_limit(u, since) {
+        // The others wait at the same pace: the best one claims first.
+        let enough = if self.first_in_line(u) { SILENCES } else { SILENCES * 2 };
+        if silences >= enough || now >= self.stale_limit(u, since) {
             return None;
         }
         self.units[u].stale.waiting = Some((since, silences));

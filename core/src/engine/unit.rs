@@ -11,7 +11,7 @@ use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
-use crate::types::{Class, Family, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::types::{Class, Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
 use crate::vrrp::announce::Schedule;
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
@@ -54,6 +54,8 @@ pub(super) struct Unit {
     pub(super) stale: StaleWait,
     /// Handing over or stopping.
     pub(super) leaving: Option<Leaving>,
+    /// Yielded: the addresses stay until this host has them, but not beyond this time.
+    pub(super) yielding: Option<(HostIx, Instant)>,
     /// May start again after a fault of the kernel or a fight over the address.
     pub(super) barred_until: Instant,
     /// Weaker adverts in a row from a peer that does not hear us.
@@ -106,6 +108,7 @@ impl Unit {
                     late_rounds: 0,
                     stale: StaleWait::default(),
                     leaving: None,
+                    yielding: None,
                     barred_until: Instant::ZERO,
                     weaker_run: 0,
                     weaker_at: Instant::ZERO,
@@ -125,7 +128,9 @@ impl Unit {
 
     /// Is it owner, or does it keep the addresses for a successor?
     pub(super) fn keeps_addresses(&self) -> bool {
-        self.is_active() || self.leaving.as_ref().is_some_and(|l| !l.released())
+        self.is_active()
+            || self.yielding.is_some()
+            || self.leaving.as_ref().is_some_and(|l| !l.released())
     }
 
     /// The source address that decides ties: that of the leading voice.
@@ -216,6 +221,9 @@ impl Engine {
         if let Some(leaving) = &unit.leaving {
             at = at.min(leaving.deadline());
         }
+        if let Some((_, until)) = unit.yielding {
+            at = at.min(until);
+        }
         if unit.state() == State::Initialize && unit.barred_until > self.now.mono {
             at = at.min(unit.barred_until);
         }
@@ -241,6 +249,9 @@ impl Engine {
         }
         if self.units[u].leaving.is_some() {
             self.leave_due(u);
+        }
+        if self.units[u].yielding.is_some_and(|(_, until)| until <= now) {
+            self.order_free(u);
         }
         self.announce_due(u);
         self.rearm(u);

@@ -289,3 +289,20 @@ fn shared_fate_the_other_family_is_degraded_without_its_source() {
     assert_eq!(world.owners(), [0]);
     assert!(matches!(world.hosts[0].alarms()[..], [Alarm::FamilyDegraded(_)]));
 }
+
+#[test]
+fn an_owner_that_cannot_be_told_is_waited_for_whatever_others_say() {
+    let text = beating(&format!("targets = [\"{TARGET}\"]"));
+    let mut world = World::settled(&text, 3);
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    world.no_target.insert(0);
+    // It speaks, and hears nothing.
+    world.no_beats = Cuts::from([(1, 0), (2, 0)]);
+    let start = world.now;
+    world.until(ms(20_000), |w| w.owners().len() > 1);
+    // It was heard until now; M, the lease and the lateness of the kernel pass after it was asked.
+    let took = world.now - start;
+    assert!(took > M + M + ms(2000) + ms(1300) - ms(1000), "{took:?}");
+    assert_eq!(world.owners(), [0, 1]);
+}

@@ -9,6 +9,7 @@ mod beats;
 mod bench;
 mod claim;
 mod config;
+mod docs;
 mod groups;
 mod lease;
 mod owner;

@@ -22,7 +22,7 @@ fn lost(text: &str, n: u8, lose: impl Fn(&mut World)) -> (World, Instant) {
 
 #[test]
 fn the_silent_kernel_is_asked_inside_the_skew_and_costs_no_time() {
-    let (mut world, last) = lost("", 2, |w| {
+    let (mut world, last) = lost("", 3, |w| {
         w.off.insert(0);
     });
     world.run(ms(4000));
@@ -38,7 +38,7 @@ fn the_silent_kernel_is_asked_inside_the_skew_and_costs_no_time() {
 
 #[test]
 fn at_10_ms_the_question_still_has_2_ms() {
-    let mut world = World::settled(&beating("advert-interval = \"10ms\""), 2);
+    let mut world = World::settled(&beating("advert-interval = \"10ms\""), 3);
     world.until(ms(20), |w| !w.hosts[0].adverts().is_empty());
     let last = world.hosts[0].adverts()[0].0;
     world.off.insert(0);
@@ -53,7 +53,7 @@ fn at_10_ms_the_question_still_has_2_ms() {
 #[test]
 fn a_hung_agents_kernel_answers_and_the_claim_waits_for_its_silence() {
     // 3T is 300 ms, the lease 1 s: without the wait both would own for 700 ms.
-    let (mut world, last) = lost("advert-interval = \"100ms\"", 2, |w| {
+    let (mut world, last) = lost("advert-interval = \"100ms\"", 3, |w| {
         w.hung.insert(0);
     });
     assert_eq!(world.holders(), [0]);
@@ -67,7 +67,8 @@ fn a_hung_agents_kernel_answers_and_the_claim_waits_for_its_silence() {
     assert!(took <= ms(30), "two silences, 10 ms apart: {took:?}");
     assert!(free - last <= ms(1400));
     assert_eq!(world.hosts[1].alarms(), []);
-    assert!(matches!(world.hosts[1].causes()[..], [(State::Active, Cause::Silence(_))]));
+    let causes = world.hosts[1].causes();
+    assert!(matches!(causes[..], [(State::Active, Cause::Silence(_))]), "{causes:?}");
     let questions: Vec<_> = world.hosts[1].probes().into_iter().map(|(at, _)| at).collect();
     let steady = questions.windows(2).filter(|w| w[1] - w[0] == ms(10)).count();
     assert!(steady > 50, "asked every 10 ms: {steady}");
@@ -75,7 +76,7 @@ fn a_hung_agents_kernel_answers_and_the_claim_waits_for_its_silence() {
 
 #[test]
 fn it_never_ends_in_nobody_owning() {
-    let (mut world, last) = lost("advert-interval = \"100ms\"", 2, |w| {
+    let (mut world, last) = lost("advert-interval = \"100ms\"", 3, |w| {
         w.hung.insert(0);
         w.leaseless.insert(0);
     });
@@ -92,7 +93,7 @@ fn it_never_ends_in_nobody_owning() {
 #[test]
 fn switched_off_it_claims_at_once() {
     let text = "advert-interval = \"100ms\"\nstale-holder-wait = \"off\"";
-    let (mut world, last) = lost(text, 2, |w| {
+    let (mut world, last) = lost(text, 3, |w| {
         w.hung.insert(0);
     });
     let m = ms(300) + ms(100) * 156 / 256;
@@ -102,7 +103,7 @@ fn switched_off_it_claims_at_once() {
 
 #[test]
 fn an_owner_that_wakes_up_ends_the_wait() {
-    let (mut world, _) = lost("advert-interval = \"100ms\"", 2, |w| {
+    let (mut world, _) = lost("advert-interval = \"100ms\"", 3, |w| {
         w.hung.insert(0);
     });
     world.run(ms(600));
@@ -118,13 +119,15 @@ fn an_owner_that_wakes_up_ends_the_wait() {
 #[test]
 fn a_stranger_that_answers_is_an_alarm_and_a_veto_only_where_asked_for() {
     for (conflict, state) in [("alarm", State::Active), ("refuse", State::Backup)] {
-        let (mut world, _) = lost(&format!("on-conflict = \"{conflict}\""), 2, |w| {
+        let (mut world, _) = lost(&format!("on-conflict = \"{conflict}\""), 3, |w| {
             w.off.insert(0);
         });
         world.run(ms(1000));
         for _ in 0..30 {
-            world.hosts[1].now = world.now;
-            world.hosts[1].neighbour(VIP, mac(77), true);
+            for host in [1, 2] {
+                world.hosts[host].now = world.now;
+                world.hosts[host].neighbour(VIP, mac(77), true);
+            }
             world.run(ms(100));
         }
         world.run(ms(2000));
@@ -137,4 +140,23 @@ fn a_stranger_that_answers_is_an_alarm_and_a_veto_only_where_asked_for() {
             "{conflict}: the veto ends with its evidence"
         );
     }
+}
+
+#[test]
+fn the_kernel_of_a_peer_that_never_spoke_is_asked_too() {
+    let mut world = World::new(&beating("advert-interval = \"100ms\""), 2);
+    // lb3 hangs since before the others started; its kernel serves the address.
+    world.hosts[0].run(ms(10));
+    for _ in 0..60 {
+        for host in 0..2 {
+            world.hosts[host].now = world.now;
+            world.hosts[host].neighbour(VIP, mac(3), true);
+        }
+        world.run(ms(10));
+    }
+    assert_eq!(world.owners(), [] as [usize; 0], "somebody answers");
+    let asked = world.hosts[0].probes();
+    assert!(asked.iter().any(|(_, p)| p.addr == ip(VIP) && p.to.is_none()));
+    let took = world.until(ms(100), |w| !w.owners().is_empty());
+    assert!(took <= ms(70), "{took:?}");
 }

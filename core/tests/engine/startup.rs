@@ -1,6 +1,7 @@
 //! Startup, Initialize and the way back into it: V32-V34, V66, settling (DESIGN 5.12).
 
 use crate::bench::{Bench, ETH0, WEB, beating, eth0, ip, ms, plain};
+use std::net::IpAddr;
 use vipd_core::engine::io::{Cause, Input};
 use vipd_core::types::{Family, LinkIx, State};
 
@@ -110,8 +111,6 @@ fn v14_each_family_fails_alone_without_heartbeats() {
     assert_eq!(states, [(Family::V4, State::Active), (Family::V6, State::Initialize)]);
     assert!(units.iter().all(|u| u.instance == WEB));
 }
-
-use std::net::IpAddr;
 
 #[test]
 fn settle_nobody_claims_before_the_port_has_let_a_frame_through() {

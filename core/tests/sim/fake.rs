@@ -1,9 +1,10 @@
 //! Tries the world without the engine: an owner by decree that renews its lease, and a backup that believes adverts.
 
+use crate::directed::{fault, holders, pair};
 use crate::host::{Agent, Brain, LINK};
 use crate::invariants::Rule;
 use crate::run::Case;
-use crate::scenario::{Families, Scenario, mac, own_addrs};
+use crate::scenario::{mac, own_addrs};
 use crate::schedule::{Fault, Schedule, Timed};
 use crate::world::{Maker, World};
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Announce, Input, Output, Own, Renew, Transmit, Want};
 use vipd_core::time::{Duration, Instant, Now};
-use vipd_core::types::{Family, InstanceIx, Interval, RouterId, Version};
+use vipd_core::types::{Family, InstanceIx, RouterId};
 
 /// Plain VRRP without any of the rules that the promises need; version 3, IPv4, one address.
 pub(crate) struct Plain {
@@ -122,33 +123,8 @@ impl Brain for Plain {
     }
 }
 
-fn pair() -> Scenario {
-    Scenario {
-        hosts: 2,
-        interval: Interval::SECOND,
-        heartbeats: false,
-        families: Families::V4,
-        version: Version::V3,
-        priorities: vec![200, 100],
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        settle: Duration::ZERO,
-        virtual_mac: false,
-        stale_holder_wait: false,
-    }
-}
-
 fn world(faults: Vec<Timed>) -> World {
     World::new(1, pair(), Schedule(faults), None, Plain::make as Maker)
-}
-
-fn fault(at: u64, lasts: u64, fault: Fault) -> Timed {
-    Timed { at: Instant::from_millis(at), lasts: Duration::from_millis(lasts), fault }
-}
-
-fn holders(world: &World) -> Vec<usize> {
-    let vip = world.hosts[0].model.instances[0].addresses[0].addr;
-    (0..world.hosts.len()).filter(|h| world.hosts[*h].kernel.holds(vip)).collect()
 }
 
 #[test]

@@ -6,9 +6,10 @@
 #![allow(clippy::print_stdout, reason = "a replay is for reading")]
 
 mod client;
+mod directed;
 mod engine;
 mod fake;
-mod hist;
+mod faults;
 mod host;
 mod invariants;
 mod kernel;
@@ -17,6 +18,7 @@ mod rng;
 mod run;
 mod scenario;
 mod schedule;
+mod survey;
 mod sweep;
 mod trace;
 mod wire;

@@ -37,6 +37,7 @@ pub(crate) struct Scenario {
     pub(crate) priorities: Vec<u8>,
     pub(crate) preempt: bool,
     pub(crate) preempt_delay: Duration,
+    pub(crate) hold_down: Duration,
     pub(crate) settle: Duration,
     pub(crate) virtual_mac: bool,
     /// `stale-holder-wait`; on wherever heartbeats run, unless a breakage switches it off.
@@ -63,6 +64,9 @@ impl Scenario {
                 priorities.push(p);
             }
         }
+        if rng.chance(80) {
+            priorities[0] = 255;
+        }
         let t = Duration::from_millis(interval * 10);
         Self {
             hosts,
@@ -73,6 +77,7 @@ impl Scenario {
             priorities,
             preempt: rng.chance(750),
             preempt_delay: if rng.chance(600) { Duration::ZERO } else { rng.duration(t, t * 8) },
+            hold_down: if rng.chance(700) { Duration::ZERO } else { rng.duration(t, t * 10) },
             settle: if rng.chance(500) { Duration::ZERO } else { Duration::from_secs(35) },
             virtual_mac: rng.chance(100),
             stale_holder_wait: heartbeats,
@@ -111,7 +116,11 @@ impl Scenario {
 
     /// After this much calm nothing moves any more: leases ended, delays passed, timers ran out.
     pub(crate) fn to_settle(&self) -> Duration {
-        self.longest_down() * 3 + self.preempt_delay + self.lease() + KERNEL_LATENESS
+        self.longest_down() * 3
+            + self.preempt_delay
+            + self.hold_down
+            + self.lease()
+            + KERNEL_LATENESS
     }
 
     /// Addresses of the instance, in configured order.
@@ -158,7 +167,7 @@ impl Scenario {
                 interval: self.interval,
                 preempt: self.preempt,
                 preempt_delay: self.preempt_delay,
-                hold_down: Duration::ZERO,
+                hold_down: self.hold_down,
                 accept: true,
                 virtual_mac: self.virtual_mac,
                 claim: Claim::Address,
@@ -186,7 +195,7 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} hosts {:?}, T {}, {:?} {:?}, heartbeats {}, preempt {} after {:?}, settle {:?}, virtual MAC {}",
+            "{} hosts {:?}, T {}, {:?} {:?}, heartbeats {}, preempt {} after {:?}, hold-down {:?}, settle {:?}, virtual MAC {}",
             self.hosts,
             self.priorities,
             self.interval,
@@ -195,6 +204,7 @@ impl fmt::Display for Scenario {
             self.heartbeats,
             self.preempt,
             self.preempt_delay,
+            self.hold_down,
             self.settle,
             self.virtual_mac,
         )

@@ -169,5 +169,5 @@ impl fmt::Display for Schedule {
 
 /// Letters of the nodes; the one after the last host is the gateway.
 fn names(nodes: Nodes) -> String {
-    (0..8).filter(|n| nodes & 1 << n != 0).map(|n| host_name(n)).collect()
+    (0..8).filter(|n| nodes & 1 << n != 0).map(host_name).collect()
 }

@@ -3,7 +3,7 @@
 //! The clock jumps from event to event. Nothing here judges (`invariants.rs`) and nothing draws faults (`schedule.rs`).
 
 use crate::client::Client;
-use crate::host::{Agent, Brain, Host, Item, LINK, Queues};
+use crate::host::{Agent, Brain, Host, Item};
 use crate::invariants::{Fact, Rule, Violation, Watch};
 use crate::kernel::Kernel;
 use crate::rng::Rng;
@@ -78,17 +78,17 @@ pub(crate) enum Frame {
 
 pub(crate) struct World {
     pub(crate) now: Instant,
-    scenario: Scenario,
-    schedule: Schedule,
-    breakage: Option<Breakage>,
-    maker: Maker,
-    rng: Rng,
+    pub(crate) scenario: Scenario,
+    pub(crate) schedule: Schedule,
+    pub(crate) breakage: Option<Breakage>,
+    pub(crate) maker: Maker,
+    pub(crate) rng: Rng,
     queue: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
     pub(crate) hosts: Vec<Host>,
     pub(crate) wire: Wire,
     /// Faults that are on: of the service net, of the second net.
-    troubles: [usize; 2],
+    pub(crate) troubles: [usize; 2],
     pub(crate) client: Client,
     pub(crate) watch: Watch,
     pub(crate) trace: Trace,
@@ -203,198 +203,9 @@ impl World {
         }
     }
 
-    // Faults ------------------------------------------------------------------------------------------------
-
-    fn begin(&mut self, ix: usize) {
-        let fault = self.schedule.0[ix].fault.clone();
-        self.trace.say(self.now, || format!("begin: {fault}"));
-        match fault {
-            Fault::Wire(troubles) => {
-                for (i, trouble) in troubles.into_iter().enumerate() {
-                    let net = trouble.net;
-                    self.wire.begin(ix * 8 + i, trouble);
-                    self.troubled(net, 1);
-                }
-            }
-            Fault::Carrier(host) => {
-                self.troubled(Net::Service, 1);
-                self.carrier(host, 1);
-            }
-            Fault::Pause(host) => {
-                self.hosts[host].hung += 1;
-                self.settle_agent(host);
-            }
-            Fault::Kill(host) => {
-                self.hosts[host].dead += 1;
-                self.settle_agent(host);
-            }
-            Fault::PowerOff(host) => {
-                self.hosts[host].off += 1;
-                self.settle_agent(host);
-            }
-            Fault::Stop(host) => {
-                if self.hosts[host].agent == Agent::Running {
-                    self.hosts[host].leaving = true;
-                    self.hosts[host].agent = Agent::Leaving;
-                    self.note(Fact::Agent(host, Agent::Leaving));
-                    self.feed(host, Input::Stop);
-                }
-            }
-            Fault::Resolve => {
-                for vip in self.scenario.vips() {
-                    self.resolve(vip.addr);
-                }
-            }
-            Fault::Remove(host) => {
-                for vip in self.scenario.vips() {
-                    if self.hosts[host].kernel.remove(vip.addr) {
-                        self.note(Fact::Tampers(vip.addr));
-                        self.dropped(host, vip.addr);
-                    }
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, ix: usize) {
-        let fault = self.schedule.0[ix].fault.clone();
-        self.trace.say(self.now, || format!("end: {fault}"));
-        match fault {
-            Fault::Wire(troubles) => {
-                for (i, trouble) in troubles.into_iter().enumerate() {
-                    self.wire.end(ix * 8 + i);
-                    // What was delayed is still on the way, and the net not whole before it has arrived.
-                    let at = self.now + trouble.kind.longest_delay();
-                    self.at(at, Event::Clear(trouble.net));
-                }
-            }
-            Fault::Carrier(host) => {
-                self.carrier(host, -1);
-                self.troubled(Net::Service, -1);
-            }
-            Fault::Pause(host) => {
-                self.hosts[host].hung -= 1;
-                self.settle_agent(host);
-            }
-            Fault::Kill(host) => {
-                self.hosts[host].dead -= 1;
-                self.settle_agent(host);
-            }
-            Fault::PowerOff(host) => {
-                self.hosts[host].off -= 1;
-                self.settle_agent(host);
-            }
-            // An agent that has left by now starts again; one that still hands over does so when it has left.
-            Fault::Stop(host) => self.settle_agent(host),
-            Fault::Resolve | Fault::Remove(_) => {}
-        }
-    }
-
-    fn troubled(&mut self, net: Net, by: isize) {
-        let count = &mut self.troubles[net as usize];
-        *count = count.saturating_add_signed(by);
-        let [service, second] = self.troubles.map(|n| n == 0);
-        self.note(Fact::Whole { service, second });
-    }
-
-    fn carrier(&mut self, host: usize, by: i32) {
-        let cuts = self.hosts[host].carrier_cuts.saturating_add_signed(by);
-        self.hosts[host].carrier_cuts = cuts;
-        let state = self.link_state(host);
-        self.deliver(host, Item::Link(state));
-    }
-
-    /// Brings the agent where the faults that are on want it.
-    fn settle_agent(&mut self, host: usize) {
-        let h = &self.hosts[host];
-        let (before, leaving) = (h.agent, h.leaving);
-        let wanted = match (h.off > 0, h.dead > 0, h.hung > 0) {
-            (true, _, _) => Agent::Off,
-            (_, true, _) => Agent::Dead,
-            // Whoever starts while a pause is on starts after it.
-            (_, _, true) if matches!(before, Agent::Off | Agent::Dead) => before,
-            (_, _, true) => Agent::Hung,
-            _ if leaving => Agent::Leaving,
-            _ => Agent::Running,
-        };
-        let died = |a| matches!(a, Agent::Off | Agent::Dead);
-        if wanted == before {
-            return;
-        }
-        if died(wanted) {
-            self.die(host);
-        }
-        if wanted == Agent::Off {
-            for addr in self.hosts[host].kernel.power_off() {
-                self.note(Fact::Drops(host, addr));
-            }
-        }
-        self.hosts[host].agent = wanted;
-        match wanted {
-            Agent::Running if died(before) => self.start(host),
-            Agent::Running | Agent::Leaving => self.resume(host, wanted),
-            _ => self.note(Fact::Agent(host, wanted)),
-        }
-    }
-
-    fn die(&mut self, host: usize) {
-        let h = &mut self.hosts[host];
-        h.brain = None;
-        h.leaving = false;
-        h.kernel.agent_died();
-        h.queues.clear();
-        h.kernel_due = false;
-        h.timer = None;
-    }
-
-    fn start(&mut self, host: usize) {
-        self.note(Fact::Agent(host, Agent::Running));
-        let now = self.clock();
-        let state = self.link_state(host);
-        let h = &mut self.hosts[host];
-        h.boot += 1;
-        h.brain = Some((self.maker)(h.model.clone(), h.boot, now));
-        let present = h.kernel.dump(self.now);
-        self.feed(host, Input::Link { link: LINK, state });
-        self.feed(host, Input::Addresses { link: LINK, present: &present });
-        self.set_timer(host);
-    }
-
-    /// The process goes on: its kernel thread first, with the order that it was about to execute; then the protocol
-    /// thread reads every socket, in any order, and only then looks at its timer.
-    fn resume(&mut self, host: usize, as_what: Agent) {
-        let rival = self.rival(host);
-        self.note(Fact::Agent(host, as_what));
-        if let Some((rival, priority)) = rival {
-            self.note(Fact::ResumedOver(host, rival, priority));
-        }
-        if std::mem::take(&mut self.hosts[host].kernel_due) {
-            self.kernel_step(host);
-        }
-        if self.breakage == Some(Breakage::ReadBeforeWrite) {
-            self.act_on_timer(host);
-        }
-        let first = self.rng.below(Queues::COUNT as u64) as usize;
-        for queue in 0..Queues::COUNT {
-            while let Some(item) = self.hosts[host].queues.pop((first + queue) % Queues::COUNT) {
-                self.feed(host, item.input(self.now));
-            }
-        }
-        self.act_on_timer(host);
-        self.set_timer(host);
-    }
-
-    /// The owner whose fresh adverts wait in the queue of a host that resumes.
-    fn rival(&self, host: usize) -> Option<(usize, u8)> {
-        let (from, at, priority) = self.hosts[host].queues.adverts().next_back()?;
-        let owns = self.hosts[from].kernel.held().next().is_some();
-        let fresh = self.now - at < self.scenario.t() * 3 / 2;
-        (owns && fresh && priority > 0 && self.hosts[from].agent.runs()).then_some((from, priority))
-    }
-
     // The agent ---------------------------------------------------------------------------------------------
 
-    fn clock(&self) -> Now {
+    pub(crate) fn clock(&self) -> Now {
         // The trailer wants seconds since 1970 in units of 2^-16 s; any start will do.
         let nanos = u128::from(self.now.as_nanos());
         Now {
@@ -416,7 +227,7 @@ impl World {
     }
 
     /// One input, then every output until there is none; reports of `sendmsg` are inputs of their own.
-    fn feed(&mut self, host: usize, input: Input<'_>) {
+    pub(crate) fn feed(&mut self, host: usize, input: Input<'_>) {
         let now = self.clock();
         let Some(mut brain) = self.hosts[host].brain.take() else { return };
         brain.handle(now, input);
@@ -455,7 +266,7 @@ impl World {
         }
     }
 
-    fn set_timer(&mut self, host: usize) {
+    pub(crate) fn set_timer(&mut self, host: usize) {
         let Some(deadline) = self.hosts[host].brain.as_ref().map(|b| b.deadline()) else { return };
         if self.hosts[host].timer == Some(deadline) {
             return;
@@ -476,7 +287,7 @@ impl World {
         }
     }
 
-    fn act_on_timer(&mut self, host: usize) {
+    pub(crate) fn act_on_timer(&mut self, host: usize) {
         let due = self.hosts[host].brain.as_ref().is_some_and(|b| b.deadline() <= self.now);
         if !due {
             return;
@@ -529,7 +340,7 @@ impl World {
         }
     }
 
-    fn kernel_step(&mut self, host: usize) {
+    pub(crate) fn kernel_step(&mut self, host: usize) {
         self.hosts[host].kernel_busy = false;
         if self.hosts[host].agent == Agent::Hung {
             self.hosts[host].kernel_due = true;
@@ -555,12 +366,12 @@ impl World {
         }
     }
 
-    fn dropped(&mut self, host: usize, addr: IpAddr) {
+    pub(crate) fn dropped(&mut self, host: usize, addr: IpAddr) {
         self.note(Fact::Drops(host, addr));
         self.deliver(host, Item::Removed(addr));
     }
 
-    fn link_state(&self, host: usize) -> LinkState {
+    pub(crate) fn link_state(&self, host: usize) -> LinkState {
         LinkState {
             index: IfIndex::new(2),
             running: self.hosts[host].connected(),

@@ -46,9 +46,11 @@ impl Watch {
         let disturbed = since.max(first.since).max(second.since);
         let leaving = first.agent == Agent::Leaving || second.agent == Agent::Leaving;
         let from = start.max(disturbed);
-        let most = match leaving {
-            // A successor's word that it holds the address comes with its next heartbeat at the latest.
-            true => OVERLAP + per_address(self.addrs.len()) + t + SLACK,
+        // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
+        // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
+        let overlap = OVERLAP + per_address(self.addrs.len());
+        let most = match leaving || self.scenario.heartbeats {
+            true => overlap + to_settle + SLACK,
             false => to_settle + SLACK,
         };
         if now - from > most {

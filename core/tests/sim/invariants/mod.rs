@@ -146,6 +146,8 @@ pub(crate) struct Watch {
     /// Last start, stop, death, hang or resumption of any agent.
     agents_changed: Instant,
     pub(crate) violations: Vec<Violation>,
+    /// Every change of hands: when, which host, which address, taken or let go.
+    pub(crate) history: Vec<(Instant, usize, IpAddr, bool)>,
 }
 
 impl Watch {
@@ -178,6 +180,7 @@ impl Watch {
             second: Some(Instant::ZERO),
             agents_changed: Instant::ZERO,
             violations: Vec::new(),
+            history: Vec::new(),
             scenario: scenario.clone(),
         }
     }
@@ -186,8 +189,14 @@ impl Watch {
     pub(crate) fn note(&mut self, now: Instant, fact: &Fact) {
         self.judge(now);
         match fact {
-            Fact::Holds(host, addr) => self.holds(now, *host, *addr),
-            Fact::Drops(host, addr) => self.drops(now, *host, *addr),
+            Fact::Holds(host, addr) => {
+                self.history.push((now, *host, *addr, true));
+                self.holds(now, *host, *addr);
+            }
+            Fact::Drops(host, addr) => {
+                self.history.push((now, *host, *addr, false));
+                self.drops(now, *host, *addr);
+            }
             Fact::Agent(host, agent) => {
                 // What was due from this agent is judged anew.
                 self.addrs.iter_mut().for_each(|a| a.owed[*host] = None);

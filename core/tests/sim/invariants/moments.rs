@@ -77,7 +77,9 @@ impl Watch {
         let steady = [whole, owned, other.since].iter().all(|at| now - *at > undisturbed);
         let heard = other.advert.is_some_and(|at| now - at <= self.scenario.t() + SLACK);
         let (since, delay) = (me.since, self.scenario.preempt_delay);
+        let bound = self.scenario.priorities[host] != 255;
         if steady
+            && bound
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -162,9 +164,9 @@ impl Watch {
     pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
         let view = &self.hosts[host];
         // A stronger host may preempt in the same moment; one with a delay has to be healthy for that long first.
-        let outranks = self.scenario.priorities[host] > priority
-            && self.scenario.preempt
-            && (self.scenario.preempt_delay.is_zero() || !view.owned_when_hung);
+        let own = self.scenario.priorities[host];
+        let free = self.scenario.preempt_delay.is_zero() || !view.owned_when_hung;
+        let outranks = own > priority && (own == 255 || self.scenario.preempt && free);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
         if silent && !outranks {
             self.hosts[host].muzzle = Some(Muzzle {

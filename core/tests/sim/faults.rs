@@ -1,0 +1,197 @@
+//! What faults do to the world: nets, carriers, agents that hang, die, stop and come back.
+
+use crate::host::{Agent, Item, LINK, Queues};
+use crate::invariants::Fact;
+use crate::schedule::Fault;
+use crate::wire::Net;
+use crate::world::{Breakage, Event, World};
+use vipd_core::engine::io::Input;
+
+impl World {
+    pub(crate) fn begin(&mut self, ix: usize) {
+        let fault = self.schedule.0[ix].fault.clone();
+        self.trace.say(self.now, || format!("begin: {fault}"));
+        match fault {
+            Fault::Wire(troubles) => {
+                for (i, trouble) in troubles.into_iter().enumerate() {
+                    let net = trouble.net;
+                    self.wire.begin(ix * 8 + i, trouble);
+                    self.troubled(net, 1);
+                }
+            }
+            Fault::Carrier(host) => {
+                self.troubled(Net::Service, 1);
+                self.carrier(host, 1);
+            }
+            Fault::Pause(host) => {
+                self.hosts[host].hung += 1;
+                self.settle_agent(host);
+            }
+            Fault::Kill(host) => {
+                self.hosts[host].dead += 1;
+                self.settle_agent(host);
+            }
+            Fault::PowerOff(host) => {
+                self.hosts[host].off += 1;
+                self.settle_agent(host);
+            }
+            Fault::Stop(host) => {
+                if self.hosts[host].agent == Agent::Running {
+                    self.hosts[host].leaving = true;
+                    self.hosts[host].agent = Agent::Leaving;
+                    self.note(Fact::Agent(host, Agent::Leaving));
+                    self.feed(host, Input::Stop);
+                }
+            }
+            Fault::Resolve => {
+                for vip in self.scenario.vips() {
+                    self.resolve(vip.addr);
+                }
+            }
+            Fault::Remove(host) => {
+                for vip in self.scenario.vips() {
+                    if self.hosts[host].kernel.remove(vip.addr) {
+                        self.note(Fact::Tampers(vip.addr));
+                        self.dropped(host, vip.addr);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, ix: usize) {
+        let fault = self.schedule.0[ix].fault.clone();
+        self.trace.say(self.now, || format!("end: {fault}"));
+        match fault {
+            Fault::Wire(troubles) => {
+                for (i, trouble) in troubles.into_iter().enumerate() {
+                    self.wire.end(ix * 8 + i);
+                    // What was delayed is still on the way, and the net not whole before it has arrived.
+                    let at = self.now + trouble.kind.longest_delay();
+                    self.at(at, Event::Clear(trouble.net));
+                }
+            }
+            Fault::Carrier(host) => {
+                self.carrier(host, -1);
+                self.troubled(Net::Service, -1);
+            }
+            Fault::Pause(host) => {
+                self.hosts[host].hung -= 1;
+                self.settle_agent(host);
+            }
+            Fault::Kill(host) => {
+                self.hosts[host].dead -= 1;
+                self.settle_agent(host);
+            }
+            Fault::PowerOff(host) => {
+                self.hosts[host].off -= 1;
+                self.settle_agent(host);
+            }
+            // An agent that has left by now starts again; one that still hands over does so when it has left.
+            Fault::Stop(host) => self.settle_agent(host),
+            Fault::Resolve | Fault::Remove(_) => {}
+        }
+    }
+
+    pub(crate) fn troubled(&mut self, net: Net, by: isize) {
+        let count = &mut self.troubles[net as usize];
+        *count = count.saturating_add_signed(by);
+        let [service, second] = self.troubles.map(|n| n == 0);
+        self.note(Fact::Whole { service, second });
+    }
+
+    fn carrier(&mut self, host: usize, by: i32) {
+        let cuts = self.hosts[host].carrier_cuts.saturating_add_signed(by);
+        self.hosts[host].carrier_cuts = cuts;
+        let state = self.link_state(host);
+        self.deliver(host, Item::Link(state));
+    }
+
+    /// Brings the agent where the faults that are on want it.
+    pub(crate) fn settle_agent(&mut self, host: usize) {
+        let h = &self.hosts[host];
+        let (before, leaving) = (h.agent, h.leaving);
+        let wanted = match (h.off > 0, h.dead > 0, h.hung > 0) {
+            (true, _, _) => Agent::Off,
+            (_, true, _) => Agent::Dead,
+            // Whoever starts while a pause is on starts after it.
+            (_, _, true) if matches!(before, Agent::Off | Agent::Dead) => before,
+            (_, _, true) => Agent::Hung,
+            _ if leaving => Agent::Leaving,
+            _ => Agent::Running,
+        };
+        let died = |a| matches!(a, Agent::Off | Agent::Dead);
+        if wanted == before {
+            return;
+        }
+        if died(wanted) {
+            self.die(host);
+        }
+        if wanted == Agent::Off {
+            for addr in self.hosts[host].kernel.power_off() {
+                self.note(Fact::Drops(host, addr));
+            }
+        }
+        self.hosts[host].agent = wanted;
+        match wanted {
+            Agent::Running if died(before) => self.start(host),
+            Agent::Running | Agent::Leaving => self.resume(host, wanted),
+            _ => self.note(Fact::Agent(host, wanted)),
+        }
+    }
+
+    pub(crate) fn die(&mut self, host: usize) {
+        let h = &mut self.hosts[host];
+        h.brain = None;
+        h.leaving = false;
+        h.kernel.agent_died();
+        h.queues.clear();
+        h.kernel_due = false;
+        h.timer = None;
+    }
+
+    fn start(&mut self, host: usize) {
+        self.note(Fact::Agent(host, Agent::Running));
+        let now = self.clock();
+        let state = self.link_state(host);
+        let h = &mut self.hosts[host];
+        h.boot += 1;
+        h.brain = Some((self.maker)(h.model.clone(), h.boot, now));
+        let present = h.kernel.dump(self.now);
+        self.feed(host, Input::Link { link: LINK, state });
+        self.feed(host, Input::Addresses { link: LINK, present: &present });
+        self.set_timer(host);
+    }
+
+    /// The process goes on: its kernel thread first, with the order that it was about to execute; then the protocol
+    /// thread reads every socket, in any order, and only then looks at its timer.
+    fn resume(&mut self, host: usize, as_what: Agent) {
+        let rival = self.rival(host);
+        self.note(Fact::Agent(host, as_what));
+        if let Some((rival, priority)) = rival {
+            self.note(Fact::ResumedOver(host, rival, priority));
+        }
+        if std::mem::take(&mut self.hosts[host].kernel_due) {
+            self.kernel_step(host);
+        }
+        if self.breakage == Some(Breakage::ReadBeforeWrite) {
+            self.act_on_timer(host);
+        }
+        let first = self.rng.below(Queues::COUNT as u64) as usize;
+        for queue in 0..Queues::COUNT {
+            while let Some(item) = self.hosts[host].queues.pop((first + queue) % Queues::COUNT) {
+                self.feed(host, item.input(self.now));
+            }
+        }
+        self.act_on_timer(host);
+        self.set_timer(host);
+    }
+
+    /// The owner whose fresh adverts wait in the queue of a host that resumes.
+    fn rival(&self, host: usize) -> Option<(usize, u8)> {
+        let (from, at, priority) = self.hosts[host].queues.adverts().next_back()?;
+        let owns = self.hosts[from].kernel.held().next().is_some();
+        let fresh = self.now - at < self.scenario.t() * 3 / 2;
+        (owns && fresh && priority > 0 && self.hosts[from].agent.runs()).then_some((from, priority))
+    }
+}

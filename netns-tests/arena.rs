@@ -1,0 +1,158 @@
+//! A fresh room for each trial: agents elected before it begins, and nothing left behind after it.
+
+use crate::judge::{self, Snapshot};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use vipd_agent::lab::agent::{Condition, Kind};
+use vipd_agent::lab::clock::{now, sleep_until};
+use vipd_agent::lab::outage::Outage;
+use vipd_agent::lab::plan::Plan;
+use vipd_agent::lab::room::FILES;
+use vipd_agent::lab::stage::Stage;
+use vipd_core::time::Instant;
+
+/// The host of highest priority, who owns when a trial begins.
+pub(crate) const FIRST: usize = 0;
+/// Who takes over.
+pub(crate) const SECOND: usize = 1;
+
+/// The program under test.
+pub(crate) fn program() -> Kind {
+    Kind::Vipd(env!("CARGO_BIN_EXE_vipd").into())
+}
+
+/// Plays everything that CI only samples?
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("VIPD_LONG").is_some_and(|v| v == "1")
+}
+
+/// Sleeps.
+pub(crate) fn wait(d: Duration) {
+    sleep_until(now() + d);
+}
+
+/// A room, and what its hosts looked like before an agent touched them.
+pub(crate) struct Arena {
+    pub(crate) stage: Stage,
+    before: Vec<Snapshot>,
+}
+
+impl Arena {
+    /// A room with its agents configured, none of them started.
+    pub(crate) fn open(plan: Plan) -> Self {
+        for ix in 0..plan.hosts {
+            // Configuration and state of the trial before; the first trial finds none.
+            let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));
+        }
+        let stage = Stage::set(plan, &program()).unwrap();
+        let before = (0..stage.plan().hosts).map(|ix| Snapshot::of(&stage, ix)).collect();
+        Self { stage, before }
+    }
+
+    /// A room in which the first host owns, alone, and for some time.
+    pub(crate) fn elected(plan: Plan) -> Self {
+        let mut arena = Self::open(plan);
+        arena.elect();
+        arena
+    }
+
+    /// Starts every agent and waits until the first host owns.
+    pub(crate) fn elect(&mut self) {
+        self.stage.start_all().unwrap();
+        self.wait_owner(FIRST);
+        self.calm();
+    }
+
+    /// Ten times the longest that a healthy group needs for anything, at least 5 s.
+    pub(crate) fn bound(&self) -> Duration {
+        let plan = self.stage.plan();
+        (plan.detection() * 10).max(judge::let_go(plan) * 2).max(Duration::from_secs(5))
+    }
+
+    /// Waits until `ix` alone owns every address and answers; when that was.
+    pub(crate) fn wait_owner(&self, ix: usize) -> Instant {
+        let bound = self.bound();
+        self.stage.wait(bound, |holders| holders == [ix]).unwrap_or_else(|| {
+            let vips = self.stage.plan().vips();
+            let now: Vec<_> = vips.iter().map(|vip| self.stage.eyes().holders(*vip)).collect();
+            panic!("h{} does not own after {bound:?}, but {now:?}\n{}", ix + 1, self.stage.logs(12))
+        })
+    }
+
+    /// Waits until something that breaks late would have been seen.
+    pub(crate) fn calm(&self) {
+        wait((self.stage.plan().interval * 2).max(Duration::from_millis(300)));
+    }
+
+    /// The worst that the client saw at one of the addresses since `from`.
+    pub(crate) fn outage(&self, from: Instant) -> Outage {
+        let seen = self.stage.outages(from, now());
+        seen.into_iter().max_by_key(|o| (o.longest_gap, o.lost)).unwrap()
+    }
+
+    /// Longest time since `from` in which one address had two owners.
+    pub(crate) fn two_owners(&self, from: Instant) -> Duration {
+        self.stage.two_owners(from, now())
+    }
+
+    /// What `vipd status --json` of a host prints.
+    pub(crate) fn status(&self, ix: usize) -> Value {
+        let mut status = self.stage.agent(ix).vipd(&["status", "--json"]).unwrap();
+        let out = self.stage.room().host(ix).ns().unwrap().run(move || Ok(status.output()?));
+        let out = out.unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
+            panic!("status of h{}: {e}: {}", ix + 1, String::from_utf8_lossy(&out.stderr))
+        })
+    }
+
+    /// Runs a program on a host.
+    pub(crate) fn try_run(&self, ix: usize, command: &str) -> Output {
+        let mut words = command.split_ascii_whitespace();
+        let mut run = Command::new(words.next().unwrap());
+        run.args(words).stdin(Stdio::null());
+        self.stage.room().host(ix).ns().unwrap().run(move || Ok(run.output()?)).unwrap()
+    }
+
+    /// Runs a program on a host; it must succeed.
+    pub(crate) fn run(&self, ix: usize, command: &str) -> String {
+        let out = self.try_run(ix, command);
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{command}: {error}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Changes the written configuration of a host; a running agent is not told.
+    pub(crate) fn edit_config(&self, ix: usize, edit: impl Fn(String) -> String) {
+        let file = self.stage.agent(ix).config();
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, edit(text)).unwrap();
+    }
+
+    /// A folder of a host's agent.
+    pub(crate) fn dir(&self, ix: usize) -> &Path {
+        self.stage.agent(ix).dir()
+    }
+
+    /// Stops what still runs, cleanly and the owner last, and looks for leftovers on every host.
+    pub(crate) fn close(mut self) {
+        let owner = self.stage.owner();
+        let mut order: Vec<_> = (0..self.before.len()).collect();
+        order.sort_by_key(|ix| Some(*ix) == owner);
+        for ix in order {
+            if self.stage.agent(ix).condition() == Condition::Running {
+                self.stage.stop(ix).unwrap();
+            }
+        }
+        for (ix, before) in self.before.iter().enumerate() {
+            let left = before.differences(&Snapshot::of(&self.stage, ix));
+            assert!(
+                left.is_empty(),
+                "left behind on h{}: {left:#?}\n{}",
+                ix + 1,
+                self.stage.logs(8)
+            );
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Acceptance tests of the agent: real processes on hosts that are namespaces, judged from outside.
+//!
+//! What counts is what a client is answered, what the kernels of the hosts say about addresses, and what is left
+//! behind; of the agent only its exit, its last words and `vipd status` are read. Trials run one after the other,
+//! because they measure time. `VIPD_LONG=1` plays every combination and a hundred heals; otherwise a fixed sample
+//! is played and printed.
+//!
+//! ```text
+//! matrix     every dimension paired with every other     link       interfaces that come, go and change
+//! failover   promises of one owner, and their breaking   bad_input  floods, strangers, missing rights
+//! heal       partitions healed again and again           load       real-time scheduling under spinners
+//! stop       planned moves lose nothing                  repair     addresses that others remove or pile up
+//! arena      one fresh room for each trial               judge      what is looked at and what is allowed
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod arena;
+mod bad_input;
+mod failover;
+mod heal;
+mod judge;
+mod link;
+mod load;
+mod matrix;
+mod repair;
+mod stop;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use vipd_agent::lab::room::Room;
+
+fn main() -> ExitCode {
+    match Room::enter() {
+        Ok(Room::Done(code)) => return code,
+        Ok(Room::Inside) => {}
+        Err(e) => {
+            eprintln!("{e:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    // What a trial says is its message; where it said so is enough of a trace.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!("  judged at {place}");
+    }));
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let rooms: [fn() -> Vec<Trial>; 8] = [
+        failover::trials,
+        stop::trials,
+        heal::trials,
+        repair::trials,
+        link::trials,
+        bad_input::trials,
+        load::trials,
+        matrix::trials,
+    ];
+    let trials = rooms.into_iter().flat_map(|trials| trials()).collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}

@@ -1,0 +1,137 @@
+//! Addresses that others remove, or pile up by the thousands.
+
+use crate::arena::{Arena, FIRST, is_long, wait};
+use libtest_mimic::Trial;
+use std::fmt::Write as _;
+use std::time::Duration;
+use vipd_agent::lab::clock::{millis, now};
+use vipd_agent::lab::plan::{Families, Plan};
+
+/// Ten times what a repair is expected to take.
+const REPAIR: Duration = Duration::from_millis(500);
+/// Foreign addresses of the storm: half of the changes add them, half remove them.
+const STORM: usize = 10_000;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("repair/a_removed_address_comes_back_and_is_announced", || {
+            removed();
+            Ok(())
+        }),
+        Trial::test("repair/a_storm_of_foreign_changes_leaves_ours_and_theirs", || {
+            storm();
+            Ok(())
+        }),
+        Trial::test("repair/an_overrun_is_repaired_by_looking_again", || {
+            overrun();
+            Ok(())
+        }),
+    ]
+}
+
+fn dual(ms: u64) -> Plan {
+    let interval = Duration::from_millis(ms);
+    Plan { interval, families: Families::Dual, ..Plan::default() }
+}
+
+fn removed() {
+    let arena = Arena::elected(dual(1000));
+    for round in 1..=if is_long() { 50 } else { 3 } {
+        for vip in arena.stage.plan().vips() {
+            let (bits, family) = if vip.is_ipv4() { (32, "-4") } else { (128, "-6") };
+            // A client that believes something wrong is corrected by an announcement alone: an entry in this state
+            // is used for seconds before anybody asks.
+            let wrong = format!(
+                "ip {family} neigh replace {vip} lladdr 02:00:00:00:01:63 dev eth0 nud stale"
+            );
+            let words: Vec<String> = wrong.split(' ').map(str::to_owned).collect();
+            let poison =
+                move || Ok(std::process::Command::new(&words[0]).args(&words[1..]).status()?);
+            assert!(arena.stage.room().client().run(poison).unwrap().success());
+            let at = now();
+            arena.run(FIRST, &format!("ip {family} addr del {vip}/{bits} dev eth0"));
+            let back = arena.stage.eyes().wait(REPAIR, |seen| {
+                seen.holders(vip) == [FIRST]
+                    && seen.holdings().iter().any(|h| h.addr == vip && h.from > at)
+            });
+            let back = back.unwrap_or_else(|| panic!("{vip} stays away\n{}", arena.stage.logs(20)));
+            let prober = arena.stage.probers().iter().find(|p| p.target() == vip).unwrap();
+            assert!(prober.wait_answer(Duration::from_secs(1)), "{vip} is back and not announced");
+            println!(
+                "\n  {round}: {vip} back after {:.1} ms, answered after {:.1} ms",
+                millis(back.since(at)),
+                millis(now().since(at))
+            );
+        }
+        wait(Duration::from_secs(1));
+    }
+    assert_eq!(arena.stage.owner(), Some(FIRST));
+    arena.close();
+}
+
+/// `count` foreign addresses as lines for `ip -batch`.
+fn batch(verb: &str, count: usize) -> String {
+    let mut text = String::new();
+    for n in 0..count {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "addr {verb} 10.77.{}.{}/32 dev eth0", n / 250, n % 250 + 1);
+    }
+    text
+}
+
+fn play_batch(arena: &Arena, verb: &str, count: usize) {
+    let file = arena.dir(FIRST).join("batch");
+    std::fs::write(&file, batch(verb, count)).unwrap();
+    arena.run(FIRST, &format!("ip -batch {}", file.display()));
+}
+
+fn foreign(arena: &Arena) -> usize {
+    arena.run(FIRST, "ip -4 -o addr show dev eth0").matches(" 10.77.").count()
+}
+
+fn storm() {
+    let arena = Arena::elected(dual(1000));
+    let at = now();
+    play_batch(&arena, "add", STORM);
+    assert_eq!(foreign(&arena), STORM, "somebody removed foreign addresses");
+    play_batch(&arena, "del", STORM - 7);
+    let took = now().since(at);
+    wait(Duration::from_secs(2));
+    assert_eq!(foreign(&arena), 7, "{}", arena.stage.logs(20));
+    assert_eq!(arena.stage.owner(), Some(FIRST), "{}", arena.stage.logs(20));
+    let seen = arena.outage(at);
+    println!("\n  {} changes in {:.0} ms, lost {}", 2 * STORM - 7, millis(took), seen.lost);
+    assert_eq!(arena.two_owners(at), Duration::ZERO);
+    assert_eq!(seen.lost, 0, "{seen:?}\n{}", arena.stage.logs(20));
+    // What is left goes by its prefix: the agent must not be blamed for it in the end.
+    play_batch_rest(&arena);
+    arena.close();
+}
+
+fn play_batch_rest(arena: &Arena) {
+    let file = arena.dir(FIRST).join("batch");
+    let all = batch("del", STORM);
+    let rest: Vec<_> = all.lines().skip(STORM - 7).collect();
+    std::fs::write(&file, rest.join("\n") + "\n").unwrap();
+    arena.run(FIRST, &format!("ip -batch {}", file.display()));
+}
+
+/// Nobody reads while more events come than a socket holds; among what is lost is the removal of our own address.
+fn overrun() {
+    let mut arena = Arena::elected(dual(1000));
+    let vips = arena.stage.plan().vips();
+    let at = arena.stage.hang(FIRST).unwrap();
+    play_batch(&arena, "add", STORM);
+    arena.run(FIRST, &format!("ip addr del {}/32 dev eth0", vips[0]));
+    play_batch(&arena, "del", STORM);
+    let hung = arena.stage.resume(FIRST).unwrap().since(at);
+    println!("\n  nobody read for {:.0} ms", millis(hung));
+    arena.wait_owner(FIRST);
+    assert_eq!(foreign(&arena), 0);
+    // Whoever owns now owns everything, alone, and is answered.
+    arena.calm();
+    let from = now();
+    wait(Duration::from_secs(1));
+    assert_eq!(arena.outage(from).lost, 0, "{}", arena.stage.logs(20));
+    arena.close();
+}

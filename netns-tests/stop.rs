@@ -1,0 +1,93 @@
+//! Planned moves: a clean stop and the way back lose nothing, towards vipd and towards keepalived.
+
+use crate::arena::{Arena, FIRST, SECOND, is_long};
+use libtest_mimic::Trial;
+use std::process::Command;
+use std::time::Duration;
+use vipd_agent::lab::agent::{Agent, Kind};
+use vipd_agent::lab::clock::millis;
+use vipd_agent::lab::plan::{Families, Heartbeats, MacMode, Plan};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let ms = Duration::from_millis;
+    let cases = [
+        ("100ms/dual", Plan { interval: ms(100), families: Families::Dual, ..Plan::default() }),
+        ("100ms/virtual", Plan { interval: ms(100), mac: MacMode::Virtual, ..Plan::default() }),
+        ("10ms/v6", Plan { interval: ms(10), families: Families::V6, ..Plan::default() }),
+    ];
+    let mut trials: Vec<_> = cases
+        .into_iter()
+        .map(|(name, plan)| {
+            Trial::test(format!("stop/{name}/stop_and_failback_lose_nothing"), move || {
+                stop_and_failback(plan);
+                Ok(())
+            })
+        })
+        .collect();
+    let missing = Command::new("keepalived").arg("--version").output().is_err();
+    for (name, families, interval) in [
+        ("1s/v4", Families::V4, Duration::from_secs(1)),
+        ("100ms/v4", Families::V4, ms(100)),
+        ("100ms/v6", Families::V6, ms(100)),
+    ] {
+        let trial =
+            Trial::test(format!("stop/{name}/towards_keepalived_loses_nothing"), move || {
+                towards_keepalived(families, interval);
+                Ok(())
+            });
+        trials.push(trial.with_ignored_flag(missing));
+    }
+    trials
+}
+
+fn stop_and_failback(plan: Plan) {
+    let mut arena = Arena::elected(plan);
+    let mut bad = Vec::new();
+    for round in 1..=if is_long() { 100 } else { 5 } {
+        for (what, owner) in [("stop", SECOND), ("failback", FIRST)] {
+            let at = match owner {
+                SECOND => arena.stage.stop(FIRST).unwrap(),
+                _ => arena.stage.start(FIRST).unwrap(),
+            };
+            let took = arena.wait_owner(owner).since(at);
+            arena.calm();
+            let seen = arena.outage(at);
+            println!(
+                "\n  {round} {what}: moved in {:.1} ms, lost {} of {}, slowest answer {:.1} ms",
+                millis(took),
+                seen.lost,
+                seen.sent,
+                millis(seen.slowest)
+            );
+            if seen.lost > 0 {
+                bad.push(format!("{round} {what}: {} lost", seen.lost));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{bad:?}\n{}", arena.stage.logs(20));
+    arena.close();
+}
+
+/// An unmodified keepalived is told by a last advert of priority 1 and announces once more itself.
+fn towards_keepalived(families: Families, interval: Duration) {
+    let plan = Plan { families, interval, heartbeats: Heartbeats::Off, ..Plan::default() };
+    let mut arena = Arena::open(plan.clone());
+    let foreign = Agent::prepare(Kind::Keepalived, &plan, SECOND).unwrap();
+    *arena.stage.agent_mut(SECOND) = foreign;
+    arena.elect();
+    // keepalived needs a moment from its start to its first look at the network.
+    crate::arena::wait(Duration::from_secs(1));
+    let at = arena.stage.stop(FIRST).unwrap();
+    arena.wait_owner(SECOND);
+    arena.calm();
+    let seen = arena.outage(at);
+    println!(
+        "\n  lost {} of {}, slowest answer {:.1} ms",
+        seen.lost,
+        seen.sent,
+        millis(seen.slowest)
+    );
+    assert_eq!(seen.lost, 0, "{seen:?}\n{}", arena.stage.logs(20));
+    arena.stage.stop(SECOND).unwrap();
+    arena.close();
+}
