@@ -68,9 +68,10 @@ impl Engine {
         if owner_speaks && doubtful && self.units[u].is_active() {
             let cause = Cause::Overslept(self.units[u].overslept.unwrap_or(Duration::ZERO));
             self.units[u].overslept = None;
-            // It may have served until now: the one last advert makes the other owner announce (DESIGN 5.4).
-            self.last_advert(u, heard.priority);
+            let winner = heard.priority;
             self.stand_back(u, cause, Some(heard));
+            // It may have served until now: the one last advert makes the other owner announce (DESIGN 5.4).
+            self.last_advert(u, winner);
             return;
         }
         self.refresh_preemption(u);

@@ -4,7 +4,7 @@ use super::io::{Alarm, Cause, EventKind};
 use super::{Engine, UnitIx};
 use crate::policy::Closed;
 use crate::time::{Duration, Instant};
-use crate::types::State;
+use crate::types::{HostIx, State};
 use crate::vrrp::{Expiry, Heard, Params};
 
 /// A Backup whose timer is served later than this many intervals listens once more.
@@ -101,6 +101,15 @@ impl Engine {
             self.units[u].vr.step_down(winner);
         }
         self.order_free(u);
+        self.left_active(u, cause);
+        self.sync_yielded(u);
+        self.rearm(u);
+    }
+
+    /// Active becomes Backup for an owner of the group that does not have the addresses yet: they stay until then.
+    pub(super) fn stand_back_for(&mut self, u: UnitIx, host: HostIx, cause: Cause) {
+        self.units[u].vr.listen(self.now.mono);
+        self.keep_for(u, host);
         self.left_active(u, cause);
         self.sync_yielded(u);
         self.rearm(u);

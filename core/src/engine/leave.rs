@@ -166,9 +166,14 @@ impl Engine {
     pub(super) fn free_after(&mut self, u: UnitIx, winner: IpAddr) {
         let living = self.host_of(winner).filter(|h| self.living_peers(u).any(|(p, _)| p == *h));
         match living {
-            Some(host) => self.units[u].yielding = Some((host, self.now.mono + OVERLAP)),
+            Some(host) => self.keep_for(u, host),
             None => self.order_free(u),
         }
+    }
+
+    /// The addresses stay until `host` has them, but not beyond the overlap.
+    pub(super) fn keep_for(&mut self, u: UnitIx, host: HostIx) {
+        self.units[u].yielding = Some((host, self.now.mono + OVERLAP));
     }
 
     /// `host` has the addresses: the one that yielded to it lets go.

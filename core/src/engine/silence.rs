@@ -108,7 +108,12 @@ impl Engine {
             return;
         }
         self.units[u].gates.yielded_to(host);
-        self.stand_back(u, Cause::Settled(host), None);
+        if record.applied {
+            self.stand_back(u, Cause::Settled(host), None);
+        } else {
+            // Its heartbeat was faster than its kernel.
+            self.stand_back_for(u, host, Cause::Settled(host));
+        }
         self.last_advert(u, record.priority);
     }
 

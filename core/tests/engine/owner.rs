@@ -164,7 +164,7 @@ fn overslept_an_owner_among_what_was_queued_wins_whatever_its_priority() {
     assert!(matches!(lb1.causes()[..], [(State::Backup, Cause::Overslept(_))]));
     // The peer owns; one last advert, weaker than the peer's, makes it announce after the release (DESIGN 5.4).
     assert_eq!(lb1.priorities(), [1]);
-    assert_eq!(lb1.story(), ["advert", "free"]);
+    assert_eq!(lb1.story(), ["free", "advert"]);
 }
 
 #[test]

@@ -87,6 +87,43 @@ fn cut(one: Nodes, other: Nodes, kind: Kind) -> Fault {
 }
 
 #[test]
+fn a_dead_host_is_replaced_on_time() {
+    for centis in [1, 10, 100] {
+        for scenario in [pair(), pair_with_heartbeats()] {
+            let scenario =
+                Scenario { interval: Interval::from_centis(centis).unwrap(), ..scenario };
+            let (interval, down) = (scenario.t(), scenario.down(1));
+            let world = kept(scenario, vec![fault(8000, 60_000, Fault::PowerOff(0))], 13_000);
+            let [(0, false, 8000), (1, true, taken)] = changes(&world, 8000)[..] else {
+                panic!("{:?}", changes(&world, 8000))
+            };
+            // Its last advert left within the last interval; then the timer, the kernel and the wire.
+            let late = Instant::from_millis(taken).since(Instant::from_millis(8000));
+            assert!(late + interval + Duration::from_millis(1) >= down, "T {interval:?}: {late:?}");
+            assert!(late <= down + Duration::from_millis(5), "T {interval:?}: {late:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stronger_host_of_the_group_takes_the_address_back_without_a_gap() {
+    let faults = vec![fault(8000, 6000, Fault::PowerOff(0))];
+    let world = kept(pair_with_heartbeats(), faults, 30_000);
+    let [(0, true, taken), (1, false, gone)] = changes(&world, 14_000)[..] else {
+        panic!("{:?}", changes(&world, 14_000))
+    };
+    assert!(taken <= gone && gone <= taken + 210, "taken at {taken}, let go at {gone}");
+}
+
+#[test]
+fn without_heartbeats_preemption_costs_a_kernel_order_at_most() {
+    let world = kept(pair(), vec![fault(8000, 6000, Fault::PowerOff(0))], 30_000);
+    let times: Vec<u64> = changes(&world, 14_000).iter().map(|(.., at)| *at).collect();
+    assert!(times.len() == 2 && times[1] - times[0] <= 4, "{times:?}");
+    assert_eq!(holders(&world), [0]);
+}
+
+#[test]
 fn a_crash_moves_nothing() {
     for scenario in [pair(), pair_with_heartbeats()] {
         let world = kept(scenario, vec![fault(6000, 30, Fault::Kill(0))], 15_000);

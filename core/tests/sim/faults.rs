@@ -127,16 +127,16 @@ impl World {
         if died(wanted) {
             self.die(host);
         }
-        if wanted == Agent::Off {
-            for addr in self.hosts[host].kernel.power_off() {
-                self.note(Fact::Drops(host, addr));
-            }
-        }
         self.hosts[host].agent = wanted;
         match wanted {
             Agent::Running if died(before) => self.start(host),
             Agent::Running | Agent::Leaving => self.resume(host, wanted),
             _ => self.note(Fact::Agent(host, wanted)),
+        }
+        if wanted == Agent::Off {
+            for addr in self.hosts[host].kernel.power_off() {
+                self.note(Fact::Drops(host, addr));
+            }
         }
     }
 

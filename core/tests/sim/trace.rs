@@ -36,9 +36,13 @@ impl Trace {
         (self.hash.finish(), self.facts)
     }
 
-    /// The last lines, adverts in a row of the same host folded.
+    /// The last lines; of adverts in a row only the first and the last.
     pub(crate) fn tail(&self, most: usize) -> Vec<String> {
         let lines = self.lines.as_deref().unwrap_or_default();
-        lines[lines.len().saturating_sub(most)..].to_vec()
+        let advert = |n: usize| lines.get(n).is_some_and(|line| line.contains(" Advert("));
+        let told =
+            (0..lines.len()).filter(|n| !(*n > 0 && advert(n - 1) && advert(*n) && advert(n + 1)));
+        let told: Vec<String> = told.map(|n| lines[n].clone()).collect();
+        told[told.len().saturating_sub(most)..].to_vec()
     }
 }

@@ -321,6 +321,8 @@ impl World {
                 self.wake_kernel(host);
             }
             Output::Renew(order) => {
+                let until = order.not_after;
+                self.trace.say(self.now, || format!("{}: Renew until {until}", host_name(host)));
                 self.hosts[host].kernel.renew(order);
                 self.wake_kernel(host);
             }

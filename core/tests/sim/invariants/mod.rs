@@ -59,8 +59,8 @@ pub(crate) enum Rule {
     NotAnnounced,
     /// The client sends to somebody else than the owner.
     BlackHole,
-    /// A planned stop with a successor at hand left the address in no kernel.
-    GapAtStop,
+    /// A planned move left the address in no kernel for a while.
+    Gap,
     /// A host preempted before it was healthy for the preempt delay.
     PreemptedTooSoon,
     /// The owner changed although nothing had happened for long.

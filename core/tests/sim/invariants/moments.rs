@@ -91,22 +91,27 @@ impl Watch {
         }
     }
 
-    /// Make before break: whoever stops lets go when somebody else has it, if there was somebody (DESIGN 5.5).
-    fn judge_stop(&mut self, now: Instant, host: usize, addr: IpAddr) {
+    /// Make before break: whoever stops lets go when somebody else has it, if there was somebody; where heartbeats run,
+    /// so does whoever yields (DESIGN 5.5).
+    fn judge_release(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
         let Some(whole) = self.whole else { return };
-        let (agent, stop) = (self.hosts[host].agent, self.hosts[host].since);
-        let ready = |since: Instant| stop - since > self.longest_down * 2 && since < stop;
-        let heir = |h: usize| {
-            let other = &self.hosts[h];
-            h != host && other.agent == Agent::Running && ready(other.since)
+        let me = &self.hosts[host];
+        let moment = match me.agent {
+            Agent::Leaving => me.since,
+            Agent::Running if self.scenario.heartbeats && view.tampered != now => now,
+            _ => return,
         };
-        let others = (0..self.hosts.len()).filter(|h| *h != host);
-        let mut taken = others.filter(|h| view.held[*h].is_some());
-        let heirs = (0..self.hosts.len()).any(heir);
-        if agent == Agent::Leaving && ready(whole) && heirs && taken.next().is_none() {
+        let ready = |since: Instant| moment - since > self.longest_down * 2 && since < moment;
+        let others = || (0..self.hosts.len()).filter(|h| *h != host);
+        let heir = |h: usize| self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since);
+        let heirs = match me.agent {
+            Agent::Leaving => others().any(heir),
+            _ => ready(me.since),
+        };
+        if ready(whole) && heirs && others().all(|h| view.held[h].is_none()) {
             let what = format!("{} lets go of {addr} before anybody has it", host_name(host));
-            self.fail(now, Rule::GapAtStop, what);
+            self.fail(now, Rule::Gap, what);
         }
     }
 
@@ -114,7 +119,7 @@ impl Watch {
         let (whole, t) = (self.whole, self.scenario.t());
         let agents: Vec<Agent> = self.hosts.iter().map(|h| h.agent).collect();
         let released = agents[host].runs();
-        self.judge_stop(now, host, addr);
+        self.judge_release(now, host, addr);
         let view = self.addr(addr);
         view.held[host] = None;
         view.dropped[host] = Some(now);
