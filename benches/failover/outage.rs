@@ -74,8 +74,7 @@ fn succession(plan: &Plan, row: &Row, heard: &[Seen]) -> Vec<Sample> {
         |s: &&Seen| s.at >= row.at && matches!(s.what, What::Garp { mac: m, .. } if m == mac);
     let garp = heard.iter().find(announced).map(|s| s.at);
     let skew = plan.interval * u32::from(256 - u16::from(plan.priority(new))) / 256;
-    let due =
-        advert(old).filter(|at| *at < first).last().map(|last| last + plan.interval * 3 + skew);
+    let due = advert(old).rfind(|at| *at < first).map(|last| last + plan.interval * 3 + skew);
     let samples = [
         due.map(|due| Sample::new("due to advert", signed(due, first))),
         due.zip(garp).map(|(due, garp)| Sample::new("due to GARP", signed(due, garp))),
