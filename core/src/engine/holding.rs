@@ -474,7 +474,8 @@ impl Engine {
             let there = present.iter().find(|a| a.addr == vip.addr && a.ours);
             oldest = there.and_then(|a| Some(oldest?.max(a.age)));
         }
-        let young = oldest.filter(|age| *age < instance.interval.duration() * 3);
+        let patience = instance.interval.duration() * 3;
+        let young = oldest.filter(|age| *age < patience && self.backup_until.is_none());
         let starting = self
             .units_of(ix)
             .into_iter()
