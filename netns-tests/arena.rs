@@ -41,7 +41,10 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// A room with its agents configured, none of them started.
-    pub(crate) fn open(plan: Plan) -> Self {
+    ///
+    /// Without hold-down: who loses the address to a fault takes it back when it can, and a trial sees both ways.
+    pub(crate) fn open(mut plan: Plan) -> Self {
+        plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
         for ix in 0..plan.hosts {
             // Configuration and state of the trial before; the first trial finds none.
             let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));

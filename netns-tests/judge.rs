@@ -13,6 +13,9 @@ pub(crate) const EYE: Duration = Duration::from_millis(5);
 const KERNEL_LATE: Duration = Duration::from_millis(1300);
 /// Longest overlap of a move between two vipd hosts that both run: 200 ms after `applied`, and the way there.
 pub(crate) const HANDOVER: Duration = Duration::from_millis(300);
+/// Probes that a failback may cost in plain VRRP, one each millisecond. There a preempted owner lets go when it hears
+/// the advert, and the new one adds the address behind it: 1 to 5 ms; nobody tells the other when it has it.
+pub(crate) const PLAIN_FAILBACK: usize = 50;
 /// After a heal the client must be answered again within this time, at any interval.
 pub(crate) const HEAL: Duration = Duration::from_secs(1);
 

@@ -117,7 +117,13 @@ pub(crate) const MODES: &[Mode] = &[
     Mode { name: "keepalived-v3-ipv4", ..V3 },
     Mode { name: "keepalived-v3-ipv6", ..V3_IPV6 },
     Mode { name: "keepalived-v3-ipv4-unicast", adverts: Adverts::Unicast, ..V3 },
-    Mode { name: "keepalived-v3-ipv6-unicast", adverts: Adverts::Unicast, ..V3_IPV6 },
+    Mode {
+        name: "keepalived-v3-ipv6-unicast",
+        adverts: Adverts::Unicast,
+        // keepalived leaves the hop limit of unicast IPv6 to the kernel, which says 64.
+        keepalived: "unicast_ttl 255",
+        ..V3_IPV6
+    },
     Mode { name: "keepalived-v3-ipv4-virtual-mac", mac: MacMode::Virtual, ..V3 },
     Mode { name: "keepalived-v3-ipv6-virtual-mac", mac: MacMode::Virtual, ..V3_IPV6 },
     Mode { name: "frr-v3-ipv4", ..FRR },

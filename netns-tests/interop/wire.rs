@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
@@ -99,7 +99,7 @@ pub(crate) struct Expected {
 
 impl Expected {
     /// Compares all frames of a capture.
-    pub(crate) fn check(&self, pcap: &PathBuf) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, pcap: &Path) -> anyhow::Result<()> {
         let frames = frames(&fs::read(pcap)?)?;
         let adverts = self.adverts(pcap);
         let _ = fs::remove_file(pcap);
@@ -115,9 +115,9 @@ impl Expected {
     }
 
     /// Frame number and priority of every advert, each of them without fault.
-    fn adverts(&self, pcap: &PathBuf) -> anyhow::Result<BTreeMap<usize, u8>> {
+    fn adverts(&self, pcap: &Path) -> anyhow::Result<BTreeMap<usize, u8>> {
         let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp", "-T", "fields", "-E", "separator=;"]);
+        tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp and not icmp and not icmpv6", "-T", "fields", "-E", "separator=;"]);
         let plain = if self.mode.pseudo_header { "FALSE" } else { "TRUE" };
         tshark.args(["-o", &format!("vrrp.v3_checksum_as_in_v2:{plain}")]);
         tshark.args(FIELDS.iter().flat_map(|f| ["-e", f]));
@@ -131,9 +131,27 @@ impl Expected {
                 let right = want.as_deref().is_none_or(|want| want == *seen);
                 ensure!(right, "{field} is {seen:?}, not {want:?}, in the advert {line}");
             }
-            adverts.insert(columns[0].parse()?, columns[13].parse()?);
+            let priority = columns[13].parse()?;
+            self.source_mac(columns[1], priority).with_context(|| line.to_owned())?;
+            adverts.insert(columns[0].parse()?, priority);
         }
         Ok(adverts)
+    }
+
+    /// Who serves speaks with the owner's MAC; who does not yet, or no more, would lead the switch astray with it and
+    /// has the interface's.
+    fn source_mac(&self, seen: &str, priority: u8) -> anyhow::Result<()> {
+        let own = host_mac(self.role.vipd(), Net::Service).to_string();
+        let owner = self.mac().to_string();
+        let right = match priority {
+            0 => seen == owner,
+            // Right after the release.
+            1 => seen == own,
+            // Also before the kernel has confirmed, and yielding.
+            _ => seen == owner || seen == own,
+        };
+        ensure!(right, "Ethernet source {seen} at priority {priority}");
+        Ok(())
     }
 
     /// What each field must be; `None`: anything.
@@ -152,7 +170,7 @@ impl Expected {
         let auth = if self.mode.vipd.contains("simple-text") { "secret" } else { "" };
         [
             None,
-            some(&self.mac().to_string()),
+            None,
             some(&to_mac.to_string()),
             four(&source),
             sixth(&source),
@@ -270,7 +288,8 @@ impl Expected {
 }
 
 fn is_gratuitous_arp(frame: &[u8]) -> bool {
-    frame.len() >= 42 && frame[12..14] == [0x08, 0x06] && frame[28..32] == frame[38..42]
+    let request = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
+    frame.len() >= 42 && frame[12..22] == request && frame[28..32] == frame[38..42]
 }
 
 fn is_unsolicited_na(frame: &[u8]) -> bool {

@@ -126,6 +126,15 @@ impl Host {
             }
         }
         let devices = self.devices(config, parent);
+        if let Some(parent) = parent.filter(|_| config.virtual_mac) {
+            // Leaving the multicast groups of the IPv6 addresses sends reports. From the virtual MAC they would move
+            // the switches' tables back to this host.
+            let name = link::macvlan_name(Family::V6, config.vrid, parent);
+            if let Ok(Some(device)) = link::index_of(&mut self.net, &name) {
+                let silent = link::released_mac(config.vrid);
+                note(link::set_mac(&mut self.net, device, silent), "silence the device of IPv6");
+            }
+        }
         let indices: BTreeSet<u32> = parent
             .into_iter()
             .chain(devices.iter().copied())

@@ -35,8 +35,9 @@ pub(super) fn macvlan_name(family: Family, vrid: Vrid, parent: u32) -> String {
     format!("vipd{digit}.{vrid}.{parent}")
 }
 
-/// Start of the locally administered addresses of anchor devices, which never send a frame.
-const ANCHOR_MAC: [u8; 5] = [2, b'v', b'i', b'p', b'd'];
+/// Start of the locally administered addresses of devices that no host on the segment sends to: those of anchors, and
+/// those of released routers.
+const SILENT_MAC: [u8; 4] = [2, b'v', b'i', b'p'];
 
 /// Name of the device that holds the anchor of `claim = "route"`.
 pub(super) fn anchor_name(vrid: Vrid, parent: u32) -> String {
@@ -45,17 +46,29 @@ pub(super) fn anchor_name(vrid: Vrid, parent: u32) -> String {
 
 /// Hardware address of that device.
 pub(super) fn anchor_mac(vrid: Vrid) -> Mac {
-    let [a, b, c, d, e] = ANCHOR_MAC;
-    Mac([a, b, c, d, e, vrid.get()])
+    silent_mac(b'r', vrid)
+}
+
+/// Hardware address of a device that must not speak for the virtual router any more.
+pub(super) fn released_mac(vrid: Vrid) -> Mac {
+    silent_mac(b'6', vrid)
+}
+
+/// Two devices on one parent must not share an address.
+fn silent_mac(kind: u8, vrid: Vrid) -> Mac {
+    let [a, b, c, d] = SILENT_MAC;
+    Mac([a, b, c, d, kind, vrid.get()])
 }
 
 /// Is this a device that [`create_macvlan`] made?
 pub(super) fn is_ours(name: &str, mac: &[u8]) -> bool {
-    if name.starts_with("vipdr.") {
-        return mac.starts_with(&ANCHOR_MAC);
+    let silent = mac.starts_with(&SILENT_MAC);
+    match name.split('.').next() {
+        Some("vipdr") => silent,
+        Some("vipd4") => mac.starts_with(&[0, 0, 0x5e, 0, 1]),
+        Some("vipd6") => silent || mac.starts_with(&[0, 0, 0x5e, 0, 2]),
+        _ => false,
     }
-    (name.starts_with("vipd4.") && mac.starts_with(&[0, 0, 0x5e, 0, 1]))
-        || (name.starts_with("vipd6.") && mac.starts_with(&[0, 0, 0x5e, 0, 2]))
 }
 
 /// Makes the device, still down; its index. One that is there already is used.
@@ -75,12 +88,15 @@ pub(super) fn create_macvlan(
             LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)])),
         ]),
     ];
-    match net.request(RouteNetlinkMessage::NewLink(m), NLM_F_CREATE | NLM_F_EXCL) {
-        Err(e) if e.errno != Errno::EEXIST => return Err(e),
-        _ => {}
-    }
+    let there = match net.request(RouteNetlinkMessage::NewLink(m), NLM_F_CREATE | NLM_F_EXCL) {
+        Err(e) if e.errno == Errno::EEXIST => true,
+        other => other.map(|()| false)?,
+    };
     let gone = || Refusal { errno: Errno::ENODEV, text: String::new() };
     let index = index_of(net, name)?.ok_or_else(gone)?;
+    if there {
+        set_mac(net, index, mac)?;
+    }
     // In a message of its own, before "up": otherwise the kernel makes a link-local address from the
     // virtual MAC, the same one on every router.
     let mut m = LinkMessage::default();
@@ -93,6 +109,14 @@ pub(super) fn create_macvlan(
         Err(e) if e.errno != Errno::EAFNOSUPPORT => Err(e),
         _ => Ok(index),
     }
+}
+
+/// Changes the hardware address of a device.
+pub(super) fn set_mac(net: &mut Netlink, index: u32, mac: Mac) -> Result<(), Refusal> {
+    let mut m = LinkMessage::default();
+    m.header.index = index;
+    m.attributes = vec![LinkAttribute::Address(mac.0.to_vec())];
+    net.request(RouteNetlinkMessage::NewLink(m), 0)
 }
 
 /// Administratively up.

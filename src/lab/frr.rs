@@ -12,9 +12,11 @@ use super::room;
 use super::topology::SERVICE_LINK;
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
+use nix::unistd::User;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,6 +25,8 @@ use vipd_core::types::Mac;
 
 /// Where Debian has the daemons.
 const DAEMONS: &str = "/usr/lib/frr";
+/// As whom they run; they refuse root.
+const USER: &str = "frr";
 
 /// The file of vrrpd on one host.
 pub(super) fn conf(plan: &Plan, ix: usize) -> String {
@@ -89,8 +93,10 @@ pub(super) fn vrrpd(dir: &Path) -> Command {
 
 fn make(device: &Device) -> anyhow::Result<()> {
     let (name, mac) = (device.name, device.mac.to_string());
-    let add = ["link", "add", name, "link", SERVICE_LINK, "addrgenmode", "none"];
-    ip(&[&add[..], &["address", &mac, "type", "macvlan", "mode", "bridge"]].concat())?;
+    let add = ["link", "add", name, "link", SERVICE_LINK, "address", &mac];
+    ip(&[&add[..], &["type", "macvlan", "mode", "bridge"]].concat())?;
+    // No link-local address of the virtual MAC: every router of the group would have the same one.
+    write_sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1")?;
     // The host would answer for the address with the MAC of its interface as well, also as a Backup.
     for link in ["all", SERVICE_LINK, name] {
         for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "0")] {
@@ -117,6 +123,8 @@ fn zebra(dir: &Path) -> anyhow::Result<()> {
     // Of a machine that had this name before.
     let _ = fs::remove_file(&socket);
     fs::write(dir.join("zebra.conf"), "")?;
+    let frr = User::from_name(USER)?.with_context(|| format!("no user {USER} (package frr)"))?;
+    chown(dir, Some(frr.uid.as_raw()), Some(frr.gid.as_raw()))?;
     let log = fs::File::create(dir.join("zebra.log"))?;
     let mut command = daemon("zebra", dir);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -134,8 +142,7 @@ fn zebra(dir: &Path) -> anyhow::Result<()> {
 
 fn daemon(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(Path::new(DAEMONS).join(name));
-    // The room has no user of FRR's, and no other place for sockets than its own.
-    command.args(["-u", "root", "-g", "root", "-P", "0", "--log", "stdout"]);
+    command.args(["-P", "0", "--log", "stdout"]);
     command.arg("-z").arg(dir.join("zserv.api")).arg("--vty_socket").arg(dir);
     command.arg("-i").arg(dir.join(format!("{name}.pid")));
     command.arg("-f").arg(dir.join(format!("{name}.conf")));

@@ -233,6 +233,9 @@ impl Plan {
             if self.adverts == Adverts::Unicast {
                 let mine: Vec<_> = self.sources(ix);
                 let peers = (0..self.hosts).flat_map(|peer| self.sources(peer));
+                for source in mine.iter().filter(|s| s.is_ipv4() == vip.is_ipv4()) {
+                    line(&mut text, format_args!("  unicast_src_ip {source}"));
+                }
                 text.push_str("  unicast_peer {\n");
                 for peer in peers.filter(|p| !mine.contains(p) && p.is_ipv4() == vip.is_ipv4()) {
                     line(&mut text, format_args!("    {peer}"));

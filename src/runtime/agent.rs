@@ -120,7 +120,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
     let (told, events) = mpsc::channel(EVENTS);
     let slots = Slots::new(model.instances.len());
-    let pulse = watchdog().map(|watchdog| Pulse::start(watchdog, &model));
+    let pulse = watchdog().map(|watchdog| Pulse::new(watchdog, &model));
     let parts = Parts {
         model: Arc::clone(&model),
         secrets,

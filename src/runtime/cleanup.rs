@@ -161,10 +161,7 @@ fn release(
 /// The address that a running agent would send from: peers know this host by it.
 fn source(instance: &Instance, family: Family, present: &[KernelAddr]) -> Option<IpAddr> {
     let real = |a: &&KernelAddr| !a.ours && Family::of(&a.addr) == family;
-    let fits = |a: &&KernelAddr| match a.addr {
-        IpAddr::V4(_) => true,
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
+    let fits = |a: &&KernelAddr| instance.is_source(a.addr);
     let found = present.iter().filter(real).find(fits).map(|a| a.addr);
     instance.source_in(family).or(found)
 }

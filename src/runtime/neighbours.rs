@@ -129,3 +129,63 @@ pub(super) fn question(probe: &Probe) -> Option<Vec<u8>> {
         (IpAddr::V6(_), _) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::net::Ipv4Addr;
+    use vipd_core::config::load;
+
+    const TEXT: &str = "[cluster]\nname = \"shop\"\n[hosts.lb1]\n[hosts.lb2]\n[instance.web]\nvrid = 51\n\
+                        interface = \"eth0\"\naddresses = [\"192.0.2.10/24\", \"2001:db8::10/64\"]\n\
+                        priority = { lb1 = 150, lb2 = 100 }\n";
+
+    fn filter() -> Filter {
+        let (model, _) = load(TEXT, "vipd.toml", "lb1").unwrap();
+        Filter::new(&model, LinkIx(0))
+    }
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn who_speaks_for_our_address_is_heard_however_often() {
+        let mut filter = filter();
+        let v4 = arp::gratuitous(mac(9), Ipv4Addr::new(192, 0, 2, 10));
+        let v6 = ndp::unsolicited_na(mac(9), "2001:db8::10".parse().unwrap(), true);
+        for _ in 0..1000 {
+            let seen = filter.read(Family::V4, &v4, Instant::ZERO).unwrap();
+            assert_eq!((seen.mac, seen.reply), (mac(9), false));
+            let seen = filter.read(Family::V6, &v6, Instant::ZERO).unwrap();
+            assert_eq!((seen.mac, seen.reply), (mac(9), false));
+        }
+    }
+
+    #[test]
+    fn strangers_are_heard_now_and_then_and_always_when_asked() {
+        let mut filter = filter();
+        let addr = Ipv4Addr::new(192, 0, 2, 77);
+        let frame = arp::gratuitous(mac(7), addr);
+        let heard = |filter: &mut Filter, at: u64| {
+            let at = Instant::from_millis(at);
+            (0..100).filter(|_| filter.read(Family::V4, &frame, at).is_some()).count()
+        };
+        let few = STRANGERS_PER_SECOND as usize;
+        assert_eq!(heard(&mut filter, 10_000), few);
+        assert_eq!(heard(&mut filter, 10_500), 0);
+        assert_eq!(heard(&mut filter, 11_000), few, "a second later");
+        filter.expect(addr.into(), Instant::from_millis(11_100));
+        assert_eq!(heard(&mut filter, 11_200), 100);
+        assert_eq!(heard(&mut filter, 20_000), few, "an answer that late was to somebody else");
+    }
+
+    #[test]
+    fn a_question_speaks_for_nobody() {
+        let mut filter = filter();
+        let probe = arp::probe(mac(9), Mac::BROADCAST, Ipv4Addr::new(192, 0, 2, 10));
+        assert_eq!(filter.read(Family::V4, &probe, Instant::ZERO), None);
+        assert_eq!(filter.read(Family::V4, &[0; 10], Instant::ZERO), None);
+    }
+}

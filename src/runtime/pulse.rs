@@ -14,16 +14,14 @@ const SHORTEST: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Pulse {
     watchdog: Watchdog,
-    every: Duration,
+    interval: Duration,
     next: Instant,
 }
 
 impl Pulse {
-    /// Tells the service manager the interval and starts with a ping at once.
-    pub(super) fn start(watchdog: Watchdog, model: &Model) -> Self {
-        let interval = interval(model);
-        watchdog.set_interval_us(u64::try_from(interval.as_micros()).unwrap_or(u64::MAX));
-        Self { watchdog, every: interval / 4, next: Instant::ZERO }
+    /// For the instances of `model`; says nothing yet.
+    pub(super) fn new(watchdog: Watchdog, model: &Model) -> Self {
+        Self { watchdog, interval: interval(model), next: Instant::ZERO }
     }
 
     /// When the next one is due.
@@ -31,12 +29,18 @@ impl Pulse {
         self.next
     }
 
-    /// Pings when it is due.
+    /// Pings when it is due. The first one also tells the interval: told earlier, it would run while the network is
+    /// read, when nobody pings.
     pub(super) fn beat(&mut self, now: Instant) {
-        if now >= self.next {
-            self.watchdog.ping();
-            self.next = now + self.every;
+        if now < self.next {
+            return;
         }
+        if self.next == Instant::ZERO {
+            self.watchdog
+                .set_interval_us(u64::try_from(self.interval.as_micros()).unwrap_or(u64::MAX));
+        }
+        self.watchdog.ping();
+        self.next = now + self.interval / 4;
     }
 }
 

@@ -124,7 +124,9 @@ pub(crate) fn monitor_is_silent_about_our_renewals() {
         for _ in 0..3 {
             assert!(renew(&mut w, 3, Instant::MAX).failed.is_empty());
         }
-        let events = settle(&mut monitor).await;
+        let mut events = settle(&mut monitor).await;
+        // Somebody's frame may arrive at any time.
+        events.retain(|e| !matches!(e, MonitorEvent::FrameSeen(_)));
         assert!(events.is_empty(), "{events:?}");
         own(&mut w, free(0)).unwrap();
         let events = settle(&mut monitor).await;

@@ -177,6 +177,18 @@ impl Instance {
         }
     }
 
+    /// May adverts be sent from `addr` where no source is configured? Of IPv6 the link-local address (RFC 9568
+    /// section 5.1.2.1), unless the peers are named by wider ones: they know this host by its address of that kind.
+    pub fn is_source(&self, addr: IpAddr) -> bool {
+        let IpAddr::V6(addr) = addr else { return true };
+        let wider = |peer: &IpAddr| matches!(peer, IpAddr::V6(p) if !p.is_unicast_link_local());
+        let wanted = match &self.transport {
+            Transport::Multicast => false,
+            Transport::Unicast(peers) => peers.iter().any(wider),
+        };
+        addr.is_unicast_link_local() != wanted
+    }
+
     /// Length of the address lease in whole seconds: the largest below 3T - 0.4 s, at least 1
     /// (DESIGN 5.1); `None` without leases. `interval` is the one peers currently believe.
     pub fn lease_secs(&self, interval: Interval) -> Option<u32> {

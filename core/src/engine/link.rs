@@ -97,7 +97,7 @@ impl Engine {
         self.urgent();
     }
 
-    /// Source addresses of the adverts: configured, else the first that is not virtual; IPv6: link-local.
+    /// Source addresses of the adverts: configured, else the first that fits and is not virtual.
     fn choose_sources(&mut self, u: UnitIx) {
         let link = usize::from(self.units[u].link.0);
         let instance = self.model.instance(self.units[u].instance);
@@ -113,14 +113,7 @@ impl Engine {
                 };
                 match instance.source_in(voice.family) {
                     Some(wanted) => addrs.iter().filter(fits).find(|a| **a == wanted).copied(),
-                    None => addrs
-                        .iter()
-                        .filter(fits)
-                        .find(|a| match a {
-                            IpAddr::V4(_) => true,
-                            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-                        })
-                        .copied(),
+                    None => addrs.iter().filter(fits).find(|a| instance.is_source(**a)).copied(),
                 }
             })
             .collect();
