@@ -14,6 +14,7 @@
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is told where the trial is")]
 
 mod arena;
 mod bad_input;
