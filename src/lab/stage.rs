@@ -203,8 +203,24 @@ impl Stage {
     pub fn wait_owner(&self, bound: Duration) -> anyhow::Result<usize> {
         let reached = self.wait(bound, |holders| holders.len() == 1);
         reached.and_then(|_| self.owner()).with_context(|| {
-            format!("no single owner after {bound:?}; the agents said last:\n{}", self.logs(5))
+            let (seen, logs) = (self.holders(), self.logs(5));
+            format!("no single owner after {bound:?}: {seen}; the agents said last:\n{logs}")
         })
+    }
+
+    /// In words: who has each virtual address, and when the client was answered there last.
+    fn holders(&self) -> String {
+        let one = |prober: &Prober| {
+            let hosts = self.eyes.holders(prober.target()).into_iter();
+            let names: Vec<_> = hosts.map(|ix| self.room.host(ix).name()).collect();
+            let names = if names.is_empty() { "nobody".into() } else { names.join(" and ") };
+            let answered = prober.last_answer().map_or_else(
+                || "never".into(),
+                |(at, mac)| format!("{:?} ago by {mac}", now().since(at)),
+            );
+            format!("{} is held by {names}, answered {answered}", prober.target())
+        };
+        self.probers.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// The last `lines` lines of every agent.
