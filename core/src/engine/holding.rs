@@ -10,7 +10,7 @@ use super::{Engine, Slot, UnitIx};
 use crate::config::model::Instance;
 use crate::reconcile;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, InstanceIx, LinkIx};
+use crate::types::{Class, Epoch, InstanceIx, LinkIx};
 use crate::vrrp::bucket::Bucket;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -404,8 +404,13 @@ impl Engine {
         let same_occasion = std::mem::replace(&mut holding.repairing, true);
         if !same_occasion && !holding.repairs.take(now) {
             self.alarm(Some(ix), Alarm::AddressFight, true);
-            self.bar(u, now + BAR);
-            self.fault(u, Cause::KernelFault);
+            // Known to have no successor it stays: a renewal puts the address back in a moment (P4).
+            let lonely =
+                self.peers.is_some() && self.living_peers(u).all(|(_, r)| r.class == Class::Unable);
+            if !lonely {
+                self.bar(u, now + BAR);
+                self.fault(u, Cause::KernelFault);
+            }
             return;
         }
         // Announced again when the kernel has it, not before (DESIGN 5.4).
