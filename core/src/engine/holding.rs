@@ -116,7 +116,7 @@ impl Engine {
     /// A new claim: an epoch above every one that was ever heard of.
     pub(super) fn raise_epoch(&mut self, u: UnitIx) {
         let instance = self.units[u].instance;
-        let heard = self.highest_epoch_heard(instance);
+        let heard = self.highest_epoch_heard(instance).number;
         let host = self.model.host.0;
         let holding = &mut self.holdings[usize::from(instance.0)];
         holding.epoch = Epoch { number: holding.epoch.number.max(heard) + 1, host };

@@ -9,7 +9,7 @@ use super::{Engine, Secrets, Slot, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::types::{Epoch, Family, HostIx, InstanceIx, Mac, PathIx, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
@@ -241,7 +241,8 @@ impl Engine {
             state: unit.map_or(State::Initialize, super::unit::Unit::state),
             class: unit.map_or(crate::types::Class::Unable, super::unit::Unit::class),
             priority: unit.map_or(0, |u| u.vr.params().priority),
-            epoch: self.epoch_of(ix),
+            // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
+            epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),
             applied: holding.applied(),
             holds: !holding.is_empty(),
             releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
@@ -505,11 +506,12 @@ impl Engine {
         self.peers.as_ref()?.get(host)?.records.get(&key).map(|(_, r)| *r)
     }
 
-    pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> u64 {
+    /// The highest epoch that any peer spoke of.
+    pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> Epoch {
         let key = self.model.instance(ix).key;
         let records =
             self.peers.iter().flat_map(|p| p.all.iter()).filter_map(|p| p.records.get(&key));
-        records.map(|(_, r)| r.epoch.number).max().unwrap_or(0)
+        records.map(|(_, r)| r.epoch).max().unwrap_or_default()
     }
 
     /// Which host of the group has this service address?
