@@ -9,7 +9,7 @@ use super::{Engine, Secrets, Slot, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::types::{Epoch, Family, HostIx, InstanceIx, LinkIx, Mac, PathIx, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
@@ -211,16 +211,17 @@ impl Engine {
     }
 
     fn link_records(&self) -> Vec<LinkRecord> {
-        let records = self.links.iter().map(|link| {
+        let records = (0..).map(LinkIx).zip(&self.links).map(|(ix, link)| {
             let state = &link.state;
             let first = |wanted: fn(&&IpAddr) -> bool| state.addrs.iter().find(wanted).copied();
             let v4 = first(|a| a.is_ipv4());
             let v6 = first(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
-            LinkRecord {
-                mac: state.mac,
-                running: link.usable(),
-                addrs: v4.into_iter().chain(v6).collect(),
+            // Adverts may leave from others: configured ones, and those by which unicast peers name this host.
+            let mut addrs: Vec<_> = v4.into_iter().chain(v6).collect();
+            for voice in self.units_on(ix).into_iter().flat_map(|u| &self.units[u].voices) {
+                addrs.extend(voice.source.filter(|a| !addrs.contains(a)));
             }
+            LinkRecord { mac: state.mac, running: link.usable(), addrs }
         });
         records.take(MAX_LINKS).collect()
     }
