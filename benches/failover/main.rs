@@ -80,7 +80,11 @@ fn run() -> anyhow::Result<ExitCode> {
         if only.is_empty() || only.iter().any(|o| o == name) {
             let text = section(effort).with_context(|| format!("section {name}"))?;
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{text}\nLoad of the machine at the end of this section: {}.\n", results::load())?;
+            writeln!(
+                out,
+                "{text}\nLoad of the machine at the end of this section: {}.\n",
+                results::load()
+            )?;
             out.flush()?;
         }
     }

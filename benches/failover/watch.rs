@@ -60,7 +60,8 @@ impl Watch {
     pub(crate) fn served(&self, from: Instant) -> Vec<(Instant, Ipv4Addr, usize)> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let late = heard.iter().filter(|(at, _)| *at >= from);
-        late.filter_map(|(at, datagram)| local_route(datagram).map(|(ip, n)| (*at, ip, n))).collect()
+        late.filter_map(|(at, datagram)| local_route(datagram).map(|(ip, n)| (*at, ip, n)))
+            .collect()
     }
 }
 

@@ -117,7 +117,15 @@ impl Expected {
     /// Frame number and priority of every advert, each of them without fault.
     fn adverts(&self, pcap: &Path) -> anyhow::Result<BTreeMap<usize, u8>> {
         let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(pcap).args(["-n", "-Y", "vrrp and not icmp and not icmpv6", "-T", "fields", "-E", "separator=;"]);
+        tshark.arg("-r").arg(pcap).args([
+            "-n",
+            "-Y",
+            "vrrp and not icmp and not icmpv6",
+            "-T",
+            "fields",
+            "-E",
+            "separator=;",
+        ]);
         let plain = if self.mode.pseudo_header { "FALSE" } else { "TRUE" };
         tshark.args(["-o", &format!("vrrp.v3_checksum_as_in_v2:{plain}")]);
         tshark.args(FIELDS.iter().flat_map(|f| ["-e", f]));

@@ -164,6 +164,11 @@ impl Engine {
         self.rearm(u);
     }
 
+    /// Stays in Initialize for `cause`.
+    pub(super) fn cannot_start(&mut self, u: UnitIx, cause: Cause) {
+        self.entered(u, State::Initialize, cause);
+    }
+
     /// Initialize: starts when the link runs, the leading voice has a source address and nothing bars it.
     pub(super) fn try_start(&mut self, u: UnitIx) {
         let now = self.now.mono;
