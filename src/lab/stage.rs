@@ -318,6 +318,8 @@ impl Stage {
         self.room.power_off(ix)?;
         self.eyes.close(ix, at);
         self.agents[ix].lost();
+        // The folder of a running system is in memory and goes with the power.
+        let _not_there = std::fs::remove_dir_all(self.agents[ix].dir().join("run"));
         Ok(at)
     }
 

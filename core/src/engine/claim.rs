@@ -21,6 +21,10 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
+        if let Some(until) = self.backup_until.filter(|until| *until > now) {
+            self.units[u].vr.ask_again(until);
+            return;
+        }
         if self.sync_blocks(u) {
             self.units[u].vr.ask_again(now + interval);
             return;
@@ -34,7 +38,16 @@ impl Engine {
         let cause = match expiry {
             Expiry::Released => Cause::Released,
             Expiry::Unable(host) => Cause::PeerUnable(host),
-            Expiry::Preempts(priority) => Cause::Preempts(priority),
+            Expiry::Preempts(priority) => match self.weaker_owner_silent(u) {
+                None => Cause::Preempts(priority),
+                Some(silence) => {
+                    if let Some(again) = self.stale_holder_forbids(u) {
+                        self.units[u].vr.ask_again(again);
+                        return;
+                    }
+                    Cause::Silence(silence)
+                }
+            },
             Expiry::Silence => {
                 let again = self.silence_forbids(u).or_else(|| self.stale_holder_forbids(u));
                 if let Some(again) = again {
@@ -46,6 +59,14 @@ impl Engine {
         };
         self.become_active(u, cause);
         self.sync_claimed(u);
+    }
+
+    /// For how long the owner that is to be preempted has said nothing, when an advert of it is overdue: it may have
+    /// died meanwhile, and its kernel would not let go on our advert (DESIGN 5.2).
+    fn weaker_owner_silent(&self, u: UnitIx) -> Option<Duration> {
+        let heard = self.units[u].vr.heard()?;
+        let silence = self.now.mono.since(heard.at);
+        (silence > heard.interval.duration() * 3 / 2).then_some(silence)
     }
 
     /// Claims: the advert goes out, the kernel is asked; announcements follow its answer.
@@ -147,6 +168,11 @@ impl Engine {
         self.rearm(u);
     }
 
+    /// Stays in Initialize for `cause`.
+    pub(super) fn cannot_start(&mut self, u: UnitIx, cause: Cause) {
+        self.entered(u, State::Initialize, cause);
+    }
+
     /// Initialize: starts when the link runs, the leading voice has a source address and nothing bars it.
     pub(super) fn try_start(&mut self, u: UnitIx) {
         let now = self.now.mono;
@@ -167,7 +193,7 @@ impl Engine {
         if self.may_adopt(u) {
             self.units[u].adopted_until = now + self.units[u].interval();
             self.become_active(u, Cause::Adopted);
-        } else if owner && self.peers.is_none() {
+        } else if owner && self.peers.is_none() && self.backup_until.is_none() {
             self.become_active(u, Cause::Startup);
         }
         self.rearm(u);
