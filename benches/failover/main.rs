@@ -40,6 +40,9 @@ pub(crate) enum Effort {
     Full(Option<usize>),
 }
 
+/// Measures, and writes its tables.
+type Section = fn(Effort) -> anyhow::Result<String>;
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
@@ -66,7 +69,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (effort, only) = options(&args)?;
-    let sections: [(&str, fn(Effort) -> anyhow::Result<String>); 4] = [
+    let sections: [(&str, Section); 4] = [
         ("outage", outage::section),
         ("takeover", takeover::section),
         ("scale", scale::section),

@@ -74,8 +74,7 @@ fn succession(plan: &Plan, row: &Row, heard: &[Seen]) -> Vec<Sample> {
         |s: &&Seen| s.at >= row.at && matches!(s.what, What::Garp { mac: m, .. } if m == mac);
     let garp = heard.iter().find(announced).map(|s| s.at);
     let skew = plan.interval * u32::from(256 - u16::from(plan.priority(new))) / 256;
-    let due =
-        advert(old).filter(|at| *at < first).last().map(|last| last + plan.interval * 3 + skew);
+    let due = advert(old).rfind(|at| *at < first).map(|last| last + plan.interval * 3 + skew);
     let samples = [
         due.map(|due| Sample::new("due to advert", signed(due, first))),
         due.zip(garp).map(|(due, garp)| Sample::new("due to GARP", signed(due, garp))),
@@ -94,8 +93,8 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     // Interval, repeats, and how many of these play at the same time.
     let series: Vec<(u64, usize, usize)> = match effort {
         Effort::Quick => vec![(100, 1, 1)],
-        Effort::Full(None) => vec![(1000, 3, 3), (100, 10, 2), (10, 10, 1)],
-        Effort::Full(Some(n)) => vec![(1000, n, 3), (100, n, 2), (10, n, 1)],
+        Effort::Full(None) => vec![(1000, 3, 3), (100, 10, 2), (10, 10, 2)],
+        Effort::Full(Some(n)) => vec![(1000, n, 3), (100, n, 2), (10, n, 2)],
     };
     let mut results = Results::default();
     for (interval_ms, repeats, at_once) in &series {

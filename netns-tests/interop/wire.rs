@@ -3,7 +3,7 @@
 use crate::mode::{Mode, Role};
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -251,13 +251,13 @@ impl Expected {
 
     /// Gratuitous ARP and unsolicited NA: the octets, and none before the first advert.
     fn announcements(&self, frames: &[Vec<u8>], first_advert: usize) -> anyhow::Result<()> {
-        let (is_one, wanted): (fn(&[u8]) -> bool, Vec<u8>) = match self.mode.families {
-            Families::V6 => (is_unsolicited_na, self.na()),
-            Families::V4 | Families::Dual => (is_gratuitous_arp, self.garp()),
+        let wanted = match self.mode.families {
+            Families::V6 => self.na(),
+            Families::V4 | Families::Dual => self.garp(),
         };
         let mut seen = 0;
         for (frame, number) in frames.iter().zip(1..) {
-            if is_one(frame) {
+            if is_gratuitous_arp(frame) || is_unsolicited_na(frame) {
                 ensure!(
                     number > first_advert,
                     "announcement {number} before advert {first_advert}"
@@ -309,6 +309,22 @@ pub(crate) fn link_local(ix: usize) -> Ipv6Addr {
     let Mac([a, b, c, d, e, f]) = host_mac(ix, Net::Service);
     let word = |high: u8, low: u8| u16::from(high) << 8 | u16::from(low);
     Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+}
+
+/// The different lengths of the VRRP messages of a capture.
+pub(crate) fn advert_lengths(pcap: &Path) -> anyhow::Result<Vec<usize>> {
+    let frames = frames(&fs::read(pcap)?)?;
+    let _ = fs::remove_file(pcap);
+    let length = |f: &Vec<u8>| {
+        let word = |at: usize| usize::from(f[at]) << 8 | usize::from(f[at + 1]);
+        match f.get(12..14)? {
+            [0x08, 0x00] if f[23] == 112 => Some(word(16) - 4 * usize::from(f[14] & 0x0f)),
+            [0x86, 0xdd] if f[20] == 112 => Some(word(18)),
+            _ => None,
+        }
+    };
+    let lengths: BTreeSet<_> = frames.iter().filter_map(length).collect();
+    Ok(lengths.into_iter().collect())
 }
 
 /// The frames of a capture file of tcpdump (little endian, as on this machine).
