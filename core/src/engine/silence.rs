@@ -16,6 +16,9 @@ const CALM: Duration = Duration::from_secs(1);
 /// Under suspicion they are asked at most this often.
 const HURRY: Duration = Duration::from_millis(10);
 
+/// Who was not asked for this long is no target and no peer any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// What answers on the service segments.
 #[derive(Default)]
 pub(super) struct Reach {
@@ -210,8 +213,9 @@ impl Engine {
             }
         }
         if let Some(peers) = &mut self.peers {
-            // Neighbours come and go: who is asked no more is forgotten.
-            peers.reach.seen.retain(|at, _| questions.contains_key(at));
+            // Neighbours come and go: who was not asked for long is forgotten.
+            let fresh = |asked: Instant| now.since(asked) < FORGOTTEN;
+            peers.reach.seen.retain(|at, (asked, _)| questions.contains_key(at) || fresh(*asked));
         }
         for (link, addr) in questions.into_keys() {
             let state = &self.links[usize::from(link.0)].state;
