@@ -287,7 +287,7 @@ impl Play {
         let measured = Measured {
             reached: reached.unwrap_or_else(now).since(at),
             two_owners: self.arena.two_owners(at),
-            lost: seen.lost,
+            lost: judge::lost(&seen),
             gap: seen.longest_gap,
         };
         println!(
@@ -295,7 +295,7 @@ impl Play {
             millis(measured.reached),
             millis(measured.two_owners),
             millis(measured.gap),
-            measured.lost,
+            seen.lost,
             millis(seen.stalled)
         );
         measured

@@ -1,6 +1,7 @@
 //! Planned moves: a clean stop and the way back lose nothing, towards vipd and towards keepalived.
 
 use crate::arena::{Arena, FIRST, SECOND, is_long};
+use crate::judge;
 use libtest_mimic::Trial;
 use std::process::Command;
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn stop_and_failback(plan: Plan) {
                 seen.sent,
                 millis(seen.slowest)
             );
-            if seen.lost > 0 {
+            if judge::lost(&seen) > 0 {
                 bad.push(format!("{round} {what}: {} lost", seen.lost));
             }
         }
@@ -94,7 +95,7 @@ fn towards_keepalived(families: Families, interval: Duration) {
     );
     // keepalived announces an IPv6 address about a millisecond before its kernel serves it: that moment is its own.
     let allowed = if families == Families::V4 { 0 } else { 20 };
-    assert!(seen.lost <= allowed, "{seen:?}\n{}", arena.stage.logs(20));
+    assert!(judge::lost(&seen) <= allowed, "{seen:?}\n{}", arena.stage.logs(20));
     arena.stage.stop(SECOND).unwrap();
     arena.close();
 }
