@@ -20,8 +20,9 @@ const PRIORITIES: [u8; 2] = [150, 100];
 const NOISE: Duration = Duration::from_millis(150);
 /// Between the first word of a new owner and the moment at which its kernel answers.
 const HANDS_CHANGE: Duration = Duration::from_millis(20);
-/// A peer that preempts speaks first and may take this long to claim (keepalived with a virtual MAC on busy cores).
-const PEER_CLAIMS: Duration = Duration::from_millis(500);
+/// A peer that preempts speaks first and may take this long to claim, and one that yields to let go: keepalived on
+/// busy cores, seen up to 0.6 s.
+const PEER_ACTS: Duration = Duration::from_secs(1);
 /// An unresolved unicast peer is asked for again after this (RFC 4861, RetransTimer).
 const RESOLVE: Duration = Duration::from_secs(1);
 /// An agent has started, read its file and found its interface after this.
@@ -72,7 +73,11 @@ pub(crate) fn equal_priority(mode: &'static Mode, role: Role) -> anyhow::Result<
         Adverts::Multicast => Duration::ZERO,
         Adverts::Unicast => RESOLVE,
     };
-    play.reached("tie", at, 1, mode.interval() + resolved + NOISE)?;
+    let let_go = match role {
+        Role::VipdFirst => NOISE,
+        Role::PeerFirst => PEER_ACTS,
+    };
+    play.reached("tie", at, 1, mode.interval() + resolved + let_go)?;
     play.figures.print(&format!("{}/equal-priority-{}", mode.name, role.higher_address()));
     Ok(())
 }
@@ -120,7 +125,7 @@ impl Play {
         // The weaker one lets go when it hears the first advert, at which the stronger one begins to claim.
         let allowed = match self.role {
             Role::VipdFirst => HANDS_CHANGE,
-            Role::PeerFirst => PEER_CLAIMS,
+            Role::PeerFirst => PEER_ACTS,
         };
         self.lost_at_most("preemption", &client, allowed)
     }
