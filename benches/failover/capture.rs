@@ -91,7 +91,8 @@ impl Drop for Capture {
 }
 
 fn open() -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ALL.to_be()))))?;
+    let socket =
+        Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ALL.to_be()))))?;
     // ARP, or IPv4 with protocol 112; the client's own probes stay in the kernel.
     let (load16, load8, equal, give) = (0x28, 0x30, 0x15, 0x06);
     socket.attach_filter(&[
@@ -121,7 +122,9 @@ fn listen(socket: &Socket, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool) {
         let length = got.bytes;
         let stamp = got.cmsgs().ok().and_then(|mut c| {
             c.find_map(|c| match c {
-                ControlMessageOwned::ScmTimestampns(t) => u64::try_from(Duration::from(t).as_nanos()).ok(),
+                ControlMessageOwned::ScmTimestampns(t) => {
+                    u64::try_from(Duration::from(t).as_nanos()).ok()
+                }
                 _ => None,
             })
         });
@@ -133,9 +136,8 @@ fn listen(socket: &Socket, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool) {
 }
 
 fn read(frame: &[u8]) -> Option<What> {
-    let v4 = |at: usize| {
-        frame.get(at..at + 4)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets))
-    };
+    let v4 =
+        |at: usize| frame.get(at..at + 4)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
     if frame.get(12..14)? == [0x08, 0x00] {
         return Some(What::Advert { from: v4(26)? });
     }

@@ -40,6 +40,9 @@ pub(crate) enum Effort {
     Full(Option<usize>),
 }
 
+/// Measures, and writes its tables.
+type Section = fn(Effort) -> anyhow::Result<String>;
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
@@ -66,7 +69,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (effort, only) = options(&args)?;
-    let sections: [(&str, fn(Effort) -> anyhow::Result<String>); 4] = [
+    let sections: [(&str, Section); 4] = [
         ("outage", outage::section),
         ("takeover", takeover::section),
         ("scale", scale::section),
@@ -80,7 +83,11 @@ fn run() -> anyhow::Result<ExitCode> {
         if only.is_empty() || only.iter().any(|o| o == name) {
             let text = section(effort).with_context(|| format!("section {name}"))?;
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{text}\nLoad of the machine at the end of this section: {}.\n", results::load())?;
+            writeln!(
+                out,
+                "{text}\nLoad of the machine at the end of this section: {}.\n",
+                results::load()
+            )?;
             out.flush()?;
         }
     }

@@ -70,10 +70,11 @@ fn succession(plan: &Plan, row: &Row, heard: &[Seen]) -> Vec<Sample> {
     };
     let Some(first) = advert(new).find(|at| *at >= row.at) else { return Vec::new() };
     let mac = host_mac(new, Net::Service);
-    let announced = |s: &&Seen| s.at >= row.at && matches!(s.what, What::Garp { mac: m, .. } if m == mac);
+    let announced =
+        |s: &&Seen| s.at >= row.at && matches!(s.what, What::Garp { mac: m, .. } if m == mac);
     let garp = heard.iter().find(announced).map(|s| s.at);
     let skew = plan.interval * u32::from(256 - u16::from(plan.priority(new))) / 256;
-    let due = advert(old).filter(|at| *at < first).last().map(|last| last + plan.interval * 3 + skew);
+    let due = advert(old).rfind(|at| *at < first).map(|last| last + plan.interval * 3 + skew);
     let samples = [
         due.map(|due| Sample::new("due to advert", signed(due, first))),
         due.zip(garp).map(|(due, garp)| Sample::new("due to GARP", signed(due, garp))),
@@ -92,8 +93,8 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     // Interval, repeats, and how many of these play at the same time.
     let series: Vec<(u64, usize, usize)> = match effort {
         Effort::Quick => vec![(100, 1, 1)],
-        Effort::Full(None) => vec![(1000, 3, 3), (100, 10, 2), (10, 10, 1)],
-        Effort::Full(Some(n)) => vec![(1000, n, 3), (100, n, 2), (10, n, 1)],
+        Effort::Full(None) => vec![(1000, 3, 3), (100, 10, 2), (10, 10, 2)],
+        Effort::Full(Some(n)) => vec![(1000, n, 3), (100, n, 2), (10, n, 2)],
     };
     let mut results = Results::default();
     for (interval_ms, repeats, at_once) in &series {
@@ -117,7 +118,14 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
         "## From the end of detection to the announcement\n\nTakeovers after silence (power-off, partition), seen from the client's cable, \
          ms, median (range). *Due*: last advert of the old owner + 3 T + skew.\n\n",
     );
-    let mut table = Table::new(&["T", "agent", "due to first advert", "due to first GARP", "first advert to first GARP", "takeovers"]);
+    let mut table = Table::new(&[
+        "T",
+        "agent",
+        "due to first advert",
+        "due to first GARP",
+        "first advert to first GARP",
+        "takeovers",
+    ]);
     for (interval_ms, ..) in &series {
         for who in AGENTS {
             let of = |name| results.of(name, who, *interval_ms);
@@ -141,10 +149,17 @@ fn outages(results: &Results, interval_ms: u64) -> anyhow::Result<String> {
     let runs = AGENTS.map(|who| results.of("crash outage", who, interval_ms).count());
     writeln!(text, "### T = {interval_ms} ms ({} and {} runs)\n", runs[0], runs[1])?;
     let mut table = Table::new(&[
-        "scene", "vipd", "keepalived", "vipd / keepalived", "two owners: vipd", "two owners: keepalived", "without the expected owner",
+        "scene",
+        "vipd",
+        "keepalived",
+        "vipd / keepalived",
+        "two owners: vipd",
+        "two owners: keepalived",
+        "without the expected owner",
     ]);
     for scene in SCENES {
-        let of = |what: &str| AGENTS.map(|who| results.of(&format!("{scene} {what}"), who, interval_ms));
+        let of =
+            |what: &str| AGENTS.map(|who| results.of(&format!("{scene} {what}"), who, interval_ms));
         let ([ours, theirs], both, failed) = (of("outage"), of("two owners"), of("failed"));
         table.row(&[
             scene.to_owned(),

@@ -88,7 +88,8 @@ impl Values {
     pub(crate) fn ratio(&self, other: &Self) -> String {
         match (self.median(), other.median()) {
             (Some(a), Some(b)) if b > 0.0 => number(a / b),
-            (Some(a), Some(_)) if a == 0.0 => "both 0".into(),
+            (Some(a), Some(_)) if a > 0.0 => "to 0".into(),
+            (Some(_), Some(_)) => "both 0".into(),
             _ => "-".into(),
         }
     }

@@ -165,31 +165,48 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
         Effort::Full(_) => (&[1, 50, 200, 1000], &[1000, 100], 20),
     };
     let many = if effort == Effort::Quick { 100 } else { 5000 };
-    let job = |who, interval_ms, count| Job { who, interval_ms, task: Task::Instances { count, seconds } };
+    let job = |who, interval_ms, count| Job {
+        who,
+        interval_ms,
+        task: Task::Instances { count, seconds },
+    };
     let mut results = Results::default();
     for interval_ms in intervals {
         // Small ones together, the largest ones only with each other.
         let (small, large): (Vec<usize>, Vec<usize>) = sizes.iter().partition(|n| **n < 1000);
         for together in [small, large].into_iter().filter(|s| !s.is_empty()) {
-            let jobs = together.into_iter().flat_map(|n| AGENTS.map(|who| job(who, *interval_ms, n)));
+            let jobs =
+                together.into_iter().flat_map(|n| AGENTS.map(|who| job(who, *interval_ms, n)));
             results.add(side_by_side(&jobs.collect::<Vec<_>>())?);
         }
     }
-    let steady = |who| Job { who, interval_ms: 1000, task: Task::Addresses { count: many, seconds } };
+    let steady =
+        |who| Job { who, interval_ms: 1000, task: Task::Addresses { count: many, seconds } };
     results.add(side_by_side(&CLAIMS.map(steady))?);
     let mut text = format!(
         "## CPU and memory\n\nTwo hosts, steady, over {seconds} s. CPU: seconds of a processor per minute. Memory: what the agent alone would \
          take (PSS without sharing beyond its own processes), MB. 1000 instances are on four links.\n\n"
     );
     let mut table = Table::new(&[
-        "instances", "T", "agent", "CPU Active", "/ keepalived", "CPU Backup", "/ keepalived", "MB Active", "/ keepalived",
+        "instances",
+        "T",
+        "agent",
+        "CPU Active",
+        "/ keepalived",
+        "CPU Backup",
+        "/ keepalived",
+        "MB Active",
+        "/ keepalived",
     ]);
     let lines = intervals.iter().flat_map(|t| sizes.iter().map(move |n| (*t, *n)));
     for (interval_ms, count) in lines {
         for who in AGENTS {
             let task = Task::Instances { count, seconds };
             let cells = cells(&results, who, interval_ms, &task);
-            table.row(&[vec![count.to_string(), format!("{interval_ms} ms"), who.name().into()], cells].concat());
+            table.row(
+                &[vec![count.to_string(), format!("{interval_ms} ms"), who.name().into()], cells]
+                    .concat(),
+            );
         }
     }
     for who in CLAIMS {
@@ -203,7 +220,9 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
 
 fn cells(results: &Results, who: Who, interval_ms: u64, task: &Task) -> Vec<String> {
     let of = |name: &str, who: Who| {
-        results.values(name, |job| job.who == who && job.interval_ms == interval_ms && job.task == *task)
+        results.values(name, |job| {
+            job.who == who && job.interval_ms == interval_ms && job.task == *task
+        })
     };
     let names = ["Active CPU", "Backup CPU", "Active memory"];
     let pair = |name| [of(name, who).middle(), of(name, who).ratio(&of(name, Who::Keepalived))];

@@ -98,7 +98,15 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
          same processors over {loaded} s, both agents in the same minute. *False takeovers*: how often the other host began to advertise.\n\n"
     );
     let mut table = Table::new(&[
-        "spinners", "real-time scheduling", "agent", "median", "p99", "max", "false takeovers", "two owners ms", "longest outage ms",
+        "spinners",
+        "real-time scheduling",
+        "agent",
+        "median",
+        "p99",
+        "max",
+        "false takeovers",
+        "two owners ms",
+        "longest outage ms",
     ]);
     for (spinners, seconds) in [(0, calm), (SPINNERS, loaded)] {
         for real_time in [true, false] {

@@ -58,7 +58,9 @@ pub(crate) fn measure(job: &Job, addresses: usize) -> anyhow::Result<Vec<Sample>
     };
     all_at(&stage, 0, Duration::from_secs(30))?;
     // Until the first owner has everything and its first announcements are out.
-    sleep_until(now() + Duration::from_secs(2) + Duration::from_millis(1) * u32::try_from(addresses)? / 2);
+    sleep_until(
+        now() + Duration::from_secs(2) + Duration::from_millis(1) * u32::try_from(addresses)? / 2,
+    );
     let cut = stage.power_off(0)?;
     let mac = host_mac(1, Net::Service);
     let announced = || {
@@ -117,8 +119,15 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
          successor's first advert, median (range). *Served*: the kernel answers for it. *GARP*: the first of each address.\n\n"
     );
     let mut table = Table::new(&[
-        "addresses", "agent", "first served", "last served", "first GARP", "last GARP",
-        "last served / keepalived", "last GARP / keepalived", "missing",
+        "addresses",
+        "agent",
+        "first served",
+        "last served",
+        "first GARP",
+        "last GARP",
+        "last served / keepalived",
+        "last GARP / keepalived",
+        "missing",
     ]);
     for addresses in sizes {
         let of = |name: &str, who: Who| {

@@ -36,7 +36,8 @@ pub(crate) fn memory_kb(ns: &Netns) -> anyhow::Result<f64> {
         let kb = |line: &str, name: &str| -> Option<f64> {
             line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok()
         };
-        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).context("cannot read memory");
+        let read =
+            |file| fs::read_to_string(format!("/proc/{pid}/{file}")).context("cannot read memory");
         let rollup = read("smaps_rollup")?;
         anonymous += rollup.lines().find_map(|l| kb(l, "Pss_Anon:")).context("no Pss_Anon")?;
         let (mut place, mut resident) = (String::new(), 0.0);

@@ -24,10 +24,13 @@ const ROUTES: u32 = 7;
 /// 5000 events and their bookkeeping.
 const BUFFER: usize = 64 << 20;
 
+/// Datagrams with the time at which they were read.
+type Heard = Mutex<Vec<(Instant, Vec<u8>)>>;
+
 /// Listens until dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    heard: Arc<Mutex<Vec<(Instant, Vec<u8>)>>>,
+    heard: Arc<Heard>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,7 +50,7 @@ impl Watch {
             Ok(socket)
         };
         let socket = ns.run(open).context("cannot watch routes")?;
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::new(Heard::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (log, stopped) = (Arc::clone(&heard), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
@@ -60,7 +63,8 @@ impl Watch {
     pub(crate) fn served(&self, from: Instant) -> Vec<(Instant, Ipv4Addr, usize)> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let late = heard.iter().filter(|(at, _)| *at >= from);
-        late.filter_map(|(at, datagram)| local_route(datagram).map(|(ip, n)| (*at, ip, n))).collect()
+        late.filter_map(|(at, datagram)| local_route(datagram).map(|(ip, n)| (*at, ip, n)))
+            .collect()
     }
 }
 
@@ -74,7 +78,7 @@ impl Drop for Watch {
     }
 }
 
-fn listen(socket: &Socket, heard: &Mutex<Vec<(Instant, Vec<u8>)>>, stop: &AtomicBool) {
+fn listen(socket: &Socket, heard: &Heard, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         // An interrupted wait is a short one.

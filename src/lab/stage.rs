@@ -201,10 +201,30 @@ impl Stage {
     /// # Errors
     /// When that is not so within `bound`, with what the agents printed last.
     pub fn wait_owner(&self, bound: Duration) -> anyhow::Result<usize> {
-        let reached = self.wait(bound, |holders| holders.len() == 1);
-        reached.and_then(|_| self.owner()).with_context(|| {
-            format!("no single owner after {bound:?}; the agents said last:\n{}", self.logs(5))
-        })
+        let limit = now() + bound;
+        // An owner that yields in the moment of its answer is none: then the wait goes on.
+        while self.wait(limit.since(now()), |holders| holders.len() == 1).is_some() {
+            if let Some(owner) = self.owner() {
+                return Ok(owner);
+            }
+        }
+        let (seen, logs) = (self.holders(), self.logs(5));
+        bail!("no single owner after {bound:?}: {seen}; the agents said last:\n{logs}")
+    }
+
+    /// In words: who has each virtual address, and when the client was answered there last.
+    fn holders(&self) -> String {
+        let one = |prober: &Prober| {
+            let hosts = self.eyes.holders(prober.target()).into_iter();
+            let names: Vec<_> = hosts.map(|ix| self.room.host(ix).name()).collect();
+            let names = if names.is_empty() { "nobody".into() } else { names.join(" and ") };
+            let answered = prober.last_answer().map_or_else(
+                || "never".into(),
+                |(at, mac)| format!("{:?} ago by {mac}", now().since(at)),
+            );
+            format!("{} is held by {names}, answered {answered}", prober.target())
+        };
+        self.probers.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// The last `lines` lines of every agent.
@@ -298,6 +318,8 @@ impl Stage {
         self.room.power_off(ix)?;
         self.eyes.close(ix, at);
         self.agents[ix].lost();
+        // The folder of a running system is in memory and goes with the power.
+        let _not_there = std::fs::remove_dir_all(self.agents[ix].dir().join("run"));
         Ok(at)
     }
 

@@ -4,6 +4,7 @@
 //! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
 
+use super::crashes::{self, Past};
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
@@ -18,7 +19,7 @@ use crate::control::socket_path;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::sched::{self, Granted};
-use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog};
+use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
 use crate::telemetry::{self, Teller};
 use sd_notify::NotifyState;
 use std::io;
@@ -113,6 +114,16 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
+    let past = crashes::begin(&options.runtime_dir, clock::monotonic());
+    if past.starts_as_backup() {
+        tracing::warn!(
+            "the agent crashed {} times in a row{}: starts as backup and claims nothing for {} s",
+            past.crashes,
+            if past.died_leaving { ", the last time while handing over" } else { "" },
+            past.wait().as_secs()
+        );
+    }
+
     let claims = Arc::new(Claims::open(&options.runtime_dir));
     let worker = Worker::new(Arc::clone(&model), &options.runtime_dir, Arc::clone(&claims))
         .map_err(io_at("cannot open a netlink socket"))?;
@@ -125,6 +136,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         model: Arc::clone(&model),
         secrets,
         boot: boot.counter,
+        backup_for: past.starts_as_backup().then(|| past.wait()),
         inbox,
         slots: slots.clone(),
         told,
@@ -142,7 +154,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
                 Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
             let first = first_dump(&mut monitor, model.links.len()).await?;
             let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-            Main { options, model, monitor, events, sender, threads }.run().await
+            Main { options, model, monitor, events, sender, threads, past }.run().await
         })
 }
 
@@ -214,6 +226,7 @@ struct Main<'a> {
     events: mpsc::Receiver<Told>,
     sender: Sender,
     threads: Threads,
+    past: Past,
 }
 
 impl Main<'_> {
@@ -298,6 +311,7 @@ impl Main<'_> {
             if !stopping {
                 tracing::info!("{stop}: handing over");
                 notify(&[NotifyState::Stopping]);
+                crashes::leaving(&self.options.runtime_dir, self.past, clock::monotonic());
                 self.hand_over(Message::Stop);
                 give_up = Some(tokio::time::Instant::now() + patience);
             }
@@ -305,6 +319,7 @@ impl Main<'_> {
         self.threads.slots.close();
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
+        crashes::end(&self.options.runtime_dir);
         tracing::info!("stopped; nothing is owned by this host");
         Ok(())
     }

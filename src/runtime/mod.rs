@@ -15,6 +15,7 @@
 pub mod agent;
 mod boot;
 pub mod cleanup;
+mod crashes;
 pub mod keys;
 pub mod load;
 mod lock;

@@ -89,6 +89,8 @@ pub(super) struct Parts {
     pub secrets: Secrets,
     /// Number of this start.
     pub boot: u64,
+    /// Set after crashes: starts as Backup and claims nothing for this long.
+    pub backup_for: Option<Duration>,
     /// Reading end of the queue.
     pub inbox: Inbox,
     /// Orders for the kernel thread.
@@ -105,13 +107,18 @@ impl Protocol {
     /// # Errors
     /// When the process is out of descriptors.
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { model, secrets, boot, inbox, slots, told, pulse } = parts;
+        let Parts { model, secrets, boot, backup_for, inbox, slots, told, pulse } = parts;
         let poller = Poller::new()?;
         let timer = DeadlineTimer::new()?;
         poller.add(&timer, Token::Timer.encode())?;
         poller.add(&inbox, Token::Inbox.encode())?;
+        let now = clock::now();
+        let mut engine = Engine::new(Arc::clone(&model), secrets, boot, now);
+        if let Some(wait) = backup_for {
+            engine.start_as_backup(now.mono + wait);
+        }
         Ok(Self {
-            engine: Engine::new(Arc::clone(&model), secrets, boot, clock::now()),
+            engine,
             sockets: Sockets::new(&model),
             filters: (0u16..)
                 .map(LinkIx)

@@ -21,6 +21,10 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
+        if let Some(until) = self.backup_until.filter(|until| *until > now) {
+            self.units[u].vr.ask_again(until);
+            return;
+        }
         if self.sync_blocks(u) {
             self.units[u].vr.ask_again(now + interval);
             return;
@@ -167,7 +171,7 @@ impl Engine {
         if self.may_adopt(u) {
             self.units[u].adopted_until = now + self.units[u].interval();
             self.become_active(u, Cause::Adopted);
-        } else if owner && self.peers.is_none() {
+        } else if owner && self.peers.is_none() && self.backup_until.is_none() {
             self.become_active(u, Cause::Startup);
         }
         self.rearm(u);

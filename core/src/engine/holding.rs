@@ -10,7 +10,7 @@ use super::{Engine, Slot, UnitIx};
 use crate::config::model::Instance;
 use crate::reconcile;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, InstanceIx, LinkIx};
+use crate::types::{Class, Epoch, InstanceIx, LinkIx};
 use crate::vrrp::bucket::Bucket;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -116,7 +116,7 @@ impl Engine {
     /// A new claim: an epoch above every one that was ever heard of.
     pub(super) fn raise_epoch(&mut self, u: UnitIx) {
         let instance = self.units[u].instance;
-        let heard = self.highest_epoch_heard(instance);
+        let heard = self.highest_epoch_heard(instance).number;
         let host = self.model.host.0;
         let holding = &mut self.holdings[usize::from(instance.0)];
         holding.epoch = Epoch { number: holding.epoch.number.max(heard) + 1, host };
@@ -404,8 +404,13 @@ impl Engine {
         let same_occasion = std::mem::replace(&mut holding.repairing, true);
         if !same_occasion && !holding.repairs.take(now) {
             self.alarm(Some(ix), Alarm::AddressFight, true);
-            self.bar(u, now + BAR);
-            self.fault(u, Cause::KernelFault);
+            // Known to have no successor it stays: a renewal puts the address back in a moment (P4).
+            let lonely =
+                self.peers.is_some() && self.living_peers(u).all(|(_, r)| r.class == Class::Unable);
+            if !lonely {
+                self.bar(u, now + BAR);
+                self.fault(u, Cause::KernelFault);
+            }
             return;
         }
         // Announced again when the kernel has it, not before (DESIGN 5.4).
@@ -474,7 +479,8 @@ impl Engine {
             let there = present.iter().find(|a| a.addr == vip.addr && a.ours);
             oldest = there.and_then(|a| Some(oldest?.max(a.age)));
         }
-        let young = oldest.filter(|age| *age < instance.interval.duration() * 3);
+        let patience = instance.interval.duration() * 3;
+        let young = oldest.filter(|age| *age < patience && self.backup_until.is_none());
         let starting = self
             .units_of(ix)
             .into_iter()

@@ -80,6 +80,8 @@ pub struct Engine {
     reporter: Reporter,
     /// A clean stop was asked for.
     stopping: bool,
+    /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
+    backup_until: Option<Instant>,
 }
 
 impl Engine {
@@ -117,6 +119,7 @@ impl Engine {
             reporter: Reporter::default(),
             global: GlobalCounters::default(),
             stopping: false,
+            backup_until: None,
             model,
             now,
             units,
@@ -131,6 +134,12 @@ impl Engine {
             engine.set_slot(Slot::Heartbeat, now.mono);
         }
         engine
+    }
+
+    /// Starts as Backup whatever is found on the interfaces, and claims nothing before `until` (DESIGN 5.7). To be
+    /// called before the first input.
+    pub fn start_as_backup(&mut self, until: Instant) {
+        self.backup_until = Some(until);
     }
 
     /// Takes one input. `now` must not be earlier than in the last call.

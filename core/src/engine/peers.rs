@@ -9,7 +9,7 @@ use super::{Engine, Secrets, Slot, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, HostIx, InstanceIx, Mac, PathIx, State};
+use crate::types::{Epoch, Family, HostIx, InstanceIx, LinkIx, Mac, PathIx, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{
     Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
@@ -211,16 +211,17 @@ impl Engine {
     }
 
     fn link_records(&self) -> Vec<LinkRecord> {
-        let records = self.links.iter().map(|link| {
+        let records = (0..).map(LinkIx).zip(&self.links).map(|(ix, link)| {
             let state = &link.state;
             let first = |wanted: fn(&&IpAddr) -> bool| state.addrs.iter().find(wanted).copied();
             let v4 = first(|a| a.is_ipv4());
             let v6 = first(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
-            LinkRecord {
-                mac: state.mac,
-                running: link.usable(),
-                addrs: v4.into_iter().chain(v6).collect(),
+            // Adverts may leave from others: configured ones, and those by which unicast peers name this host.
+            let mut addrs: Vec<_> = v4.into_iter().chain(v6).collect();
+            for voice in self.units_on(ix).into_iter().flat_map(|u| &self.units[u].voices) {
+                addrs.extend(voice.source.filter(|a| !addrs.contains(a)));
             }
+            LinkRecord { mac: state.mac, running: link.usable(), addrs }
         });
         records.take(MAX_LINKS).collect()
     }
@@ -241,7 +242,8 @@ impl Engine {
             state: unit.map_or(State::Initialize, super::unit::Unit::state),
             class: unit.map_or(crate::types::Class::Unable, super::unit::Unit::class),
             priority: unit.map_or(0, |u| u.vr.params().priority),
-            epoch: self.epoch_of(ix),
+            // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
+            epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),
             applied: holding.applied(),
             holds: !holding.is_empty(),
             releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
@@ -505,11 +507,12 @@ impl Engine {
         self.peers.as_ref()?.get(host)?.records.get(&key).map(|(_, r)| *r)
     }
 
-    pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> u64 {
+    /// The highest epoch that any peer spoke of.
+    pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> Epoch {
         let key = self.model.instance(ix).key;
         let records =
             self.peers.iter().flat_map(|p| p.all.iter()).filter_map(|p| p.records.get(&key));
-        records.map(|(_, r)| r.epoch.number).max().unwrap_or(0)
+        records.map(|(_, r)| r.epoch).max().unwrap_or_default()
     }
 
     /// Which host of the group has this service address?

@@ -27,6 +27,11 @@ pub(super) struct Reach {
     hurried: Option<Instant>,
 }
 
+/// Time between two questions under suspicion, where adverts come every `interval`.
+fn hurried_pace(interval: Duration) -> Duration {
+    (interval / 10).clamp(HURRY, CALM)
+}
+
 impl Engine {
     /// Backup, and nothing was heard for Active_Down_Interval. `Some`: ask again then; `None`: claim.
     pub(super) fn silence_forbids(&mut self, u: UnitIx) -> Option<Instant> {
@@ -36,8 +41,9 @@ impl Engine {
         let instance = self.units[u].instance;
         self.alarm(Some(instance), Alarm::AdvertPathBroken(owner), true);
         self.hurry();
-        let again = now + self.units[u].interval().max(HURRY);
-        let Some(record) = self.record(owner, u) else { return Some(again) };
+        // Answers come long before an interval has passed; what they say only changes slowly.
+        let soon = now + hurried_pace(self.units[u].interval());
+        let Some(record) = self.record(owner, u) else { return Some(soon) };
         let reach_owner = self.reaches_host(u, owner) == Some(true);
         let mine = self.reaches_targets(u);
         let only_i_reach = mine == Some(true) && record.reaches_target != Some(true);
@@ -45,16 +51,19 @@ impl Engine {
         let yielded = self.units[u].gates.waits_for() == Some(owner);
         let nobody_reaches =
             !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
-        if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
+        let known = self.reach_is_known(u, owner);
+        if reach_owner || !(only_i_reach || nobody_reaches) || !known {
             self.units[u].release_asked = None;
-            return Some(again);
+            return Some(if known { now + self.units[u].interval().max(HURRY) } else { soon });
         }
         // The owner is cut off from the service segment and I am not, or nobody can tell: it is asked to release,
         // and its lease ends what it cannot release.
+        if self.units[u].release_asked.is_none() {
+            self.urgent();
+        }
         let asked = *self.units[u].release_asked.get_or_insert(now);
-        self.urgent();
         let patience = self.holder_gone_after(u);
-        if !record.holds || now.since(asked) >= patience { None } else { Some(again) }
+        if !record.holds || now.since(asked) >= patience { None } else { Some(soon) }
     }
 
     /// A peer whose heartbeats are alive and that says that it owns.
@@ -168,12 +177,12 @@ impl Engine {
         asked_for >= peers.reach.pace * 2 + HURRY && self.reaches_host(u, owner).is_some()
     }
 
-    /// Suspicion: ask targets and peers at the pace of the adverts.
+    /// Suspicion: ask targets and peers often enough that the answers cost little beside the detection.
     pub(super) fn hurry(&mut self) {
         let now = self.now.mono;
         let fastest = self.fastest;
         if let Some(peers) = &mut self.peers {
-            let pace = fastest.clamp(HURRY, CALM);
+            let pace = hurried_pace(fastest);
             peers.reach.hurried.get_or_insert(now);
             if peers.reach.pace != pace {
                 peers.reach.pace = pace;

@@ -96,6 +96,22 @@ fn v7_the_ipv6_source_is_link_local() {
     }
 }
 
+/// Peers accept only what comes from an address in their own list: it is of the kind that they are listed by.
+#[test]
+fn v7_unicast_leaves_from_an_address_of_the_kind_that_peers_are_named_by() {
+    let mut state = eth0(1);
+    state.addrs = [ip("fe80::11"), ip("2001:db8::11")].into();
+    for (peer, source) in [("2001:db8::12", "2001:db8::11"), ("fe80::12", "fe80::11")] {
+        let more = format!(
+            "addresses = [\"fe80::a/64\"]\nunicast-peers = {{ lb1 = [\"{peer}\"], lb2 = [\"{peer}\"], lb3 = [\"{peer}\"] }}"
+        );
+        let mut lb1 = Bench::down(&plain(&more), 1);
+        lb1.give(Input::Link { link: ETH0, state: state.clone() });
+        lb1.run(ms(4000));
+        assert_eq!(lb1.sent()[0].src, ip(source), "{peer}");
+    }
+}
+
 #[test]
 fn v8_checksums_of_all_four_kinds_verify_at_a_receiver() {
     for more in [
