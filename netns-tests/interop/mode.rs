@@ -106,6 +106,9 @@ const V3_IPV6: Mode = Mode { version: 3, families: Families::V6, ..PLAIN };
 /// `docs/interop.md`.
 const FRR: Mode = Mode { peer: Peer::Frr, mac: MacMode::Virtual, ..V3 };
 
+/// What vipd sends when not told otherwise; no peer of Debian's takes it.
+pub(crate) const RFC9568: Mode = Mode { name: "rfc9568", pseudo_header: false, vipd: "", ..V3 };
+
 /// All that are played.
 pub(crate) const MODES: &[Mode] = &[
     Mode { name: "keepalived-v2", ..PLAIN },

@@ -16,8 +16,10 @@ use vipd_core::time::Instant;
 
 /// Priorities of the stronger and of the weaker host.
 const PRIORITIES: [u8; 2] = [150, 100];
-/// What two busy cores may add to any time of the protocol.
-const NOISE: Duration = Duration::from_millis(150);
+/// What two busy cores may add to a skew; less than the two intervals by which a missed priority 0 would show.
+const NOISE: Duration = Duration::from_millis(250);
+/// What they may add to a failover, at whose begin a whole machine is torn down on the same cores.
+const TORN_DOWN: Duration = Duration::from_millis(700);
 /// Between the first word of a new owner and the moment at which its kernel answers.
 const HANDS_CHANGE: Duration = Duration::from_millis(20);
 /// A peer that preempts speaks first and may take this long to claim, and one that yields to let go: keepalived on
@@ -133,8 +135,8 @@ impl Play {
     /// The owner's host dies.
     fn power_cut(&mut self) -> anyhow::Result<()> {
         let at = self.stage.power_off(0)?;
-        let client = self.reached("power-off", at, 1, self.down(1) + NOISE)?;
-        self.lost_at_most("power cut", &client, self.down(1) + NOISE)
+        let client = self.reached("power-off", at, 1, self.down(1) + TORN_DOWN)?;
+        self.lost_at_most("power cut", &client, self.down(1) + TORN_DOWN)
     }
 
     fn power_back(&mut self) -> anyhow::Result<()> {
