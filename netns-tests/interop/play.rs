@@ -67,9 +67,15 @@ pub(crate) fn equal_priority(mode: &'static Mode, role: Role) -> anyhow::Result<
         Play { mode, role, stage: Stage::cast(plan, &cast)?, figures: Figures::default() };
     play.stage.partition(&[0], &[Net::Service])?;
     play.stage.start_all()?;
-    let both = play.stage.eyes().wait_holders(play.vip(), &[0, 1], play.down(1) + START);
-    both.with_context(|| play.story("each side of the cut has an owner"))?;
-    sleep_until(now() + mode.interval());
+    let limit = now() + play.down(1) + START;
+    // FRR's device is there before FRR shuts it: what looks like an owner must stay one.
+    let mut both = false;
+    while !both && now() < limit {
+        let seen = play.stage.eyes().wait_holders(play.vip(), &[0, 1], limit.since(now()));
+        sleep_until(now() + play.down(1));
+        both = seen.is_some() && play.stage.eyes().holders(play.vip()) == [0, 1];
+    }
+    ensure!(both, play.story("each side of the cut has an owner"));
     let at = play.stage.heal()?;
     let resolved = match mode.adverts {
         Adverts::Multicast => Duration::ZERO,
