@@ -135,7 +135,12 @@ impl Narrator {
             EventKind::Transition { from, to, cause, owner, priority, epoch } => {
                 let was =
                     event.instance.and_then(|ix| self.remember(ix, event.family, *to, *owner));
-                let mut text = format!("{from} -> {to}, cause: {}", cause_text(&self.model, cause));
+                let cause_text = cause_text(&self.model, cause);
+                let mut text = if from == to {
+                    format!("cannot take part on {}: {cause_text}", self.interface(event))
+                } else {
+                    format!("{from} -> {to}, cause: {cause_text}")
+                };
                 match (to, owner, was) {
                     (State::Active, _, Some(was)) => text.push_str(&format!(", owner was {was}")),
                     (State::Backup, Some(owner), _) => {
@@ -213,6 +218,13 @@ impl Narrator {
             EventKind::Claimed { .. } | EventKind::Released | EventKind::Boot { .. } => {}
         }
         hasher.finish()
+    }
+
+    /// The service interface of the instance that `event` is about.
+    fn interface(&self, event: &Event) -> &str {
+        let instance = event.instance.and_then(|ix| self.model.instances.get(usize::from(ix.0)));
+        let link = instance.and_then(|i| self.model.links.get(usize::from(i.link.0)));
+        link.map_or("its interface", |l| &l.name)
     }
 
     fn subject(&self, event: &Event) -> String {

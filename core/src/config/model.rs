@@ -161,6 +161,17 @@ impl Instance {
         self.addresses.iter().chain(&self.unadvertised)
     }
 
+    /// What the kernel lists as addresses of an interface while this host is active: with `claim = "route"` the
+    /// anchor stands for all IPv4 addresses, the others are local routes.
+    pub fn listed(&self) -> impl Iterator<Item = &Vip> {
+        let anchor = self.claimed().position(|v| v.addr.is_ipv4());
+        let by_route = self.claim == Claim::Route;
+        self.claimed()
+            .enumerate()
+            .filter(move |(n, v)| !by_route || !v.addr.is_ipv4() || Some(*n) == anchor)
+            .map(|(_, v)| v)
+    }
+
     /// VRRP version in `family`.
     pub fn version_in(&self, family: Family) -> Version {
         match family {

@@ -93,7 +93,10 @@ impl Engine {
             Reaction::OwnerAlive => self.owner_heard(u),
             Reaction::OwnerLeaves => {
                 // Of several Backups the best one need not wait for its skew when heartbeats name it.
-                let first = self.peers.is_some() && self.first_in_line(u);
+                // Who cleans up leaves as well: while another host is known to own, its answer is awaited.
+                let leaver = self.host_of(heard.src);
+                let owned = self.living_owner(u).is_some_and(|owner| leaver != Some(owner));
+                let first = self.peers.is_some() && !owned && self.first_in_line(u);
                 self.units[u].vr.owner_gone(heard.at, Expiry::Released, first);
             }
             Reaction::Yield { tie_break } => self.yield_to(u, heard, tie_break),

@@ -38,7 +38,16 @@ impl Engine {
         let cause = match expiry {
             Expiry::Released => Cause::Released,
             Expiry::Unable(host) => Cause::PeerUnable(host),
-            Expiry::Preempts(priority) => Cause::Preempts(priority),
+            Expiry::Preempts(priority) => match self.weaker_owner_silent(u) {
+                None => Cause::Preempts(priority),
+                Some(silence) => {
+                    if let Some(again) = self.stale_holder_forbids(u) {
+                        self.units[u].vr.ask_again(again);
+                        return;
+                    }
+                    Cause::Silence(silence)
+                }
+            },
             Expiry::Silence => {
                 let again = self.silence_forbids(u).or_else(|| self.stale_holder_forbids(u));
                 if let Some(again) = again {
@@ -50,6 +59,14 @@ impl Engine {
         };
         self.become_active(u, cause);
         self.sync_claimed(u);
+    }
+
+    /// For how long the owner that is to be preempted has said nothing, when an advert of it is overdue: it may have
+    /// died meanwhile, and its kernel would not let go on our advert (DESIGN 5.2).
+    fn weaker_owner_silent(&self, u: UnitIx) -> Option<Duration> {
+        let heard = self.units[u].vr.heard()?;
+        let silence = self.now.mono.since(heard.at);
+        (silence > heard.interval.duration() * 3 / 2).then_some(silence)
     }
 
     /// Claims: the advert goes out, the kernel is asked; announcements follow its answer.
@@ -149,6 +166,11 @@ impl Engine {
         self.entered(u, from, cause);
         self.sync_faulted(u);
         self.rearm(u);
+    }
+
+    /// Stays in Initialize for `cause`.
+    pub(super) fn cannot_start(&mut self, u: UnitIx, cause: Cause) {
+        self.entered(u, State::Initialize, cause);
     }
 
     /// Initialize: starts when the link runs, the leading voice has a source address and nothing bars it.

@@ -446,7 +446,7 @@ impl Engine {
             .model
             .iter()
             .filter(|(ix, i)| i.link == link && self.holding(*ix).applied())
-            .flat_map(|(_, i)| i.claimed().map(|v| v.addr))
+            .flat_map(|(_, i)| i.listed().map(|v| v.addr))
             .collect();
         let difference = reconcile::difference(&wanted, present);
         let mut broken: Vec<(InstanceIx, IpAddr)> = Vec::new();
@@ -475,7 +475,7 @@ impl Engine {
     /// off (DESIGN 5.7).
     fn found_left_over(&mut self, ix: InstanceIx, instance: &Instance, present: &[KernelAddr]) {
         let mut oldest = Some(Duration::ZERO);
-        for vip in instance.claimed() {
+        for vip in instance.listed() {
             let there = present.iter().find(|a| a.addr == vip.addr && a.ours);
             oldest = there.and_then(|a| Some(oldest?.max(a.age)));
         }

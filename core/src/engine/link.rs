@@ -88,6 +88,7 @@ impl Engine {
             if usable && self.units[u].state() == State::Initialize {
                 self.try_start(u);
             }
+            self.tell_why_not_started(u);
             let applied = self.holding(self.units[u].instance).applied();
             if mac_changed && applied && self.units[u].is_active() {
                 self.units[u].announce.start(now);
@@ -95,6 +96,19 @@ impl Engine {
             self.rearm(u);
         }
         self.urgent();
+    }
+
+    /// From its start on this host cannot take part: what is missing is said once, and stands in the status.
+    fn tell_why_not_started(&mut self, u: UnitIx) {
+        let unit = &self.units[u];
+        if unit.state() != State::Initialize || unit.cause != Cause::Startup {
+            return;
+        }
+        if !self.links[usize::from(unit.link.0)].usable() {
+            self.cannot_start(u, Cause::LinkDown);
+        } else if unit.source().is_none() {
+            self.cannot_start(u, Cause::NoSource);
+        }
     }
 
     /// Source addresses of the adverts: configured, else the first that fits and is not virtual.

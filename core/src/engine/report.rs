@@ -14,6 +14,9 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Sources remembered; the oldest goes.
 const SOURCES: usize = 64;
 
+/// Standing alarms about what others send; a flood under ever new addresses raises no more, the counters have it.
+const ALARMS: usize = 64;
+
 /// Is there no other sign of the end of this condition than that its evidence stops?
 fn rests_on_packets(alarm: &Alarm) -> bool {
     matches!(
@@ -50,6 +53,12 @@ impl Engine {
     pub(super) fn alarm(&mut self, instance: Option<InstanceIx>, alarm: Alarm, on: bool) {
         let key = (instance, alarm.clone());
         let alarms = &mut self.reporter.alarms;
+        if on && rests_on_packets(&alarm) && !alarms.contains_key(&key) {
+            let standing = alarms.keys().filter(|(_, a)| rests_on_packets(a));
+            if standing.count() >= ALARMS {
+                return;
+            }
+        }
         let changed = if on {
             alarms.insert(key, self.now.mono).is_none()
         } else {

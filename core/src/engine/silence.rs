@@ -209,6 +209,10 @@ impl Engine {
                 questions.insert((link, addr), ());
             }
         }
+        if let Some(peers) = &mut self.peers {
+            // Neighbours come and go: who is asked no more is forgotten.
+            peers.reach.seen.retain(|at, _| questions.contains_key(at));
+        }
         for (link, addr) in questions.into_keys() {
             let state = &self.links[usize::from(link.0)].state;
             if !self.links[usize::from(link.0)].usable() {

@@ -212,7 +212,8 @@ const CASES: &[Case] = &[
     Case(BEATS, "#wan", "[sync.a]\ninstances = [\"web\", \"web\"] #!", E, "instance web is already in sync group a", "moves with one group"),
     Case(BEATS, "#wan", "[sync.a]\ninstances = [\"web\"] #!", W, "has one member", "add the instances"),
     Case(BEATS, "#wan", "[sync.a]\ninstances = [] #!", E, "not an empty one", "lan"),
-    Case(BEATS, "priority = { lb1 = 150, lb2 = 100 }\n#wan", "priority = { lb1 = 100, lb2 = 150 }\n[sync.a]\ninstances = [\"web\", \"wan\"] #!", W, "web and wan prefer different hosts (lb1 and lb2)", "same order"),
+    Case(BEATS, "priority = { lb1 = 150, lb2 = 100 }\n#wan", "priority = { lb1 = 100, lb2 = 150 }\n[sync.a]\ninstances = [\"web\", \"wan\"] #!", E, "web and wan prefer different hosts (lb1 and lb2): they would move without end", "same order"),
+    Case(BEATS, "priority = { lb1 = 150, lb2 = 100 }\n#wan", "priority = { lb1 = 100, lb2 = 150 }\npreempt = false\n[sync.a]\ninstances = [\"web\", \"wan\"] #!", W, "web and wan prefer different hosts (lb1 and lb2)", "same order"),
     Case(BEATS, "priority = { lb1 = 150, lb2 = 100 }\n#wan", "priority = { lb1 = 100 }\n[sync.a]\ninstances = [\"web\", \"wan\"] #!", E, "run on different hosts (lb1, lb2 and lb1)", "same hosts"),
 ];
 

@@ -90,3 +90,10 @@ fn a_stray_address_of_ours_on_a_backup_is_taken_off() {
     lb3.dump(&[tagged(ms(5000))]);
     assert_eq!(lb3.story(), ["free"]);
 }
+
+#[test]
+fn the_anchor_of_local_routes_stands_for_them() {
+    let text = plain("addresses = [\"192.0.2.10/24\", \"192.0.2.20-29/24\"]\nclaim = \"route\"");
+    let lb1 = restarted(&text, &[tagged(ms(900))]);
+    assert_eq!(lb1.causes().last(), Some(&(State::Active, Cause::Adopted)));
+}

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use vipd_core::engine::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input};
 use vipd_core::time::Duration;
 use vipd_core::types::{HostIx, LinkIx, State};
+use vipd_core::vrrp::Expiry;
 
 /// Active_Down_Interval of lb2.
 const M: Duration = Duration::from_nanos(3_609_375_000);
@@ -305,4 +306,36 @@ fn an_owner_that_cannot_be_told_is_waited_for_whatever_others_say() {
     let took = world.now - start;
     assert!(took > M + M + ms(2000) + ms(1300) - ms(1000), "{took:?}");
     assert_eq!(world.owners(), [0, 1]);
+}
+
+#[test]
+fn a_priority_0_of_who_does_not_own_is_no_reason_to_hurry() {
+    // lb3 cleans up what an earlier agent left there; lb1 owns and is alive.
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(300));
+    world.hosts[1].now = world.now;
+    world.hosts[1].hear(3, 0);
+    world.run(ms(1));
+    assert_eq!(world.owners(), [0]);
+    // The skew remains: the owner's answer comes within it.
+    assert!(world.hosts[1].claims_in() <= ms(610));
+}
+
+#[test]
+fn a_weaker_owner_that_dies_before_it_is_preempted_lets_go_first() {
+    let mut world = World::settled(&beating("advert-interval = \"100ms\""), 3);
+    // lb1 loses the address by a fault and comes back: it preempts after M.
+    link_down(&mut world, 0);
+    world.run(ms(1000));
+    assert_eq!(world.owners(), [1]);
+    world.give(0, Input::Link { link: LinkIx(0), state: eth0(1) });
+    world.run(ms(150));
+    assert!(matches!(world.hosts[0].unit().next_claim, Some((_, Expiry::Preempts(100)))));
+    world.hung.insert(1);
+    for _ in 0..3000 {
+        world.run(ms(1));
+        assert!(world.holders().len() <= 1, "two kernels hold it at {}", world.now);
+    }
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.holders(), [0]);
 }

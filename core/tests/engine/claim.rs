@@ -204,3 +204,23 @@ fn v72_every_change_of_state_says_why() {
     assert_eq!(lb2.unit().families[0].2.master_transitions, 2);
     assert!(lb2.log.iter().any(|(_, s)| matches!(s, Said::Event(e) if e.instance == Some(WEB))));
 }
+
+#[test]
+fn a_dump_shows_the_anchor_of_local_routes_and_not_their_addresses() {
+    let text = plain("addresses = [\"192.0.2.10/24\", \"192.0.2.20-29/24\"]\nclaim = \"route\"");
+    let mut lb1 = Bench::owner(&text, 1);
+    let anchor = KernelAddr {
+        addr: ip(VIP),
+        prefix_len: 32,
+        ours: true,
+        age: Duration::ZERO,
+        valid_for: Some(ms(2000)),
+    };
+    for _ in 0..20 {
+        lb1.dump(&[anchor]);
+        lb1.run(ms(100));
+    }
+    assert_eq!((lb1.state(), lb1.holds()), (State::Active, 0), "nothing is missing");
+    lb1.dump(&[]);
+    assert_eq!(lb1.holds(), 1, "the anchor is");
+}

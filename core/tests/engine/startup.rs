@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, ETH0, WEB, beating, eth0, ip, ms, plain};
 use std::net::IpAddr;
-use vipd_core::engine::io::{Cause, Input};
+use vipd_core::engine::io::{Cause, Input, LinkState};
 use vipd_core::types::{Family, LinkIx, State};
 
 #[test]
@@ -149,4 +149,18 @@ fn settle_begins_again_with_the_carrier() {
     // Any advert is a frame.
     lb1.hear(2, 100);
     assert!(!lb1.engine.settling(ETH0));
+}
+
+#[test]
+fn what_is_missing_at_the_start_is_said_once() {
+    let mut lb1 = Bench::down(&plain(""), 1);
+    lb1.give(Input::Link { link: ETH0, state: LinkState::default() });
+    lb1.give(Input::Link { link: ETH0, state: LinkState::default() });
+    assert_eq!(lb1.causes(), [(State::Initialize, Cause::LinkDown)]);
+    lb1.give(Input::Link { link: ETH0, state: eth0(1) });
+    assert_eq!(lb1.causes().last(), Some(&(State::Backup, Cause::LinkUp)));
+
+    let mut mute = Bench::down(&plain(""), 2);
+    mute.give(Input::Link { link: ETH0, state: LinkState { addrs: Vec::new(), ..eth0(2) } });
+    assert_eq!(mute.causes(), [(State::Initialize, Cause::NoSource)]);
 }

@@ -57,6 +57,9 @@ fn check_members(file: &File, group: &GroupDecl, findings: &mut Findings<'_>) {
         views.sort_by_key(|(_, decl)| std::cmp::Reverse(decl.priority.value));
         views.into_iter().map(|(host, _)| Arc::clone(&host.name.value)).collect::<Vec<_>>()
     };
+    let preempts = |member: &At<Arc<str>>| {
+        file.views_of(&member.value).iter().any(|(_, decl)| decl.preempt.value)
+    };
     let mut members =
         group.members.value.iter().map(|m| (m, ranking(m))).filter(|(_, r)| !r.is_empty());
     let Some((first, first_ranking)) = members.next() else { return };
@@ -78,11 +81,15 @@ fn check_members(file: &File, group: &GroupDecl, findings: &mut Findings<'_>) {
                 "give both instances priorities for the same hosts",
             );
         } else if ranking != first_ranking {
-            findings.warning(
-                &member.span,
-                format!("{pair} prefer different hosts ({} and {})", first_ranking[0], ranking[0]),
-                "give both instances the same order of priorities",
-            );
+            let prefer =
+                format!("{pair} prefer different hosts ({} and {})", first_ranking[0], ranking[0]);
+            let fix = "give both instances the same order of priorities";
+            if preempts(first) && preempts(member) {
+                // Each host takes its instance back, and the other one with it.
+                findings.error(&member.span, format!("{prefer}: they would move without end"), fix);
+            } else {
+                findings.warning(&member.span, prefer, fix);
+            }
         }
     }
 }
