@@ -92,7 +92,7 @@ fn signed(from: Instant, to: Instant) -> f64 {
 pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     // Interval, repeats, and how many of these play at the same time.
     let series: Vec<(u64, usize, usize)> = match effort {
-        Effort::Quick => vec![(100, 1, 1)],
+        Effort::Quick => vec![(10, 1, 1)],
         Effort::Full(None) => vec![(1000, 3, 3), (100, 10, 2), (10, 10, 2)],
         Effort::Full(Some(n)) => vec![(1000, n, 3), (100, n, 2), (10, n, 2)],
     };

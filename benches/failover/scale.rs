@@ -20,6 +20,8 @@ const CLAIMS: [Who; 3] = [Who::Vipd, Who::VipdRoute, Who::Keepalived];
 const PER_LINK: usize = 250;
 /// Until every agent has made its late announcements (the latest: 15 s after the claim).
 const CALM: Duration = Duration::from_secs(17);
+/// The same where these announcements are spread over seconds.
+const CALM_OF_MANY: Duration = Duration::from_secs(27);
 /// For 1000 instances or 5000 addresses to be claimed on a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -91,19 +93,24 @@ pub(crate) fn instances(job: &Job, count: usize, seconds: u64) -> anyhow::Result
             std::fs::write(&file, std::fs::read_to_string(&file)?.replace("@P@", &priority))?;
         }
     }
-    measure(&mut stage, count + links, seconds)
+    measure(&mut stage, count + links, CALM.min(Duration::from_secs(seconds)), seconds)
 }
 
 /// CPU time and memory of one instance with `count` addresses.
 pub(crate) fn addresses(job: &Job, count: usize, seconds: u64) -> anyhow::Result<Vec<Sample>> {
     let mut stage = Stage::set(takeover::plan(job, count)?, &job.who.kind())?;
     let held = if job.who == Who::VipdRoute { 1 } else { count };
-    measure(&mut stage, held, seconds)
+    measure(&mut stage, held, CALM_OF_MANY.min(Duration::from_secs(seconds * 2)), seconds)
 }
 
 /// Starts both hosts, waits until the first has `held` addresses beside those of the room and is calm,
 /// and looks.
-fn measure(stage: &mut Stage, held: usize, seconds: u64) -> anyhow::Result<Vec<Sample>> {
+fn measure(
+    stage: &mut Stage,
+    held: usize,
+    calm: Duration,
+    seconds: u64,
+) -> anyhow::Result<Vec<Sample>> {
     let count = |stage: &Stage| -> anyhow::Result<usize> {
         let all = stage.room().host(0).ns()?.run(|| Ok(Rtnl::open()?.addresses()?))?;
         Ok(all.iter().filter(|(_, a)| a.is_ipv4()).count())
@@ -118,7 +125,7 @@ fn measure(stage: &mut Stage, held: usize, seconds: u64) -> anyhow::Result<Vec<S
         }
         sleep_until(now() + Duration::from_millis(200));
     }
-    sleep_until(now() + CALM);
+    sleep_until(now() + calm);
     let hosts = [("Active", stage.room().host(0).ns()?), ("Backup", stage.room().host(1).ns()?)];
     let start = now();
     let before = [usage::cpu(hosts[0].1)?, usage::cpu(hosts[1].1)?];
@@ -172,12 +179,14 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     };
     let mut results = Results::default();
     for interval_ms in intervals {
-        // Small ones together, the largest ones only with each other.
         let (small, large): (Vec<usize>, Vec<usize>) = sizes.iter().partition(|n| **n < 1000);
-        for together in [small, large].into_iter().filter(|s| !s.is_empty()) {
-            let jobs =
-                together.into_iter().flat_map(|n| AGENTS.map(|who| job(who, *interval_ms, n)));
-            results.add(side_by_side(&jobs.collect::<Vec<_>>())?);
+        let jobs = |counts: Vec<usize>| -> Vec<Job> {
+            counts.into_iter().flat_map(|n| AGENTS.map(|who| job(who, *interval_ms, n))).collect()
+        };
+        results.add(side_by_side(&jobs(small))?);
+        // In turn: all together would want more than two processors.
+        for alone in jobs(large) {
+            results.add(side_by_side(&[alone])?);
         }
     }
     let steady =
@@ -197,6 +206,7 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
         "/ keepalived",
         "MB Active",
         "/ keepalived",
+        "not settled",
     ]);
     let lines = intervals.iter().flat_map(|t| sizes.iter().map(move |n| (*t, *n)));
     for (interval_ms, count) in lines {
@@ -226,5 +236,6 @@ fn cells(results: &Results, who: Who, interval_ms: u64, task: &Task) -> Vec<Stri
     };
     let names = ["Active CPU", "Backup CPU", "Active memory"];
     let pair = |name| [of(name, who).middle(), of(name, who).ratio(&of(name, Who::Keepalived))];
-    names.into_iter().flat_map(pair).collect()
+    let unsettled = of("unsettled", who).set().to_string();
+    names.into_iter().flat_map(pair).chain([unsettled]).collect()
 }

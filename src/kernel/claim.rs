@@ -35,7 +35,10 @@ enum Item {
 pub(super) struct Claim {
     order: Own,
     lease_secs: Option<u32>,
+    /// The next chunk must begin by then.
     not_after: Instant,
+    /// How long after a chunk the next one may begin.
+    patience: Duration,
     families: [bool; 2],
     parent: u32,
     todo: VecDeque<Item>,
@@ -47,6 +50,8 @@ pub(super) struct Claim {
     looks: u32,
 }
 
+/// A claim that gets on may pause at least this long between two chunks: a renewal goes first.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether an added IPv6 address is served.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// After so many looks (20 ms) the claim is told as done all the same: the kernel acknowledged the address.
@@ -58,7 +63,8 @@ impl Claim {
         let Want::Hold { lease_secs, not_after, families } = order.want else {
             return Ok(Self::nothing(order));
         };
-        if clock::monotonic() > not_after {
+        let now = clock::monotonic();
+        if now > not_after {
             return Err(KernelFault::Late);
         }
         let instance = order.instance;
@@ -77,6 +83,7 @@ impl Claim {
             order: order.clone(),
             lease_secs,
             not_after,
+            patience: not_after.since(now).max(PATIENCE),
             families,
             parent,
             todo: VecDeque::new(),
@@ -94,6 +101,7 @@ impl Claim {
             order: order.clone(),
             lease_secs: None,
             not_after: Instant::MAX,
+            patience: PATIENCE,
             families: [false; 2],
             parent: 0,
             todo: VecDeque::new(),
@@ -256,6 +264,9 @@ impl Claim {
         if let Some(fault) = refusal {
             return Err(fault);
         }
+        // Thousands of addresses take longer than an order may wait; meanwhile adverts go on. What stood still
+        // between two chunks is late all the same.
+        self.not_after = self.not_after.max(clock::monotonic() + self.patience);
         if !self.todo.is_empty() || self.still_coming(host) {
             return Ok(false);
         }

@@ -331,8 +331,12 @@ impl Engine {
         let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
             return;
         };
-        let half = Duration::from_secs(u64::from(secs)) / 2;
-        if left >= half || now.since(holding.asked_at) < half {
+        let lease = Duration::from_secs(u64::from(secs));
+        let half = lease / 2;
+        // Where renewals are half a lease apart, that much is left each time and proves nothing.
+        let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
+        let enough = half.min(lease.saturating_sub(pace * 3 / 2));
+        if left >= enough || now.since(holding.asked_at) < half {
             return;
         }
         let unit = self

@@ -54,10 +54,12 @@ impl Engine {
         let yielded = self.units[u].gates.waits_for() == Some(owner);
         let nobody_reaches =
             !yielded && mine != Some(true) && record.reaches_target != Some(true) && !reach_owner;
-        let known = self.reach_is_known(u, owner);
-        if reach_owner || !(only_i_reach || nobody_reaches) || !known {
+        if reach_owner || !(only_i_reach || nobody_reaches) || !self.reach_is_known(u, owner) {
             self.units[u].release_asked = None;
-            return Some(if known { now + self.units[u].interval().max(HURRY) } else { soon });
+            // Two intervals bring the owner's newest word; what they did not change is looked at less often.
+            let interval = self.units[u].interval();
+            let asked_for = self.suspected_for().unwrap_or_default();
+            return Some(if asked_for > interval * 2 { now + interval } else { soon });
         }
         // The owner is cut off from the service segment and I am not, or nobody can tell: it is asked to release,
         // and its lease ends what it cannot release.
@@ -176,8 +178,15 @@ impl Engine {
     /// Were the questions asked under suspicion, long enough for answers?
     fn reach_is_known(&self, u: UnitIx, owner: HostIx) -> bool {
         let Some(peers) = &self.peers else { return false };
-        let asked_for = peers.reach.hurried.map_or(Duration::ZERO, |at| self.now.mono.since(at));
-        asked_for >= peers.reach.pace * 2 + HURRY && self.reaches_host(u, owner).is_some()
+        let enough = peers.reach.pace * 2 + HURRY;
+        self.suspected_for().is_some_and(|asked_for| asked_for >= enough)
+            && self.reaches_host(u, owner).is_some()
+    }
+
+    /// How long questions have been asked under suspicion.
+    fn suspected_for(&self) -> Option<Duration> {
+        let hurried = self.peers.as_ref()?.reach.hurried?;
+        Some(self.now.mono.since(hurried))
     }
 
     /// Suspicion: ask targets and peers often enough that the answers cost little beside the detection.
