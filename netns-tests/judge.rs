@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use vipd_agent::lab::outage::Outage;
 use vipd_agent::lab::plan::Plan;
 use vipd_agent::lab::stage::Stage;
 
@@ -13,6 +14,9 @@ pub(crate) const EYE: Duration = Duration::from_millis(5);
 const KERNEL_LATE: Duration = Duration::from_millis(1300);
 /// Longest overlap of a move between two vipd hosts that both run: 200 ms after `applied`, and the way there.
 pub(crate) const HANDOVER: Duration = Duration::from_millis(300);
+/// When the client's own threads stood still longer than this, the machine was starved: what was lost then is told
+/// and not held against the agent, whose kernel had no processor either.
+pub(crate) const STARVED: Duration = Duration::from_millis(50);
 /// Probes that a failback may cost in plain VRRP, one each millisecond. There a preempted owner lets go when it hears
 /// the advert, and the new one adds the address behind it: 1 to 5 ms; nobody tells the other when it has it.
 pub(crate) const PLAIN_FAILBACK: usize = 50;
@@ -95,4 +99,16 @@ fn settings(folder: &Path, seen: &mut BTreeSet<String>) {
             seen.insert(format!("{} = {}", path.display(), value.trim()));
         }
     }
+}
+
+/// Lost probes that count: all, unless the machine was starved.
+pub(crate) fn lost(seen: &Outage) -> usize {
+    if seen.lost > 0 && seen.stalled > STARVED {
+        println!(
+            "  NOT JUDGED: {} lost while the client stood still for {:?}",
+            seen.lost, seen.stalled
+        );
+        return 0;
+    }
+    seen.lost
 }

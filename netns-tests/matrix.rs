@@ -227,13 +227,22 @@ impl Play {
         self.check(seen.two_owners <= allowed, || {
             format!("two owners for {:?}, allowed {allowed:?}", seen.two_owners)
         });
-        let nothing_lost = match event {
-            Event::Stop => true,
+        let allowed = match event {
+            // Reports of the kernel's multicast groups leave from the virtual MAC too. One of the leaving host turns
+            // the switch back to it, until its successor, asked after the release, announces again.
+            Event::Stop
+                if blind && plan.mac == MacMode::Virtual && plan.families != Families::V4 =>
+            {
+                judge::PLAIN_FAILBACK
+            }
+            Event::Stop => 0,
             // Adverts pause for less than a peer waits, and the address stays.
-            Event::CrashRestart => plan.interval >= Duration::from_millis(250),
-            _ => false,
+            Event::CrashRestart if plan.interval >= Duration::from_millis(250) => 0,
+            _ => usize::MAX,
         };
-        self.check(!nothing_lost || seen.lost == 0, || format!("{} probes lost", seen.lost));
+        self.check(seen.lost <= allowed, || {
+            format!("{} probes lost, allowed {allowed}", seen.lost)
+        });
     }
 
     /// What was broken is mended, and the first host comes back where nothing forbids it.
@@ -278,7 +287,7 @@ impl Play {
         let measured = Measured {
             reached: reached.unwrap_or_else(now).since(at),
             two_owners: self.arena.two_owners(at),
-            lost: seen.lost,
+            lost: judge::lost(&seen),
             gap: seen.longest_gap,
         };
         println!(
@@ -286,7 +295,7 @@ impl Play {
             millis(measured.reached),
             millis(measured.two_owners),
             millis(measured.gap),
-            measured.lost,
+            seen.lost,
             millis(seen.stalled)
         );
         measured

@@ -13,8 +13,8 @@ const REPAIR: Duration = Duration::from_millis(500);
 /// Foreign addresses of the storm: half of the changes add them, half remove them.
 const STORM: usize = 10_000;
 
-/// Of addresses that are advertised every 5 s: the largest whole number of seconds below 3 T - 0.4 s.
-const LEASE: Duration = Duration::from_secs(14);
+/// Of addresses that are advertised every 2 s: the largest whole number of seconds below 3 T - 0.4 s.
+const LEASE: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -148,7 +148,7 @@ fn drown(arena: &Arena, until: Instant) -> u64 {
 
 /// Nobody reads while more events come than a socket holds; among what is lost is the removal of our own address.
 fn overrun() {
-    let mut arena = Arena::elected(dual(5000));
+    let mut arena = Arena::elected(dual(2000));
     let vips = arena.stage.plan().vips();
     let at = arena.stage.hang(FIRST).unwrap();
     let seen = drown(&arena, at + (LEASE - Duration::from_secs(3)));

@@ -102,8 +102,12 @@ const V3: Mode = Mode { version: 3, pseudo_header: true, vipd: "checksum = \"rfc
 
 const V3_IPV6: Mode = Mode { version: 3, families: Families::V6, ..PLAIN };
 
-/// FRR knows no other MAC than the virtual one.
+/// FRR knows no other MAC than the virtual one, and announces once: vipd must have the same one, see
+/// `docs/interop.md`.
 const FRR: Mode = Mode { peer: Peer::Frr, mac: MacMode::Virtual, ..V3 };
+
+/// What vipd sends when not told otherwise; no peer of Debian's takes it.
+pub(crate) const RFC9568: Mode = Mode { name: "rfc9568", pseudo_header: false, vipd: "", ..V3 };
 
 /// All that are played.
 pub(crate) const MODES: &[Mode] = &[
@@ -128,7 +132,6 @@ pub(crate) const MODES: &[Mode] = &[
     Mode { name: "keepalived-v3-ipv6-virtual-mac", mac: MacMode::Virtual, ..V3_IPV6 },
     Mode { name: "frr-v3-ipv4", ..FRR },
     Mode { name: "frr-v3-ipv6", families: Families::V6, pseudo_header: false, vipd: "", ..FRR },
-    Mode { name: "frr-v3-ipv4-interface-mac", mac: MacMode::Interface, ..FRR },
 ];
 
 /// vipd of this build.

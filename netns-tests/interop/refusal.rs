@@ -3,9 +3,10 @@
 //! No host can do better: without heartbeats an advert that is refused is one that was never sent. What is
 //! tried here is that the refusal is told, and the figures stand in `docs/interop.md`.
 
-use crate::mode::{MODES, Mode, Peer, Role};
+use crate::mode::{MODES, Mode, Peer, RFC9568, Role};
 use crate::play::alone;
 use crate::told;
+use crate::wire::{Capture, Expected};
 use anyhow::{Context as _, ensure};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use vipd_agent::lab::agent::Agent;
 use vipd_agent::lab::clock::{now, sleep_until};
 use vipd_agent::lab::stage::Stage;
+use vipd_agent::lab::topology::Net;
 
 const PRIORITIES: [u8; 2] = [150, 100];
 
@@ -66,7 +68,22 @@ pub(crate) fn trials() -> Vec<Trial> {
     let misfit = |m: &'static Misfit| Trial::test(m.name, move || told(play(m)));
     let mut trials: Vec<_> = MISFITS.iter().map(misfit).collect();
     trials.push(Trial::test("vipd-accepts-either-checksum", || told(either_checksum())));
+    trials.push(Trial::test("rfc9568-checksum-on-the-wire", || told(rfc9568_on_the_wire())));
     trials
+}
+
+/// tshark finds nothing wrong with the adverts that keepalived refuses.
+fn rfc9568_on_the_wire() -> anyhow::Result<()> {
+    let plan = RFC9568.plan(PRIORITIES.to_vec());
+    let mut stage = Stage::cast(plan.clone(), &RFC9568.cast(Role::VipdFirst, &plan))?;
+    let port = Net::Service.port(stage.room().host(0).name());
+    let capture = Capture::start(stage.room().switches(), &port)?;
+    stage.start(0)?;
+    alone(&stage, 0, Duration::from_secs(8))?;
+    stage.stop(0)?;
+    Expected { mode: &RFC9568, role: Role::VipdFirst, priority: PRIORITIES[0] }
+        .check(&capture.stop()?)
+        .with_context(|| stage.logs(12))
 }
 
 fn play(misfit: &'static Misfit) -> anyhow::Result<()> {

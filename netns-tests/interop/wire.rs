@@ -57,7 +57,19 @@ impl Capture {
         let said = file.with_extension("log");
         // -Z: without it tcpdump becomes a user who may not write here.
         let mut tcpdump = Command::new("tcpdump");
-        tcpdump.args(["-i", port, "-Q", "in", "-U", "-s", "0", "-Z", "root", "-w"]);
+        tcpdump.args([
+            "--immediate-mode",
+            "-i",
+            port,
+            "-Q",
+            "in",
+            "-U",
+            "-s",
+            "0",
+            "-Z",
+            "root",
+            "-w",
+        ]);
         tcpdump.arg(&file).arg(FILTER).stderr(fs::File::create(&said)?);
         let tcpdump = switch
             .run(move || tcpdump.spawn().context("cannot start tcpdump (package tcpdump)"))?;
@@ -243,7 +255,9 @@ impl Expected {
         ensure!(count.keys().all(known), "priorities {count:?} on the wire");
         let zeros = count.get(&0).copied().unwrap_or_default();
         match self.role {
-            Role::VipdFirst => ensure!((1..=2).contains(&zeros), "{zeros} adverts of priority 0"),
+            Role::VipdFirst => {
+                ensure!((1..=2).contains(&zeros), "{zeros} adverts of priority 0: {count:?}")
+            }
             Role::PeerFirst => ensure!(zeros == 0, "{zeros} adverts of priority 0 without a stop"),
         }
         Ok(())

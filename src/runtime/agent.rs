@@ -262,11 +262,14 @@ impl Main<'_> {
         begun.await.map_err(|_| RunError::Died("protocol"))?;
         self.tell_scheduling();
         notify(&[NotifyState::Ready]);
+        let cluster = match &*self.model.cluster {
+            "" => "a group without a name",
+            name => name,
+        };
         tracing::info!(
-            "vipd {} is host {} of {}, {} instances",
+            "vipd {} is host {} of {cluster}, {} instances",
             env!("CARGO_PKG_VERSION"),
             self.model.host_name(self.model.host),
-            self.model.cluster,
             self.model.instances.len()
         );
 

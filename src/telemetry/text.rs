@@ -174,7 +174,15 @@ impl Narrator {
                 } else {
                     String::new()
                 };
-                (Level::WARN, format!("refused a datagram of {src}: {reason}{more}"))
+                // The one reason whose remedy its name does not tell.
+                let fix = match *reason {
+                    "heartbeat-bad-tag" => {
+                        ": made with another cluster key or cluster name, or spoofed; compare key file and [cluster] \
+                         of both hosts"
+                    }
+                    _ => "",
+                };
+                (Level::WARN, format!("refused a datagram of {src}: {reason}{fix}{more}"))
             }
             EventKind::Peer { host, alive } => {
                 let host = host_name(&self.model, *host);

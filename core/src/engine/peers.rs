@@ -402,6 +402,14 @@ impl Engine {
                 if owns && new.applied {
                     self.winner_applied(u, host);
                 }
+                // Who was yielded to yields in turn, our word that we own having crossed its advert: the addresses
+                // are still here, and stay.
+                let given_back = owned
+                    && new.state == State::Backup
+                    && self.units[u].yielding.is_some_and(|(winner, _)| winner == host);
+                if given_back && self.living_owner(u).is_none() {
+                    self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
+                }
                 let gone = new.state == State::Initialize;
                 // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
                 let news = !self.units[u].vr.silence(at).is_zero();

@@ -16,15 +16,28 @@ const CALM: Duration = Duration::from_secs(1);
 /// Under suspicion they are asked at most this often.
 const HURRY: Duration = Duration::from_millis(10);
 
+/// Who was not asked for this long is no target and no peer any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// What answers on the service segments.
 #[derive(Default)]
 pub(super) struct Reach {
-    /// Last question and last answer by interface and address.
-    seen: BTreeMap<(LinkIx, IpAddr), (Instant, Option<Instant>)>,
+    /// By interface and address.
+    seen: BTreeMap<(LinkIx, IpAddr), Asked>,
     /// Asked at this pace at the moment.
     pace: Duration,
     /// Asked faster than usual since then.
     hurried: Option<Instant>,
+}
+
+/// One address that is asked.
+struct Asked {
+    /// The last question.
+    last: Instant,
+    /// The first question since the last answer.
+    open: Option<Instant>,
+    /// The last answer.
+    answered: Option<Instant>,
 }
 
 /// Time between two questions under suspicion, where adverts come every `interval`.
@@ -148,11 +161,14 @@ impl Engine {
 
     fn reached(&self, link: LinkIx, addr: IpAddr) -> Option<bool> {
         let peers = self.peers.as_ref()?;
-        let (asked, answered) = peers.reach.seen.get(&(link, addr))?;
+        let asked = peers.reach.seen.get(&(link, addr))?;
         let fresh = peers.reach.pace * 3 + HURRY;
-        match answered {
-            Some(at) if asked.since(*at) <= fresh => Some(true),
-            _ => Some(false),
+        // A question on its way says nothing yet: after a start or a pause no answer is fresh because nobody asked.
+        let on_its_way = asked.open.is_some_and(|open| self.now.mono.since(open) < HURRY);
+        match asked.answered {
+            Some(at) => Some(asked.last.since(at) <= fresh || on_its_way),
+            None if on_its_way => None,
+            None => Some(false),
         }
     }
 
@@ -219,8 +235,9 @@ impl Engine {
             }
         }
         if let Some(peers) = &mut self.peers {
-            // Neighbours come and go: who is asked no more is forgotten.
-            peers.reach.seen.retain(|at, _| questions.contains_key(at));
+            // Neighbours come and go: who was not asked for long is forgotten.
+            let fresh = |asked: Instant| now.since(asked) < FORGOTTEN;
+            peers.reach.seen.retain(|at, (asked, _)| questions.contains_key(at) || fresh(*asked));
         }
         for (link, addr) in questions.into_keys() {
             let state = &self.links[usize::from(link.0)].state;
@@ -243,7 +260,10 @@ impl Engine {
             let from = state.mac;
             self.push(Output::Probe(Probe { link, addr, to: None, from, source }));
             if let Some(peers) = &mut self.peers {
-                peers.reach.seen.entry((link, addr)).or_insert((now, None)).0 = now;
+                let first = Asked { last: now, open: None, answered: None };
+                let asked = peers.reach.seen.entry((link, addr)).or_insert(first);
+                asked.last = now;
+                asked.open.get_or_insert(now);
             }
         }
         let suspicious = self
@@ -267,9 +287,10 @@ impl Engine {
     pub(super) fn reach_answered(&mut self, seen: &NeighbourIn) {
         let now = self.now.mono;
         if let Some(peers) = &mut self.peers
-            && let Some((_, answered)) = peers.reach.seen.get_mut(&(seen.link, seen.addr))
+            && let Some(asked) = peers.reach.seen.get_mut(&(seen.link, seen.addr))
         {
-            *answered = Some(now);
+            asked.answered = Some(now);
+            asked.open = None;
         }
     }
 

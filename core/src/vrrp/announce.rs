@@ -23,6 +23,8 @@ pub struct Schedule {
     open: bool,
     /// Extra bursts: weaker adverts, conflicts.
     extra: Bucket,
+    /// An extra burst was reserved for then.
+    waiting: Option<Instant>,
 }
 
 impl Default for Schedule {
@@ -32,6 +34,7 @@ impl Default for Schedule {
             repeats: None,
             open: false,
             extra: Bucket::new(2, Duration::from_secs(1)),
+            waiting: None,
         }
     }
 }
@@ -40,6 +43,7 @@ impl Schedule {
     /// Announce now and repeat: the kernel confirmed a claim, or after a pause or a resolved conflict.
     pub fn start(&mut self, now: Instant) {
         self.open = true;
+        self.overtake();
         self.burst = Some((0, now));
         self.repeats = Some((now, 0));
     }
@@ -47,6 +51,7 @@ impl Schedule {
     /// Announce now, once, whatever the rate: around the release of the previous owner.
     pub fn once(&mut self, now: Instant) {
         if self.open {
+            self.overtake();
             self.burst = Some((0, now));
         }
     }
@@ -54,15 +59,23 @@ impl Schedule {
     /// Announce once, as soon as the rate allows: after a weaker advert. Never dropped: the last of several
     /// rivals to let go may have announced itself after our last burst.
     pub fn limited(&mut self, now: Instant) {
-        let waiting = self.burst.is_some_and(|(from, _)| from == 0);
-        if self.open && !waiting {
-            self.burst = Some((0, self.extra.reserve(now)));
+        let about_to = self.burst.is_some_and(|(from, _)| from == 0);
+        if self.open && !about_to && self.waiting.is_none() {
+            self.waiting = Some(self.extra.reserve(now));
+        }
+    }
+
+    /// Another burst comes sooner than the one that waits for its turn, which costs nothing then.
+    fn overtake(&mut self) {
+        if self.waiting.take().is_some() {
+            self.extra.refund();
         }
     }
 
     /// Leaving Active: nothing more is announced.
     pub fn cancel(&mut self) {
         self.open = false;
+        self.overtake();
         self.burst = None;
         self.repeats = None;
     }
@@ -70,7 +83,9 @@ impl Schedule {
     /// When [`Schedule::due`] has something.
     pub fn deadline(&self) -> Instant {
         let repeat = self.repeats.map_or(Instant::MAX, |(start, n)| start + REPEATS[n]);
-        self.burst.map_or(repeat, |(_, at)| at.min(repeat))
+        // What waits starts after the burst in progress.
+        let next = self.burst.map(|(_, at)| at).or(self.waiting);
+        next.map_or(repeat, |at| at.min(repeat))
     }
 
     /// The range of address positions, out of `total`, to announce now.
@@ -80,8 +95,13 @@ impl Schedule {
         {
             self.repeats = (n + 1 < REPEATS.len()).then_some((start, n + 1));
             if self.burst.is_none() {
+                self.overtake();
                 self.burst = Some((0, now));
             }
+        }
+        if self.burst.is_none() && self.waiting.is_some_and(|at| at <= now) {
+            self.waiting = None;
+            self.burst = Some((0, now));
         }
         let Some((from, at)) = self.burst else { return 0..0 };
         if at > now {
@@ -160,5 +180,53 @@ mod tests {
             s.due(at, 1);
         }
         assert_eq!(times, [0, 0, 1000]);
+    }
+
+    #[test]
+    fn a_repeat_is_not_swallowed_by_a_limited_burst_that_waits() {
+        let mut s = Schedule::default();
+        s.start(Instant::ZERO);
+        s.due(Instant::ZERO, 1);
+        let at = Instant::from_millis(900);
+        for _ in 0..2 {
+            s.limited(at);
+            s.due(at, 1);
+        }
+        s.limited(at);
+        assert_eq!(s.deadline(), Instant::from_millis(1000));
+        assert_eq!(s.due(s.deadline(), 1), 0..1);
+        // It came sooner: the one that waited is neither sent nor paid for.
+        assert_eq!(s.deadline(), Instant::from_millis(5000));
+        s.limited(Instant::from_millis(1001));
+        assert_eq!(s.deadline(), Instant::from_millis(1900));
+    }
+
+    #[test]
+    fn what_was_cancelled_does_not_delay_the_next_owner_announcements() {
+        let mut s = Schedule::default();
+        let now = Instant::from_millis(10_000);
+        for _ in 0..4 {
+            s.start(now);
+            s.due(now, 1);
+            for _ in 0..3 {
+                s.limited(now);
+                s.due(now, 1);
+            }
+            s.cancel();
+        }
+        s.start(now);
+        s.due(now, 1);
+        s.limited(now);
+        assert_eq!(s.deadline(), now + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_limited_burst_lets_the_one_in_progress_finish() {
+        let mut s = Schedule::default();
+        s.start(Instant::ZERO);
+        assert_eq!(s.due(Instant::ZERO, 100), 0..CHUNK);
+        s.limited(Instant::ZERO);
+        assert_eq!(s.due(s.deadline(), 100), CHUNK..100);
+        assert_eq!(s.due(s.deadline(), 100), 0..CHUNK);
     }
 }

@@ -34,6 +34,11 @@ impl Bucket {
         self.full_at = from;
         from.before(self.every * self.burst).max(now)
     }
+
+    /// Gives a reserved token back.
+    pub fn refund(&mut self) {
+        self.full_at = self.full_at.before(self.every);
+    }
 }
 
 #[cfg(test)]
