@@ -237,7 +237,7 @@ impl Engine {
         if let Some(peers) = &mut self.peers {
             // Neighbours come and go: who was not asked for long is forgotten.
             let fresh = |asked: Instant| now.since(asked) < FORGOTTEN;
-            peers.reach.seen.retain(|at, (asked, _)| questions.contains_key(at) || fresh(*asked));
+            peers.reach.seen.retain(|at, asked| questions.contains_key(at) || fresh(asked.last));
         }
         for (link, addr) in questions.into_keys() {
             let state = &self.links[usize::from(link.0)].state;

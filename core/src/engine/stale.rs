@@ -48,6 +48,13 @@ impl Engine {
             && self.units[u].leaving.is_none()
     }
 
+    /// Are holders asked for before a claim: to wait for them, or because a stranger has a veto?
+    fn asks_for_holders(&self, u: UnitIx) -> bool {
+        let refuses = self.instance(u).on_conflict == OnConflict::Refuse;
+        self.waits_for_stale_holders(u)
+            || (refuses && self.peers.is_some() && self.units[u].leaving.is_none())
+    }
+
     /// Time between the first question and the claim: half the skew, at least 2 ms.
     fn lead(&self, u: UnitIx) -> Duration {
         (self.units[u].vr.skew() / 2).max(Duration::from_millis(2))
@@ -59,7 +66,7 @@ impl Engine {
         let unit = &self.units[u];
         if unit.state() != State::Backup
             || unit.stale.waiting.is_some()
-            || !self.waits_for_stale_holders(u)
+            || !self.asks_for_holders(u)
         {
             return Instant::MAX;
         }
