@@ -390,3 +390,18 @@ fn addresses_that_a_winner_gives_back_during_the_overlap_never_go() {
     lb2.run(ms(1000));
     assert_eq!((lb2.state(), lb2.frees()), (State::Active, vec![]));
 }
+
+#[test]
+fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
+    let (mut lb1, mut lb2) = (Bench::owner(&beating(""), 1), Bench::up(&beating(""), 2));
+    lb1.stand_still(ms(10_000));
+    lb2.run(ms(10));
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    assert!(lb1.snapshot().peers[0].alive);
+    assert!(beats_of(&lb1).is_empty(), "it would say that it owns");
+    lb1.give(Input::Timeout);
+    assert_eq!(lb1.state(), State::Backup);
+    assert!(!beats_of(&lb1).is_empty());
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!(lb2.unit().owner_host, None);
+}
