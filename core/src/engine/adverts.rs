@@ -139,7 +139,7 @@ impl Engine {
             let run = std::mem::take(&mut unit.weaker_run);
             let instance = unit.instance;
             if run > 1 {
-                unit.announce.start(now);
+                self.announce_afresh(u);
                 self.clear_alarms(instance, |a| {
                     matches!(a, Alarm::DualActive(_) | Alarm::DeafPeer(_))
                 });
@@ -240,6 +240,15 @@ impl Engine {
         if self.lease_may_have_ended(u) {
             self.stand_back(u, Cause::Overslept(gap), None);
         } else {
+            self.announce_afresh(u);
+        }
+    }
+
+    /// Announces as after a claim, if the kernel has the addresses: while a repair is on its way, the answer to it
+    /// announces (DESIGN 5.4).
+    pub(super) fn announce_afresh(&mut self, u: UnitIx) {
+        let holding = self.holding(self.units[u].instance);
+        if holding.applied() && !holding.repairing() {
             self.units[u].announce.start(self.now.mono);
         }
     }

@@ -81,6 +81,11 @@ impl Holding {
         self.want && self.confirmed.is_some()
     }
 
+    /// Something was missing and was ordered again; the kernel has not answered yet.
+    pub(super) fn repairing(&self) -> bool {
+        self.repairing
+    }
+
     /// What is left of the lease at `now`; `None`: no lease runs.
     pub(super) fn lease_left(&self, now: Instant) -> Option<Duration> {
         let end = self.confirmed? + Duration::from_secs(u64::from(self.lease_secs?));

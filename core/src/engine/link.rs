@@ -89,9 +89,8 @@ impl Engine {
                 self.try_start(u);
             }
             self.tell_why_not_started(u);
-            let applied = self.holding(self.units[u].instance).applied();
-            if mac_changed && applied && self.units[u].is_active() {
-                self.units[u].announce.start(now);
+            if mac_changed && self.units[u].is_active() {
+                self.announce_afresh(u);
             }
             self.rearm(u);
         }

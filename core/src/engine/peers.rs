@@ -128,7 +128,8 @@ impl Engine {
     pub(super) fn tell_peers_if_urgent(&mut self) {
         let now = self.now.mono;
         let Some(peers) = &self.peers else { return };
-        if !peers.urgent {
+        // Whoever stood still reads first: what it would say of itself may be long over (DESIGN 5.3).
+        if !peers.urgent || self.units.iter().any(|unit| unit.overslept.is_some()) {
             return;
         }
         // What takes several datagrams is not repeated for every single change.
@@ -147,6 +148,8 @@ impl Engine {
     pub(super) fn heartbeat_due(&mut self) {
         let Some(peers) = &self.peers else { return };
         let at = self.now.mono + peers.config.interval.duration();
+        // The sockets are drained: whether this host still owns is settled before it says so.
+        (0..self.units.len()).for_each(|u| self.wake_after_oversleep(u));
         self.send_heartbeats();
         self.set_slot(Slot::Heartbeat, at);
         self.peers_due();

@@ -1,6 +1,6 @@
 //! Heartbeats (DESIGN 5.9), the clean stop between vipd hosts (5.5), shared fate (5.11).
 
-use crate::bench::{Bench, Said, WEB, beating, eth0, ip, ms};
+use crate::bench::{Bench, Orders, Said, WEB, beating, eth0, ip, mac, ms};
 use crate::world::{Cuts, TARGET, World};
 use std::net::SocketAddr;
 use vipd_core::engine::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input};
@@ -338,4 +338,70 @@ fn a_weaker_owner_that_dies_before_it_is_preempted_lets_go_first() {
     }
     assert_eq!(world.owners(), [0]);
     assert_eq!(world.holders(), [0]);
+}
+
+/// Every heartbeat of `from` to host `to` that was not handed over yet.
+fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
+    let addr = ip(&format!("192.0.2.1{m}"));
+    for beat in beats_of(from).iter().filter(|b| b.to.ip() == addr) {
+        hear_beat(to, n, beat);
+    }
+    from.log.clear();
+}
+
+#[test]
+fn a_question_that_just_went_out_says_nothing_of_the_segment() {
+    let text = beating(&format!("targets = [\"{TARGET}\"]"));
+    let (mut lb1, mut lb2) = (Bench::up(&text, 1), Bench::owner(&text, 2));
+    lb2.run(ms(1000));
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    // lb1 slept, wakes up and preempts; the word of lb2 that it owns crosses the advert.
+    lb1.run(ms(500));
+    lb1.stand_still(ms(3000));
+    lb1.hear(2, 100);
+    lb1.give(Input::Timeout);
+    assert_eq!(lb1.causes().last(), Some(&(State::Active, Cause::Preempts(100))));
+    assert!(lb1.probes().iter().any(|(_, p)| p.addr == ip(TARGET)));
+    lb2.run(ms(1000));
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    assert_eq!(lb1.state(), State::Active);
+    // Without an answer for long enough it is the one that is cut off.
+    lb1.run(ms(20));
+    for _ in 0..200 {
+        lb2.neighbour(TARGET, mac(99), true);
+        lb2.run(ms(5));
+    }
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    assert_eq!(lb1.causes().last(), Some(&(State::Backup, Cause::Settled(HostIx(1)))));
+}
+
+#[test]
+fn addresses_that_a_winner_gives_back_during_the_overlap_never_go() {
+    let (mut lb1, mut lb2) = (Bench::up(&beating(""), 1), Bench::owner(&beating(""), 2));
+    lb1.orders = Orders::Pending;
+    lb1.become_owner();
+    lb1.run(ms(1000));
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!((lb2.state(), lb2.frees()), (State::Backup, vec![]), "until lb1 has them");
+    // lb1 yields before its kernel has them.
+    lb1.hear(3, 254);
+    assert_eq!(lb1.state(), State::Backup);
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    lb2.run(ms(1000));
+    assert_eq!((lb2.state(), lb2.frees()), (State::Active, vec![]));
+}
+
+#[test]
+fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
+    let (mut lb1, mut lb2) = (Bench::owner(&beating(""), 1), Bench::up(&beating(""), 2));
+    lb1.stand_still(ms(10_000));
+    lb2.run(ms(10));
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    assert!(lb1.snapshot().peers[0].alive);
+    assert!(beats_of(&lb1).is_empty(), "it would say that it owns");
+    lb1.give(Input::Timeout);
+    assert_eq!(lb1.state(), State::Backup);
+    assert!(!beats_of(&lb1).is_empty());
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!(lb2.unit().owner_host, None);
 }

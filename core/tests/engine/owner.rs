@@ -1,6 +1,6 @@
 //! Active hears others: V42-V47, V53, V64, V65, oversleeping (DESIGN 5.3), weaker peers (5.4, 5.12).
 
-use crate::bench::{Bench, ip, ms, plain};
+use crate::bench::{Bench, Orders, VIP, ip, ms, plain};
 use vipd_core::engine::io::{Alarm, Cause, EventKind, Input};
 use vipd_core::types::{Family, Interval, State};
 
@@ -204,4 +204,20 @@ fn a_resolved_conflict_is_announced() {
     lb1.run(ms(4100));
     assert_eq!(lb1.alarms(), []);
     assert!(!lb1.announced().is_empty());
+}
+
+#[test]
+fn waking_up_announces_nothing_that_is_still_being_put_back() {
+    let mut bench = Bench::owner(&plain("advert-interval = \"100ms\""), 1);
+    bench.run(ms(3000));
+    bench.orders = Orders::Pending;
+    bench.stand_still(ms(350));
+    bench.log.clear();
+    bench.removed(VIP);
+    bench.give(Input::Timeout);
+    assert_eq!((bench.state(), bench.holds()), (State::Active, 1));
+    assert!(bench.announced().is_empty(), "the kernel does not have it yet");
+    bench.applied(Ok(()));
+    bench.run(ms(1));
+    assert!(!bench.announced().is_empty());
 }
