@@ -38,6 +38,11 @@ pub(super) struct StaleWait {
 }
 
 impl StaleWait {
+    /// Does it wait for the kernel of a silent peer to let go?
+    pub(super) fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// An unknown host was seen to hold the address.
     pub(super) fn conflict(&mut self, now: Instant) {
         self.conflict_at = Some(now);

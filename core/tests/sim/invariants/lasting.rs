@@ -50,7 +50,9 @@ impl Watch {
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
         // Long after the last disturbance a second owner is a preempting one, whom the first hears at once.
-        let healed = start > disturbed + self.longest_down + t;
+        // A third host that starts says priority 0, which a Backup may read after the owner's answer to it; then it is
+        // the owner's next advert that settles it, for answers are rate-limited.
+        let healed = start > disturbed.max(self.agents_changed) + self.longest_down + t;
         let most = match leaving || self.scenario.heartbeats {
             true => overlap + to_settle + SLACK,
             false if healed => SLACK,
