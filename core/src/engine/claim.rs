@@ -66,7 +66,9 @@ impl Engine {
     fn weaker_owner_silent(&self, u: UnitIx) -> Option<Duration> {
         let heard = self.units[u].vr.heard()?;
         let silence = self.now.mono.since(heard.at);
-        (silence > heard.interval.duration() * 3 / 2).then_some(silence)
+        // The last word of one that yields ends no wait for the kernel of another.
+        let waits = self.units[u].stale.waits() && self.living_owner(u).is_none();
+        (waits || silence > heard.interval.duration() * 3 / 2).then_some(silence)
     }
 
     /// Claims: the advert goes out, the kernel is asked; announcements follow its answer.

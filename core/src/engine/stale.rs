@@ -12,6 +12,8 @@ use std::net::IpAddr;
 
 /// While a stale holder answers, it is asked this often.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// A question younger than this may still be answered.
+const ROUND_TRIP: Duration = Duration::from_millis(1);
 /// So many questions in a row without answer end the wait of the best Backup.
 const SILENCES: u8 = 2;
 /// The kernel removes a leased address at most this late (measured: 1.25 s).
@@ -26,6 +28,7 @@ pub(super) struct StaleWait {
     asked: u8,
     /// The expiry that the questions belong to.
     asked_for: Instant,
+    first_asked: Instant,
     last_asked: Instant,
     /// Who answered last, and when.
     answer: Option<(HostIx, Instant)>,
@@ -35,6 +38,11 @@ pub(super) struct StaleWait {
 }
 
 impl StaleWait {
+    /// Does it wait for the kernel of a silent peer to let go?
+    pub(super) fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// An unknown host was seen to hold the address.
     pub(super) fn conflict(&mut self, now: Instant) {
         self.conflict_at = Some(now);
@@ -91,6 +99,7 @@ impl Engine {
             stale.asked_for = at;
             stale.asked = 0;
             stale.answer = None;
+            stale.first_asked = now;
         }
         stale.asked += 1;
         self.ask_stale_holders(u);
@@ -189,6 +198,8 @@ impl Engine {
                     self.alarm(Some(self.units[u].instance), Alarm::StaleHolder(host), true);
                     (now, 0)
                 }
+                // Woken late, it asked only now: no answer can be there yet.
+                _ if now.since(stale.first_asked) < ROUND_TRIP => (now, 0),
                 _ => {
                     // The last question goes out with the claim.
                     self.ask_stale_holders(u);
@@ -196,8 +207,11 @@ impl Engine {
                 }
             },
             Some((since, silences)) => {
-                let answered = stale.answer.is_some_and(|(_, at)| at >= stale.last_asked);
-                (since, if answered { 0 } else { silences.saturating_add(1) })
+                let answer = stale.answer.filter(|(_, at)| *at >= stale.last_asked);
+                if let Some((host, _)) = answer {
+                    self.alarm(Some(self.units[u].instance), Alarm::StaleHolder(host), true);
+                }
+                (since, if answer.is_some() { 0 } else { silences.saturating_add(1) })
             }
         };
         // The others wait at the same pace: the best one claims first.

@@ -2,7 +2,7 @@
 
 use super::{AddrView, HostView, LATE_REPEAT, Rule, SLACK, Watch};
 use crate::host::Agent;
-use crate::scenario::{KERNEL_LATENESS, host_name};
+use crate::scenario::{KERNEL_LATENESS, host_name, mac};
 use std::net::IpAddr;
 use vipd_core::time::{Duration, Instant};
 
@@ -50,7 +50,9 @@ impl Watch {
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
         // Long after the last disturbance a second owner is a preempting one, whom the first hears at once.
-        let healed = start > disturbed + self.longest_down + t;
+        // A third host that starts says priority 0, which a Backup may read after the owner's answer to it; then it is
+        // the owner's next advert that settles it, for answers are rate-limited.
+        let healed = start > disturbed.max(self.agents_changed) + self.longest_down + t;
         let most = match leaving || self.scenario.heartbeats {
             true => overlap + to_settle + SLACK,
             false if healed => SLACK,
@@ -132,8 +134,11 @@ impl Watch {
         else {
             return;
         };
-        // Without heartbeats an owner that was cut off learns of no rival that came and went meanwhile.
-        let could_know = self.scenario.heartbeats || seen >= whole;
+        // Without heartbeats an owner learns of a rival by an advert alone: of one that was cut off, and was gone before
+        // it sent the next one over the whole wire, it hears nothing, whoever resolved the address meanwhile.
+        let rival = (0..self.hosts.len()).find(|h| mac(*h) == entry);
+        let heard = rival.is_none_or(|h| self.hosts[h].advert.is_some_and(|at| at >= whole));
+        let could_know = self.scenario.heartbeats || (seen >= whole && heard);
         if self.hosts[owner].agent != Agent::Running || !could_know {
             return;
         }

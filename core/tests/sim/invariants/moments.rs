@@ -1,6 +1,6 @@
 //! What must not happen at all: judged when it happens.
 
-use super::{Muzzle, Rule, SLACK, Watch};
+use super::{AddrView, Muzzle, Rule, SLACK, Watch};
 use crate::host::Agent;
 use crate::scenario::host_name;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ const LONGEST_GAP: Duration = Duration::from_secs(10);
 impl Watch {
     pub(super) fn holds(&mut self, now: Instant, host: usize, addr: IpAddr) {
         self.judge_claim(now, host, addr);
-        if let Some(rival) = self.muzzled(now, host) {
+        if let Some(rival) = self.muzzled(now, host, Family::of(&addr)) {
             let what = format!("{addr} put on {}, {} owns it", host_name(host), host_name(rival));
             self.fail(now, Rule::WroteBeforeRead, what);
         }
@@ -109,7 +109,15 @@ impl Watch {
             Agent::Leaving => others().any(heir),
             _ => ready(me.since),
         };
-        if ready(whole) && heirs && others().all(|h| view.held[h].is_none()) {
+        // A successor that took it and lost its power or its agent during the overlap is missed by nobody yet: who leaves lets go
+        // when the overlap ends, and knows no more than that it was taken.
+        let died = |h: usize| {
+            let gone = view.dropped[h].is_some_and(|at| at > moment);
+            let off = self.hosts[h].agent == Agent::Off && self.hosts[h].since > moment;
+            gone && (off || self.hosts[h].started > moment)
+        };
+        let succeeded = me.agent == Agent::Leaving && others().any(died);
+        if ready(whole) && heirs && !succeeded && others().all(|h| view.held[h].is_none()) {
             let what = format!("{} lets go of {addr} before anybody has it", host_name(host));
             self.fail(now, Rule::Gap, what);
         }
@@ -151,7 +159,7 @@ impl Watch {
     }
 
     pub(super) fn announced(&mut self, now: Instant, host: usize, addr: IpAddr) {
-        if let Some(rival) = self.muzzled(now, host) {
+        if let Some(rival) = self.muzzled(now, host, Family::of(&addr)) {
             let what =
                 format!("{} announces {addr}, {} owns it", host_name(host), host_name(rival));
             self.fail(now, Rule::WroteBeforeRead, what);
@@ -182,9 +190,12 @@ impl Watch {
         }
     }
 
-    fn muzzled(&self, now: Instant, host: usize) -> Option<usize> {
+    /// Without heartbeats each family runs by itself: a rival in the other one is none (DESIGN 5.11).
+    fn muzzled(&self, now: Instant, host: usize, family: Family) -> Option<usize> {
         let muzzle = self.hosts[host].muzzle.as_ref().filter(|m| now <= m.until)?;
-        Some(muzzle.rival)
+        let of_family =
+            |a: &AddrView| a.held[muzzle.rival].is_some() && Family::of(&a.addr) == family;
+        (self.scenario.heartbeats || self.addrs.iter().any(of_family)).then_some(muzzle.rival)
     }
 
     pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
@@ -195,7 +206,7 @@ impl Watch {
             }
             return;
         }
-        if let Some(rival) = self.muzzled(now, host) {
+        if let Some(rival) = self.muzzled(now, host, family) {
             let muzzle = self.hosts[host].muzzle.as_mut();
             let allowed = muzzle.and_then(|m| m.last_advert_below[family as usize].take());
             if allowed.is_none_or(|below| priority >= below && priority > 1) {
