@@ -3,10 +3,8 @@
 //! A lease is renewed because the engine says so, and only after an advert that sendmsg accepted: a host that no
 //! longer advertises loses its addresses by the kernel's own clock.
 
-use super::io::{
-    Alarm, Applied, Cause, EventKind, KernelAddr, KernelFault, Output, Own, Renew, Renewed, Want,
-};
-use super::{Engine, Slot, UnitIx};
+use super::io::{Alarm, Applied, Cause, EventKind, KernelAddr, KernelFault, Output, Own, Want};
+use super::{Engine, UnitIx};
 use crate::config::model::Instance;
 use crate::reconcile;
 use crate::time::{Duration, Instant};
@@ -16,39 +14,31 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Leases are renewed at most this often.
-const RENEW_GAP: Duration = Duration::from_millis(300);
-/// From this many addresses on, a host renews only every half lease.
-const MANY: usize = 64;
-/// The kernel may drop a leased address this much early (measured: 24 ms once).
-const EARLY: Duration = Duration::from_millis(50);
-/// A lease ends at least this long before the peers' patience, where whole seconds allow it (DESIGN 5.1).
-const MARGIN: Duration = Duration::from_millis(400);
 /// Longest acceptable delay between an order and its execution where 3T is shorter than that.
-const ORDER_SLACK: Duration = Duration::from_millis(100);
+pub(super) const ORDER_SLACK: Duration = Duration::from_millis(100);
 /// After a fight over the address or a kernel fault the instance stays away this long.
 const BAR: Duration = Duration::from_secs(10);
 
 /// What the kernel shall hold and what it confirmed, for one instance.
 pub(super) struct Holding {
     /// Number of the newest order; 0: none yet.
-    order: u64,
+    pub(super) order: u64,
     /// What that order wants.
     want: bool,
     /// When it was given.
-    asked_at: Instant,
+    pub(super) asked_at: Instant,
     /// The order was confirmed; leases run from this moment or a later renewal.
-    confirmed: Option<Instant>,
+    pub(super) confirmed: Option<Instant>,
     /// Something of ours may be in the kernel.
     may_hold: bool,
     /// Lifetime of the addresses, whole seconds.
-    lease_secs: Option<u32>,
+    pub(super) lease_secs: Option<u32>,
     /// Repairs: five in 60 s, then the address is given up for a while.
     repairs: Bucket,
     /// A repair was ordered and is not confirmed: what else goes meanwhile is the same occasion.
     repairing: bool,
     /// How many addresses.
-    count: usize,
+    pub(super) count: usize,
     epoch: Epoch,
     /// Bears our tag since before this start, with the age of its lifetime: what adoption looks at.
     found: Option<Duration>,
@@ -93,22 +83,6 @@ impl Holding {
     }
 }
 
-/// When leases were last renewed, all of the host in one burst.
-#[derive(Default)]
-pub(super) struct RenewClock {
-    last: Instant,
-    order: u64,
-    /// `None`: nothing is leased.
-    pace: Option<Pace>,
-}
-
-/// Bounds of the time between two renewals.
-#[derive(Copy, Clone)]
-struct Pace {
-    soonest: Duration,
-    latest: Duration,
-}
-
 impl Engine {
     pub(super) fn holding(&self, instance: InstanceIx) -> &Holding {
         &self.holdings[usize::from(instance.0)]
@@ -127,7 +101,7 @@ impl Engine {
         holding.epoch = Epoch { number: holding.epoch.number.max(heard) + 1, host };
     }
 
-    fn next_order(&mut self) -> u64 {
+    pub(super) fn next_order(&mut self) -> u64 {
         self.renew.order += 1;
         self.renew.order
     }
@@ -247,140 +221,6 @@ impl Engine {
             } else {
                 self.bar(u, self.now.mono + BAR);
                 self.fault(u, Cause::KernelFault);
-            }
-        }
-    }
-
-    /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
-    pub(super) fn advert_accepted(&mut self) {
-        if let Some(pace) = self.renew.pace {
-            self.set_slot(Slot::Renew, self.now.mono.max(self.renew.last + pace.soonest));
-        }
-    }
-
-    fn leased(&self) -> impl Iterator<Item = (InstanceIx, &Holding)> {
-        (0u16..)
-            .map(InstanceIx)
-            .zip(&self.holdings)
-            .filter(|(_, h)| h.applied() && h.lease_secs.is_some())
-    }
-
-    /// What is leased changed: next renewal a gap after the last one, never with nothing to renew.
-    pub(super) fn plan_renewal(&mut self) {
-        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min();
-        let addresses: usize = self.leased().map(|(_, h)| h.count).sum();
-        self.renew.pace = shortest.map(|secs| {
-            let half = Duration::from_secs(u64::from(secs)) / 2;
-            if addresses > MANY {
-                Pace { soonest: half, latest: half }
-            } else {
-                Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
-            }
-        });
-        let at = self.renew.pace.map_or(Instant::MAX, |pace| self.renew.last + pace.latest);
-        self.set_slot(Slot::Renew, at);
-    }
-
-    /// Until when peers cannot have claimed, so that a renewal at that time is harmless; `None`: no
-    /// advert was accepted since the claim.
-    fn renewable_until(&self, ix: InstanceIx) -> Option<Instant> {
-        let lease = Duration::from_secs(u64::from(self.holding(ix).lease_secs?));
-        let mut until = None;
-        for u in self.units_of(ix) {
-            let unit = &self.units[u];
-            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
-            let patience = unit.interval() * 3;
-            // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
-            // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.
-            let room = if patience > lease + MARGIN {
-                patience - lease
-            } else {
-                unit.interval().max(patience.min(ORDER_SLACK))
-            };
-            until = until.max(sent.map(|t| t + room));
-        }
-        until
-    }
-
-    pub(super) fn renew_due(&mut self) {
-        let now = self.now.mono;
-        let held: Vec<InstanceIx> = self.leased().map(|(ix, _)| ix).collect();
-        let mut instances = Vec::new();
-        let mut not_after = Instant::MAX;
-        for ix in held {
-            if let (Some(until), Some(secs)) =
-                (self.renewable_until(ix), self.holding(ix).lease_secs)
-                && until >= now
-            {
-                // Asking again prolongs the lease as well: only what may be renewed is doubted.
-                self.doubt_lease(ix);
-                not_after = not_after.min(until);
-                instances.push((ix, secs));
-            }
-        }
-        if instances.is_empty() {
-            // The next advert that is accepted brings the renewal.
-            self.set_slot(Slot::Renew, now + RENEW_GAP);
-            return;
-        }
-        self.renew.last = now;
-        let order = self.next_order();
-        self.push(Output::Renew(Renew { instances, order, not_after }));
-        self.plan_renewal();
-    }
-
-    /// A lease not confirmed for half its life is asked for again as a claim is (DESIGN 5.1).
-    fn doubt_lease(&mut self, ix: InstanceIx) {
-        let now = self.now.mono;
-        let holding = self.holding(ix);
-        let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
-            return;
-        };
-        let lease = Duration::from_secs(u64::from(secs));
-        let half = lease / 2;
-        // Where renewals are half a lease apart, that much is left each time and proves nothing.
-        let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
-        let enough = half.min(lease.saturating_sub(pace * 3 / 2));
-        if left >= enough || now.since(holding.asked_at) < half {
-            return;
-        }
-        let unit = self
-            .units_of(ix)
-            .into_iter()
-            .find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
-        if let Some(u) = unit {
-            self.order_hold(u);
-        }
-    }
-
-    pub(super) fn on_renewed(&mut self, renewed: &Renewed) {
-        let failed: BTreeSet<InstanceIx> = renewed.failed.iter().map(|(ix, _)| *ix).collect();
-        for (n, holding) in self.holdings.iter_mut().enumerate() {
-            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
-            // A renewal that was overtaken by a newer order of the instance says nothing about that one.
-            if holding.applied() && holding.order < renewed.order && !failed.contains(&ix) {
-                holding.confirmed = holding.confirmed.max(Some(renewed.at));
-            }
-        }
-        for (ix, fault) in &renewed.failed {
-            if *fault == KernelFault::Late || !self.holding(*ix).applied() {
-                continue;
-            }
-            self.event(Some(*ix), None, EventKind::KernelFailed(fault.clone()));
-            if let Some(u) = self.units_of(*ix).into_iter().find(|u| self.units[*u].is_active()) {
-                self.order_hold(u);
-            }
-        }
-    }
-
-    /// Could the kernel have dropped the addresses by itself?
-    pub(super) fn lease_may_have_ended(&self, u: UnitIx) -> bool {
-        let holding = self.holding(self.units[u].instance);
-        match (holding.confirmed, holding.lease_secs) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(_), Some(_)) => {
-                holding.lease_left(self.now.mono).is_none_or(|left| left <= EARLY)
             }
         }
     }

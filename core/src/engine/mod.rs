@@ -8,14 +8,16 @@
 //!
 //! Rooms: `unit` what is elected (one virtual router, or both families in shared fate); `adverts` packets in and
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
-//! silence; `holding` what the kernel holds, leases; `leave` the clean stop; `peers` heartbeats; `link` interfaces
+//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `peers` and `heartbeats` in and out; `link` interfaces
 //! and their neighbours; `sync` groups; `report` events and limits; `snapshot` what status shows.
 
 mod adverts;
 mod agenda;
 mod claim;
+mod heartbeats;
 mod holding;
 pub mod io;
+mod lease;
 mod leave;
 mod link;
 mod peers;
@@ -32,8 +34,9 @@ use crate::types::{Family, InstanceIx, LinkIx, RouterId, Vrid};
 use crate::wire::auth::KeyRing;
 use crate::wire::receive::GlobalCounters;
 use agenda::Agenda;
-use holding::{Holding, RenewClock};
+use holding::Holding;
 use io::{Input, Output};
+use lease::RenewClock;
 use link::Link;
 use peers::Peers;
 use report::Reporter;

@@ -1,36 +1,28 @@
-//! Heartbeats in and out (DESIGN 5.9): who is alive on which path, what each host says of each instance.
+//! Heartbeats in (DESIGN 5.9): who is alive on which path, what each host says of each instance.
 //!
 //! Believed is what is made with our key and newer than what the same host said before: boot counter, then
 //! sequence, no wall clock. A host whose boot counter was lost learns from its peers' heartbeats and goes on above it.
 
-use super::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Output};
+use super::heartbeats::millis;
+use super::io::{Alarm, Cause, EventKind, HeartbeatIn};
 use super::silence::Reach;
-use super::{Engine, Secrets, Slot, UnitIx};
+use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, Family, HostIx, InstanceIx, LinkIx, Mac, PathIx, State};
+use crate::types::{Epoch, Family, HostIx, InstanceIx, Mac, State};
 use crate::vrrp::Expiry;
-use crate::wire::heartbeat::{
-    Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
-    instances_per_datagram,
-};
+use crate::wire::heartbeat::{Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-
-/// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
-const MAX_LINKS: usize = 16;
-
-/// Between two urgent heartbeats of a host with many instances.
-const URGENT_GAP: Duration = Duration::from_millis(10);
+use std::net::IpAddr;
 
 /// What one host said last.
 pub(super) struct Peer {
     pub(super) host: HostIx,
-    hash: u64,
+    pub(super) hash: u64,
     /// Newest accepted boot and, by path, sequence and time.
-    boot: u64,
-    paths: Vec<Option<(u64, Instant)>>,
+    pub(super) boot: u64,
+    pub(super) paths: Vec<Option<(u64, Instant)>>,
     /// By path: has it heard us within three of its intervals, by its own word?
     hears_me: Vec<bool>,
     records: BTreeMap<u64, (u64, InstanceRecord)>,
@@ -56,15 +48,15 @@ impl Peer {
 
 /// Heartbeats of this host and of its peers.
 pub(super) struct Peers {
-    config: Config,
-    key: HeartbeatKey,
-    boot: u64,
-    seq: u64,
-    own_hash: u64,
-    all: Vec<Peer>,
+    pub(super) config: Config,
+    pub(super) key: HeartbeatKey,
+    pub(super) boot: u64,
+    pub(super) seq: u64,
+    pub(super) own_hash: u64,
+    pub(super) all: Vec<Peer>,
     /// Something changed that peers should know now.
-    urgent: bool,
-    last_sent: Instant,
+    pub(super) urgent: bool,
+    pub(super) last_sent: Instant,
     pub(super) reach: Reach,
 }
 
@@ -118,153 +110,6 @@ impl Peers {
 }
 
 impl Engine {
-    /// Tells the peers at the end of this call.
-    pub(super) fn urgent(&mut self) {
-        if let Some(peers) = &mut self.peers {
-            peers.urgent = true;
-        }
-    }
-
-    pub(super) fn tell_peers_if_urgent(&mut self) {
-        let now = self.now.mono;
-        let Some(peers) = &self.peers else { return };
-        // Whoever stood still reads first: what it would say of itself may be long over (DESIGN 5.3).
-        if !peers.urgent || self.units.iter().any(|unit| unit.overslept.is_some()) {
-            return;
-        }
-        // What takes several datagrams is not repeated for every single change.
-        let gap = if self.holdings.len() > MAX_INSTANCES_PER_DATAGRAM {
-            URGENT_GAP
-        } else {
-            Duration::ZERO
-        };
-        if now.since(peers.last_sent) >= gap {
-            self.send_heartbeats();
-        } else {
-            self.set_slot(Slot::Heartbeat, peers.last_sent + gap);
-        }
-    }
-
-    pub(super) fn heartbeat_due(&mut self) {
-        let Some(peers) = &self.peers else { return };
-        let at = self.now.mono + peers.config.interval.duration();
-        // The sockets are drained: whether this host still owns is settled before it says so.
-        (0..self.units.len()).for_each(|u| self.wake_after_oversleep(u));
-        self.send_heartbeats();
-        self.set_slot(Slot::Heartbeat, at);
-        self.peers_due();
-    }
-
-    fn send_heartbeats(&mut self) {
-        let now = self.now.mono;
-        let links = self.link_records();
-        let records: Vec<InstanceRecord> =
-            self.model.clone().iter().map(|(ix, _)| self.own_record(ix)).collect();
-        let config_hash = self.model.hash;
-        let Some(peers) = &mut self.peers else { return };
-        peers.urgent = false;
-        peers.last_sent = now;
-        let heard: Vec<Heard> = peers
-            .all
-            .iter()
-            .flat_map(|p| {
-                let paths = (0u8..).map(PathIx).zip(&p.paths);
-                paths.map(|(path, last)| Heard {
-                    host: p.hash,
-                    path,
-                    boot: p.boot,
-                    seq: last.map_or(0, |(seq, _)| seq),
-                    age_ms: last.map_or(u16::MAX, |(_, at)| millis(now.since(at))),
-                })
-            })
-            .collect();
-        let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
-            vec![&[]]
-        } else {
-            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
-        };
-        let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
-        for (part, chunk) in (0u8..parts).zip(chunks) {
-            let mut beat = Heartbeat {
-                host: peers.own_hash,
-                boot: peers.boot,
-                seq: 0,
-                config: config_hash,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                interval: peers.config.interval,
-                part,
-                parts,
-                paths: heard.clone(),
-                links: links.clone(),
-                instances: chunk.to_vec(),
-            };
-            for peer in &peers.all {
-                let addrs = &self.model.hosts[usize::from(peer.host.0)].paths;
-                for (path, addr) in (0u8..).map(PathIx).zip(addrs) {
-                    peers.seq += 1;
-                    beat.seq = peers.seq;
-                    self.outputs.push_back(Output::Heartbeat(HeartbeatOut {
-                        path,
-                        to: SocketAddr::new(*addr, peers.config.port),
-                        payload: beat.encode(&peers.key),
-                    }));
-                }
-            }
-        }
-    }
-
-    fn link_records(&self) -> Vec<LinkRecord> {
-        let records = (0..).map(LinkIx).zip(&self.links).map(|(ix, link)| {
-            let state = &link.state;
-            let first = |wanted: fn(&&IpAddr) -> bool| state.addrs.iter().find(wanted).copied();
-            let v4 = first(|a| a.is_ipv4());
-            let v6 = first(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
-            // Adverts may leave from others: configured ones, and those by which unicast peers name this host.
-            let mut addrs: Vec<_> = v4.into_iter().chain(v6).collect();
-            for voice in self.units_on(ix).into_iter().flat_map(|u| &self.units[u].voices) {
-                addrs.extend(voice.source.filter(|a| !addrs.contains(a)));
-            }
-            LinkRecord { mac: state.mac, running: link.usable(), addrs }
-        });
-        records.take(MAX_LINKS).collect()
-    }
-
-    /// What this host says of an instance: its most important unit speaks for it.
-    fn own_record(&self, ix: InstanceIx) -> InstanceRecord {
-        let now = self.now.mono;
-        let instance = self.model.instance(ix);
-        let holding = self.holding(ix);
-        let lead = self.units_of(ix).into_iter().max_by_key(|u| self.units[*u].state());
-        let unit = lead.map(|u| &self.units[u]);
-        let heard =
-            unit.and_then(|u| u.vr.heard()).filter(|h| now.since(h.at) < h.interval.duration() * 3);
-        let owner = lead.and_then(|u| self.living_owner(u));
-        InstanceRecord {
-            key: instance.key,
-            link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
-            state: unit.map_or(State::Initialize, super::unit::Unit::state),
-            class: unit.map_or(crate::types::Class::Unable, super::unit::Unit::class),
-            priority: unit.map_or(0, |u| u.vr.params().priority),
-            // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
-            epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),
-            applied: holding.applied(),
-            holds: !holding.is_empty(),
-            releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
-            leaving: unit.is_some_and(|u| u.leaving.is_some()),
-            hears: heard.map(|h| self.host_of(h.src).map_or(0, |p| self.host_hash(p))),
-            hears_age_ms: heard.map_or(u16::MAX, |h| millis(now.since(h.at))),
-            adverts_sent: unit.map_or(0, |u| u.adverts_sent),
-            advert_age_ms: unit
-                .and_then(|u| u.last_sent)
-                .map_or(u16::MAX, |t| millis(now.since(t))),
-            lease_left_ms: holding.lease_left(now).map_or(0, millis),
-            reaches_target: lead.and_then(|u| self.reaches_targets(u)),
-            reaches_owner: lead.zip(owner).and_then(|(u, o)| self.reaches_host(u, o)),
-            release_request: unit.is_some_and(|u| u.release_asked.is_some()),
-            virtual_mac: instance.virtual_mac,
-        }
-    }
-
     pub(super) fn on_heartbeat(&mut self, input: &HeartbeatIn<'_>) {
         let at = self.now.mono.before(input.age);
         let own_boot_seen;
@@ -536,7 +381,7 @@ impl Engine {
         self.peers.as_ref().is_some_and(|p| p.all.iter().any(|peer| peer.macs.contains(&mac)))
     }
 
-    fn host_hash(&self, host: HostIx) -> u64 {
+    pub(super) fn host_hash(&self, host: HostIx) -> u64 {
         stable_hash(self.model.host_name(host).as_bytes())
     }
 
@@ -550,9 +395,4 @@ impl Engine {
     pub(super) fn any_peer_addr(&self, host: HostIx, link: u8) -> Option<IpAddr> {
         Family::ALL.into_iter().find_map(|f| self.peer_addr(host, link, f))
     }
-}
-
-/// Whole milliseconds for the wire; 65535: longer.
-fn millis(d: Duration) -> u16 {
-    u16::try_from(d.as_millis()).unwrap_or(u16::MAX)
 }

@@ -1,0 +1,171 @@
+//! Address leases (DESIGN 5.1): renewed because the engine says so, and only after an advert that sendmsg accepted. A host
+//! that no longer advertises loses its addresses by the kernel's own clock.
+
+use super::holding::{Holding, ORDER_SLACK};
+use super::io::{EventKind, KernelFault, Output, Renew, Renewed};
+use super::{Engine, Slot, UnitIx};
+use crate::time::{Duration, Instant};
+use crate::types::InstanceIx;
+use std::collections::BTreeSet;
+
+/// Leases are renewed at most this often.
+const RENEW_GAP: Duration = Duration::from_millis(300);
+/// From this many addresses on, a host renews only every half lease.
+const MANY: usize = 64;
+/// The kernel may drop a leased address this much early (measured: 24 ms once).
+const EARLY: Duration = Duration::from_millis(50);
+/// A lease ends at least this long before the peers' patience, where whole seconds allow it (DESIGN 5.1).
+const MARGIN: Duration = Duration::from_millis(400);
+
+/// When leases were last renewed, all of the host in one burst.
+#[derive(Default)]
+pub(super) struct RenewClock {
+    last: Instant,
+    /// Number of the newest order of any kind.
+    pub(super) order: u64,
+    /// `None`: nothing is leased.
+    pace: Option<Pace>,
+}
+
+/// Bounds of the time between two renewals.
+#[derive(Copy, Clone)]
+struct Pace {
+    soonest: Duration,
+    latest: Duration,
+}
+
+impl Engine {
+    /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
+    pub(super) fn advert_accepted(&mut self) {
+        if let Some(pace) = self.renew.pace {
+            self.set_slot(Slot::Renew, self.now.mono.max(self.renew.last + pace.soonest));
+        }
+    }
+
+    fn leased(&self) -> impl Iterator<Item = (InstanceIx, &Holding)> {
+        (0u16..)
+            .map(InstanceIx)
+            .zip(&self.holdings)
+            .filter(|(_, h)| h.applied() && h.lease_secs.is_some())
+    }
+
+    /// What is leased changed: next renewal a gap after the last one, never with nothing to renew.
+    pub(super) fn plan_renewal(&mut self) {
+        let shortest = self.leased().filter_map(|(_, h)| h.lease_secs).min();
+        let addresses: usize = self.leased().map(|(_, h)| h.count).sum();
+        self.renew.pace = shortest.map(|secs| {
+            let half = Duration::from_secs(u64::from(secs)) / 2;
+            if addresses > MANY {
+                Pace { soonest: half, latest: half }
+            } else {
+                Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
+            }
+        });
+        let at = self.renew.pace.map_or(Instant::MAX, |pace| self.renew.last + pace.latest);
+        self.set_slot(Slot::Renew, at);
+    }
+
+    /// Until when peers cannot have claimed, so that a renewal at that time is harmless; `None`: no
+    /// advert was accepted since the claim.
+    fn renewable_until(&self, ix: InstanceIx) -> Option<Instant> {
+        let lease = Duration::from_secs(u64::from(self.holding(ix).lease_secs?));
+        let mut until = None;
+        for u in self.units_of(ix) {
+            let unit = &self.units[u];
+            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
+            let patience = unit.interval() * 3;
+            // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
+            // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.
+            let room = if patience > lease + MARGIN {
+                patience - lease
+            } else {
+                unit.interval().max(patience.min(ORDER_SLACK))
+            };
+            until = until.max(sent.map(|t| t + room));
+        }
+        until
+    }
+
+    pub(super) fn renew_due(&mut self) {
+        let now = self.now.mono;
+        let held: Vec<InstanceIx> = self.leased().map(|(ix, _)| ix).collect();
+        let mut instances = Vec::new();
+        let mut not_after = Instant::MAX;
+        for ix in held {
+            if let (Some(until), Some(secs)) =
+                (self.renewable_until(ix), self.holding(ix).lease_secs)
+                && until >= now
+            {
+                // Asking again prolongs the lease as well: only what may be renewed is doubted.
+                self.doubt_lease(ix);
+                not_after = not_after.min(until);
+                instances.push((ix, secs));
+            }
+        }
+        if instances.is_empty() {
+            // The next advert that is accepted brings the renewal.
+            self.set_slot(Slot::Renew, now + RENEW_GAP);
+            return;
+        }
+        self.renew.last = now;
+        let order = self.next_order();
+        self.push(Output::Renew(Renew { instances, order, not_after }));
+        self.plan_renewal();
+    }
+
+    /// A lease not confirmed for half its life is asked for again as a claim is (DESIGN 5.1).
+    fn doubt_lease(&mut self, ix: InstanceIx) {
+        let now = self.now.mono;
+        let holding = self.holding(ix);
+        let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
+            return;
+        };
+        let lease = Duration::from_secs(u64::from(secs));
+        let half = lease / 2;
+        // Where renewals are half a lease apart, that much is left each time and proves nothing.
+        let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
+        let enough = half.min(lease.saturating_sub(pace * 3 / 2));
+        if left >= enough || now.since(holding.asked_at) < half {
+            return;
+        }
+        let unit = self
+            .units_of(ix)
+            .into_iter()
+            .find(|u| self.units[*u].is_active() && self.units[*u].overslept.is_none());
+        if let Some(u) = unit {
+            self.order_hold(u);
+        }
+    }
+
+    pub(super) fn on_renewed(&mut self, renewed: &Renewed) {
+        let failed: BTreeSet<InstanceIx> = renewed.failed.iter().map(|(ix, _)| *ix).collect();
+        for (n, holding) in self.holdings.iter_mut().enumerate() {
+            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
+            // A renewal that was overtaken by a newer order of the instance says nothing about that one.
+            if holding.applied() && holding.order < renewed.order && !failed.contains(&ix) {
+                holding.confirmed = holding.confirmed.max(Some(renewed.at));
+            }
+        }
+        for (ix, fault) in &renewed.failed {
+            if *fault == KernelFault::Late || !self.holding(*ix).applied() {
+                continue;
+            }
+            self.event(Some(*ix), None, EventKind::KernelFailed(fault.clone()));
+            if let Some(u) = self.units_of(*ix).into_iter().find(|u| self.units[*u].is_active()) {
+                self.order_hold(u);
+            }
+        }
+    }
+
+    /// Could the kernel have dropped the addresses by itself?
+    pub(super) fn lease_may_have_ended(&self, u: UnitIx) -> bool {
+        let holding = self.holding(self.units[u].instance);
+        match (holding.confirmed, holding.lease_secs) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(_), Some(_)) => {
+                holding.lease_left(self.now.mono).is_none_or(|left| left <= EARLY)
+            }
+        }
+    }
+}
