@@ -35,7 +35,6 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::TieBreak => "same priority, the peer has the higher address".into(),
         Cause::PeerUnable(host) => format!("{} said that it cannot own", name(host)),
         Cause::Settled(host) => format!("two owners, settled over heartbeats with {}", name(host)),
-        Cause::Follows => "the leading family of the instance moved".into(),
         Cause::SyncGroup => "a member of the sync group moved".into(),
         Cause::LinkDown => "the interface is down, without carrier or gone".into(),
         Cause::LinkUp => "the interface is usable".into(),
@@ -44,7 +43,6 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::LeaseEnded => "the kernel dropped the address at the end of its lease".into(),
         Cause::KernelFault => "the kernel could not hold the address".into(),
         Cause::Stop => "clean stop".into(),
-        Cause::Operator => "command of the operator".into(),
         Cause::Isolated => "asked by the peer that reaches the service segment".into(),
     }
 }

@@ -421,8 +421,6 @@ pub enum Cause {
     PeerUnable(HostIx),
     /// Settled over heartbeats between two owners.
     Settled(HostIx),
-    /// The leading family of the instance moved.
-    Follows,
     /// A member of the sync group moved.
     SyncGroup,
     /// The interface is gone, down or has no carrier.
@@ -439,8 +437,6 @@ pub enum Cause {
     KernelFault,
     /// A clean stop.
     Stop,
-    /// An operator's command.
-    Operator,
     /// Asked by the peer that reaches the service segment.
     Isolated,
 }
