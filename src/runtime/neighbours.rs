@@ -56,7 +56,7 @@ impl Filter {
     }
 
     /// The engine asks for an address.
-    pub(super) fn expect(&mut self, addr: IpAddr, now: Instant) {
+    pub(super) fn let_answer(&mut self, addr: IpAddr, now: Instant) {
         if self.asked.len() >= ASKED_AT_MOST && !self.asked.contains_key(&addr) {
             self.asked.retain(|_, at| now.since(*at) < ANSWERS_WITHIN);
         }
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(heard(&mut filter, 10_000), few);
         assert_eq!(heard(&mut filter, 10_500), 0);
         assert_eq!(heard(&mut filter, 11_000), few, "a second later");
-        filter.expect(addr.into(), Instant::from_millis(11_100));
+        filter.let_answer(addr.into(), Instant::from_millis(11_100));
         assert_eq!(heard(&mut filter, 11_200), 100);
         assert_eq!(heard(&mut filter, 20_000), few, "an answer that late was to somebody else");
     }

@@ -375,7 +375,7 @@ impl Protocol {
                 }
                 Output::Probe(probe) => {
                     if let Some(filter) = self.filters.get_mut(usize::from(probe.link.0)) {
-                        filter.expect(probe.addr, clock::monotonic());
+                        filter.let_answer(probe.addr, clock::monotonic());
                     }
                     if let Some(frame) = question(&probe) {
                         self.sockets.send_frame(probe.link, &frame);

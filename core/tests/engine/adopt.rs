@@ -97,3 +97,16 @@ fn the_anchor_of_local_routes_stands_for_them() {
     let lb1 = restarted(&text, &[tagged(ms(900))]);
     assert_eq!(lb1.causes().last(), Some(&(State::Active, Cause::Adopted)));
 }
+
+#[test]
+fn after_a_crash_loop_nothing_is_adopted_and_nothing_claimed_before_its_time() {
+    let mut lb1 = Bench::down(&plain(""), 1);
+    lb1.engine.start_as_backup(Bench::stamp(lb1.now).mono + ms(8000));
+    lb1.give(Input::Link { link: ETH0, state: eth0(1) });
+    lb1.dump(&[tagged(ms(900))]);
+    assert_eq!((lb1.state(), lb1.frees().len()), (State::Backup, 1));
+    lb1.run(ms(7900));
+    assert_eq!(lb1.state(), State::Backup, "M has passed long ago");
+    lb1.run(ms(4000));
+    assert_eq!(lb1.state(), State::Active, "it never ends in nobody owning");
+}

@@ -2,7 +2,7 @@
 
 use crate::bench::{VIP, beating, ip, mac, ms};
 use crate::world::World;
-use vipd_core::engine::io::{Alarm, Cause, EventKind};
+use vipd_core::engine::io::{Alarm, Cause, EventKind, Probe};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{HostIx, State};
 
@@ -164,4 +164,15 @@ fn the_kernel_of_a_peer_that_never_spoke_is_asked_too() {
     assert!(asked.iter().any(|(_, p)| p.addr == ip(VIP) && p.to.is_none()));
     let took = world.until(ms(100), |w| !w.owners().is_empty());
     assert!(took <= ms(70), "{took:?}");
+}
+
+#[test]
+fn a_veto_asks_strangers_even_where_nobody_waits_for_holders() {
+    let text = "on-conflict = \"refuse\"\nstale-holder-wait = \"off\"";
+    let (mut world, _) = lost(text, 2, |w| {
+        w.off.insert(0);
+    });
+    world.run(ms(4000));
+    let asked = |(_, p): &(_, Probe)| p.addr == ip(VIP) && p.to.is_none();
+    assert!(world.hosts[1].probes().iter().any(asked), "nobody else would answer");
 }

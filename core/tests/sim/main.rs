@@ -18,7 +18,6 @@ mod rng;
 mod run;
 mod scenario;
 mod schedule;
-mod survey;
 mod sweep;
 mod trace;
 mod wire;
