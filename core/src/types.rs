@@ -314,6 +314,10 @@ pub struct HostIx(pub u8);
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InstanceIx(pub u16);
 
+/// Position of a check in [`crate::config::model::Model::checks`].
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CheckIx(pub u16);
+
 /// Position of a service interface in [`crate::config::model::Model::links`].
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkIx(pub u16);
@@ -363,6 +367,18 @@ impl fmt::Display for State {
             Self::Initialize => "initialize",
             Self::Backup => "backup",
             Self::Active => "active",
+        })
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Held => "held",
+            Self::Failing => "failing",
+            Self::Drained => "drained",
+            Self::Unable => "unable",
         })
     }
 }

@@ -55,6 +55,8 @@ pub fn cleanup(runtime_dir: &Path) -> io::Result<Cleaned> {
         links: Vec::new(),
         instances: Vec::new(),
         sync_groups: Vec::new(),
+        checks: Vec::new(),
+        hooks: Vec::new(),
         hash: 0,
     };
     let claims = Arc::new(Claims::open(runtime_dir));

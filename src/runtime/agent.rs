@@ -338,6 +338,12 @@ impl Main<'_> {
                 tracing::warn!("{text}; trying again each second");
                 return;
             }
+            Told::Activate { instance, order } => {
+                let result =
+                    Err("activations are run by `vipd exec`, which is not connected".into());
+                self.hand_over(Message::Activated { instance, order, result });
+                return;
+            }
             Told::Event(event) => event,
         };
         if let Some(state) = teller.tell(&event) {

@@ -18,7 +18,7 @@ use vipd_core::engine::io::{Event, HeartbeatIn, Input, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{Family, LinkIx, PathIx};
+use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
 
 /// Datagrams read from one socket before the others get their turn.
 const READS_PER_TURN: usize = 64;
@@ -35,6 +35,13 @@ const BUFFER: usize = 9216;
 pub(super) enum Told {
     /// From the engine.
     Event(Event),
+    /// A standby has to be made able to serve; the answer is `Input::Activated`.
+    Activate {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+    },
     /// A socket could not be opened: the sentence for the log.
     Socket(String),
 }
@@ -328,6 +335,11 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.report());
             }
+            Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
+            Message::Activated { instance, order, result } => {
+                self.feed(Input::Activated { instance, order, result });
+            }
+            Message::Order(instance, order) => self.feed(Input::Order { instance, order }),
             Message::Stop => self.feed(Input::Stop),
         }
     }
@@ -383,6 +395,9 @@ impl Protocol {
                 }
                 Output::Own(order) => self.slots.own(order),
                 Output::Renew(order) => self.slots.renew(order),
+                Output::Activate { instance, order } => {
+                    self.tell(Told::Activate { instance, order })
+                }
                 Output::Event(event) => self.tell(Told::Event(event)),
             }
         }

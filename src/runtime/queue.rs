@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
-use vipd_core::engine::io::{Applied, Renewed};
+use vipd_core::engine::io::{Applied, OperatorOrder, Reading, Renewed};
+use vipd_core::types::{CheckIx, InstanceIx};
 
 use super::protocol::Report;
 
@@ -28,6 +29,19 @@ pub(super) enum Message {
     Renewed(Renewed),
     /// From the control socket: what is going on?
     Report(oneshot::Sender<Report>),
+    /// From a check.
+    Check(CheckIx, Reading),
+    /// From the executor: an activation ended.
+    Activated {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// Ready to claim, or why not.
+        result: Result<(), Arc<str>>,
+    },
+    /// From the control socket: an operator says so.
+    Order(InstanceIx, OperatorOrder),
     /// From the signal handler: leave cleanly.
     Stop,
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::Level;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Alarm, Cause, Event, EventKind};
+use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, StandingReason, Verdict};
 use vipd_core::time::Duration;
-use vipd_core::types::{Family, HostIx, InstanceIx, State};
+use vipd_core::types::{CheckIx, Family, HostIx, InstanceIx, State};
 
 /// A length of time as people say it: `3.61 s`, `20 ms`, `140 us`.
 pub fn seconds(d: Duration) -> String {
@@ -44,6 +44,10 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::KernelFault => "the kernel could not hold the address".into(),
         Cause::Stop => "clean stop".into(),
         Cause::Isolated => "asked by the peer that reaches the service segment".into(),
+        Cause::CheckFailed(check) => format!("check {} fails", check_name(model, *check)),
+        Cause::Offered(host) => format!("{} let go: this host is fitter", name(host)),
+        Cause::NobodyCame => "offered the address, and nobody came".into(),
+        Cause::Promoted => "promoted by an operator".into(),
     }
 }
 
@@ -85,6 +89,18 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
                 name(host)
             )
         }
+        Alarm::Held => {
+            "too many moves: held until `vipd ack` or a quiet hour; a dead owner is still replaced"
+                .into()
+        }
+        Alarm::Suppressed => {
+            "lost the address too often: this host is second choice for a while".into()
+        }
+        Alarm::CheckUnknown(check) => {
+            format!("check {} cannot be run", check_name(model, *check))
+        }
+        Alarm::NoStandby => "nobody would take over by himself".into(),
+        Alarm::ActivationFailed => "the activation of this standby failed".into(),
     }
 }
 
@@ -102,6 +118,41 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::AddressFight => "address-fight",
         Alarm::FamilyDegraded(_) => "family-degraded",
         Alarm::BootCounterBehind(_) => "boot-counter-behind",
+        Alarm::Held => "held",
+        Alarm::Suppressed => "suppressed",
+        Alarm::CheckUnknown(_) => "check-unknown",
+        Alarm::NoStandby => "no-standby",
+        Alarm::ActivationFailed => "activation-failed",
+    }
+}
+
+/// The name of `check`; its number when the model is younger than the event.
+fn check_name(model: &Model, check: CheckIx) -> String {
+    let check_at = model.checks.get(usize::from(check.0));
+    check_at.map_or_else(|| format!("#{}", check.0), |c| c.name.to_string())
+}
+
+/// What a check said.
+fn verdict_text(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "passes",
+        Verdict::Warn => "warns",
+        Verdict::Fail => "fails",
+        Verdict::Unknown => "is unknown",
+    }
+}
+
+/// Why class or effective priority changed.
+fn reason_text(model: &Model, reason: &StandingReason) -> String {
+    match reason {
+        StandingReason::Check(check, verdict) => {
+            format!("check {} {}", check_name(model, *check), verdict_text(*verdict))
+        }
+        StandingReason::Suppressed { penalty } => format!("suppressed, penalty {penalty}"),
+        StandingReason::Reused => "no longer suppressed".into(),
+        StandingReason::Held => "held: the move budget is spent".into(),
+        StandingReason::HoldOver => "no longer held".into(),
+        StandingReason::Settled => "the checks had their first word".into(),
     }
 }
 
@@ -197,6 +248,16 @@ impl Narrator {
                     host_name(&self.model, *told_by)
                 ),
             ),
+            EventKind::Check { check, from: _, to, detail } => {
+                let level = if *to == Verdict::Pass { Level::INFO } else { Level::WARN };
+                let name = check_name(&self.model, *check);
+                (level, format!("check {name} {}: {detail}", verdict_text(*to)))
+            }
+            EventKind::Standing { class, priority, reason } => {
+                let reason = reason_text(&self.model, reason);
+                (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
+            }
+            EventKind::Remember(_) => (Level::DEBUG, "flap control stored".into()),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
             }
@@ -221,7 +282,14 @@ impl Narrator {
             EventKind::Refused { src, reason, .. } => (src, reason).hash(&mut hasher),
             EventKind::Peer { host, alive } => (host, alive).hash(&mut hasher),
             EventKind::Alarm(alarm, on) => (alarm, on).hash(&mut hasher),
-            EventKind::Claimed { .. } | EventKind::Released | EventKind::Boot { .. } => {}
+            EventKind::Check { check, to, .. } => {
+                (check, std::mem::discriminant(to)).hash(&mut hasher);
+            }
+            EventKind::Claimed { .. }
+            | EventKind::Released
+            | EventKind::Boot { .. }
+            | EventKind::Standing { .. }
+            | EventKind::Remember(_) => {}
         }
         hasher.finish()
     }

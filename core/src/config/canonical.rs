@@ -46,8 +46,18 @@ impl Canonical {
     }
 
     fn model(&mut self, model: &Model) {
-        let Model { cluster, host, hosts, heartbeat, links, instances, sync_groups, hash: _ } =
-            model;
+        let Model {
+            cluster,
+            host,
+            hosts,
+            heartbeat,
+            links,
+            instances,
+            sync_groups,
+            checks,
+            hooks,
+            hash: _,
+        } = model;
         self.line("model", host.0);
         self.line("cluster", cluster);
         for Host { name, paths } in hosts {
@@ -70,6 +80,9 @@ impl Canonical {
             self.line("sync", name);
             self.lines("member", members.iter().map(|m| m.0));
         }
+        // `Debug` is stable enough here: hosts that run different releases differ by their version already.
+        self.lines("check", checks.iter().map(|c| format!("{c:?}")));
+        self.lines("hook", hooks.iter().map(|h| format!("{h:?}")));
     }
 
     fn instance(&mut self, instance: &Instance) {
@@ -103,6 +116,10 @@ impl Canonical {
             routes,
             rules,
             strict,
+            standby,
+            standbys: _,
+            checks,
+            flap,
         } = instance;
         self.line("instance", name);
         self.line("vrid", vrid);
@@ -166,6 +183,9 @@ impl Canonical {
             self.line("preference", preference);
         }
         self.line("strict", strict);
+        self.line("standby", format_args!("{standby:?}"));
+        self.lines("uses-check", checks.iter().map(|c| c.0));
+        self.line("flap", format_args!("{flap:?}"));
     }
 
     fn auth(&mut self, auth: &Auth) {

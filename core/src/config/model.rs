@@ -3,8 +3,18 @@
 //! Made by `config::load` for one host name; every per-host table is resolved, every value is legal,
 //! every cross-reference is an index. Nothing here is `Option` because it "might be wrong".
 
+mod check;
+mod hook;
+mod policy;
+
+pub use check::{Check, DnsRecord, HttpProbe, Probe, Process, Resource, Severity};
+pub use hook::{Account, Call, Hook, HookRun, Moment, Program};
+pub use policy::{Activation, Budget, Damping, FlapControl, Standby, StandbyKind};
+
 use crate::time::Duration;
-use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Priority, Version, Vip, Vrid};
+use crate::types::{
+    CheckIx, Family, HostIx, InstanceIx, Interval, LinkIx, Priority, Version, Vip, Vrid,
+};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,6 +37,10 @@ pub struct Model {
     pub instances: Vec<Instance>,
     /// Sync groups, sorted by name.
     pub sync_groups: Vec<SyncGroup>,
+    /// Checks that an instance of this host uses, sorted by name.
+    pub checks: Vec<Check>,
+    /// Hooks of this host, sorted by name.
+    pub hooks: Vec<Hook>,
     /// 64-bit hash of the meaning of the file, the same on every host: shown by peers that differ.
     pub hash: u64,
 }
@@ -35,6 +49,11 @@ impl Model {
     /// The instance at `ix`.
     pub fn instance(&self, ix: InstanceIx) -> &Instance {
         &self.instances[usize::from(ix.0)]
+    }
+
+    /// The check at `ix`.
+    pub fn check(&self, ix: CheckIx) -> &Check {
+        &self.checks[usize::from(ix.0)]
     }
 
     /// The name of the host at `ix`.
@@ -138,6 +157,14 @@ pub struct Instance {
     pub rules: Vec<VirtualRule>,
     /// Refuse what RFC 9568 lets a receiver refuse: a first IPv6 address that is not link-local.
     pub strict: bool,
+    /// Does this host claim by itself?
+    pub standby: Standby,
+    /// Standby of each host, by [`HostIx`]: who would claim without being told; `None`: does not take part.
+    pub standbys: Vec<Option<StandbyKind>>,
+    /// Checks that say whether this host is fit to own; positions in [`Model::checks`].
+    pub checks: Vec<CheckIx>,
+    /// What keeps the address from bouncing.
+    pub flap: FlapControl,
 }
 
 impl Instance {

@@ -6,8 +6,8 @@
 use super::canonical;
 use super::hash::stable_hash;
 use super::model::{
-    Auth, ChecksumFlavour, Heartbeat, HmacAuth, Host, Instance, Link, Model, SyncGroup, Transport,
-    VirtualRoute, VirtualRule,
+    Auth, ChecksumFlavour, FlapControl, Heartbeat, HmacAuth, Host, Instance, Link, Model, Standby,
+    StandbyKind, SyncGroup, Transport, VirtualRoute, VirtualRule,
 };
 use super::schema::{File, HmacDecl, InstanceDecl, RouteDecl, RuleDecl};
 use crate::time::Duration;
@@ -70,6 +70,8 @@ fn model(file: &File, host: HostIx, declared: &[InstanceDecl]) -> Model {
         heartbeat,
         links,
         instances,
+        checks: Vec::new(),
+        hooks: Vec::new(),
         hash: 0,
     }
 }
@@ -148,6 +150,13 @@ fn instance(
         routes: decl.routes.iter().map(|r| virtual_route(decl, r)).collect(),
         rules: decl.rules.iter().map(virtual_rule).collect(),
         strict: decl.strict.value,
+        standby: Standby::Hot,
+        standbys: priorities(file, &decl.name.value)
+            .iter()
+            .map(|p| p.map(|_| StandbyKind::Hot))
+            .collect(),
+        checks: Vec::new(),
+        flap: FlapControl::OFF,
     }
 }
 

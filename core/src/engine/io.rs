@@ -2,7 +2,8 @@
 
 use crate::time::{Duration, Instant};
 use crate::types::{
-    Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, RouterId, State, Vip,
+    CheckIx, Class, Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, RouterId,
+    State, Vip,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -59,8 +60,64 @@ pub enum Input<'a> {
     Applied(Applied),
     /// The kernel thread finished a [`Renew`] order.
     Renewed(Renewed),
+    /// A check ran, or could not be run.
+    Check {
+        /// Which one.
+        check: CheckIx,
+        /// What it came to.
+        reading: Reading,
+    },
+    /// The activation asked for by [`Output::Activate`] ended.
+    Activated {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// Ready to claim, or why not.
+        result: Result<(), Arc<str>>,
+    },
+    /// An operator says so.
+    Order {
+        /// Which instance.
+        instance: InstanceIx,
+        /// What.
+        order: OperatorOrder,
+    },
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
+}
+
+/// What one run of a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Good, bad or unknown.
+    pub verdict: Verdict,
+    /// One line for people: what was seen, with its value.
+    pub detail: Arc<str>,
+    /// How long the run took.
+    pub took: Duration,
+}
+
+/// Good, bad or unknown; worse is greater, unknown is neither (DESIGN 5.14).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Pass,
+    /// Costs priority: the check's weight.
+    Warn,
+    /// What the check's severity says.
+    Fail,
+    /// It could not be run, or had nothing to say.
+    Unknown,
+}
+
+/// What an operator may order (DESIGN 5.10, 5.15).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OperatorOrder {
+    /// Claim: a standby that does not do so by itself, or one that is held.
+    Promote,
+    /// The reason why moves were held was looked at: they may go on.
+    Acknowledge,
 }
 
 /// A VRRP datagram as received.
@@ -154,6 +211,13 @@ pub enum Output {
     Own(Own),
     /// Kernel thread: renew leases.
     Renew(Renew),
+    /// Make this host able to serve before it claims; answered by [`Input::Activated`].
+    Activate {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order, growing.
+        order: u64,
+    },
     /// Tell: log, metrics, hooks, subscribers.
     Event(Event),
 }
@@ -371,6 +435,64 @@ pub enum EventKind {
     },
     /// A condition that an operator has to look at began (`true`) or ended.
     Alarm(Alarm, bool),
+    /// A check settled on another verdict.
+    Check {
+        /// Which one.
+        check: CheckIx,
+        /// Before; `None`: it had said nothing yet.
+        from: Option<Verdict>,
+        /// Now.
+        to: Verdict,
+        /// What was seen.
+        detail: Arc<str>,
+    },
+    /// Class of eligibility or effective priority changed.
+    Standing {
+        /// Class now.
+        class: Class,
+        /// Effective priority now.
+        priority: u8,
+        /// Why.
+        reason: StandingReason,
+    },
+    /// What flap control must remember over a restart of the agent: to be stored, replacing what was stored before
+    /// for this instance, and given back to `Engine::recall`.
+    Remember(FlapRecord),
+}
+
+/// Why class or effective priority changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandingReason {
+    /// A check, by its settled verdict.
+    Check(CheckIx, Verdict),
+    /// Penalties went over the limit.
+    Suppressed {
+        /// Penalty.
+        penalty: u32,
+    },
+    /// Penalties are below the limit again.
+    Reused,
+    /// The move budget is spent.
+    Held,
+    /// The hold ended: acknowledged, or quiet for long enough.
+    HoldOver,
+    /// The checks had their first word.
+    Settled,
+}
+
+/// Flap control of one instance, as stored. Times are UTC, milliseconds since 1970: a restart may be a reboot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlapRecord {
+    /// Penalty at `at_ms`.
+    pub penalty: u32,
+    /// When the penalty had this value.
+    pub at_ms: u64,
+    /// Held by the penalty since then.
+    pub suppressed_ms: Option<u64>,
+    /// Automatic moves, oldest first.
+    pub moves_ms: Vec<u64>,
+    /// Held by the budget since then.
+    pub held_ms: Option<u64>,
 }
 
 /// Conditions that an operator has to look at.
@@ -398,6 +520,16 @@ pub enum Alarm {
     FamilyDegraded(Family),
     /// A peer runs with a boot counter that we have already seen.
     BootCounterBehind(HostIx),
+    /// The move budget is spent: held until acknowledged or quiet.
+    Held,
+    /// Penalties are over the limit: this host is second choice.
+    Suppressed,
+    /// A check could not be run, again and again.
+    CheckUnknown(CheckIx),
+    /// Nobody would take over by himself.
+    NoStandby,
+    /// The activation of this standby failed.
+    ActivationFailed,
 }
 
 /// Why a virtual router changed state.
@@ -439,6 +571,14 @@ pub enum Cause {
     Stop,
     /// Asked by the peer that reaches the service segment.
     Isolated,
+    /// This check fails.
+    CheckFailed(CheckIx),
+    /// The owner let go because this host is the better one: its class was lower.
+    Offered(HostIx),
+    /// Offered, and nobody came: the owner goes on.
+    NobodyCame,
+    /// An operator promoted this host.
+    Promoted,
 }
 
 /// What a peer is known to be, for status.

@@ -162,6 +162,7 @@ impl Engine {
             Input::FrameSeen(link) => self.on_frame_seen(link),
             Input::Applied(applied) => self.on_applied(&applied),
             Input::Renewed(renewed) => self.on_renewed(&renewed),
+            Input::Check { .. } | Input::Activated { .. } | Input::Order { .. } => {}
             Input::Stop => self.on_stop(),
         }
         self.tell_peers_if_urgent();

@@ -7,7 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use vipd_core::config::model::{
-    Auth, ChecksumFlavour, Claim, Heartbeat, Host, Instance, Link, Model, OnConflict, Transport,
+    Auth, ChecksumFlavour, Claim, FlapControl, Heartbeat, Host, Instance, Link, Model, OnConflict,
+    Standby, StandbyKind, Transport,
 };
 use vipd_core::time::Duration;
 use vipd_core::types::{HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vrid};
@@ -184,8 +185,14 @@ impl Scenario {
                 routes: Vec::new(),
                 rules: Vec::new(),
                 strict: false,
+                standby: Standby::Hot,
+                standbys: vec![Some(StandbyKind::Hot); self.hosts],
+                checks: Vec::new(),
+                flap: FlapControl::OFF,
             }],
             sync_groups: Vec::new(),
+            checks: Vec::new(),
+            hooks: Vec::new(),
             hash: 0x0dd0_c0de,
         }
     }

@@ -326,6 +326,8 @@ impl World {
                 self.hosts[host].kernel.renew(order);
                 self.wake_kernel(host);
             }
+            // The model has hot standbys only.
+            Output::Activate { .. } => {}
             Output::Event(event) => {
                 self.trace.say(self.now, || format!("{} says {:?}", host_name(host), event.kind));
             }

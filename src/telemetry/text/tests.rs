@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::*;
-use vipd_core::config::model::{Auth, ChecksumFlavour, Claim, OnConflict, Transport};
+use vipd_core::config::model::{
+    Auth, ChecksumFlavour, Claim, FlapControl, OnConflict, Standby, Transport,
+};
 use vipd_core::config::model::{Host, Instance, Link};
 use vipd_core::time::Instant;
 use vipd_core::types::{Epoch, Interval, LinkIx, Priority, Version, Vip, Vrid};
@@ -37,6 +39,10 @@ fn model(addresses: &[&str]) -> Arc<Model> {
         routes: vec![],
         rules: vec![],
         strict: false,
+        standby: Standby::Hot,
+        standbys: Vec::new(),
+        checks: Vec::new(),
+        flap: FlapControl::OFF,
     };
     Arc::new(Model {
         cluster: "shop".into(),
