@@ -103,6 +103,7 @@ pub(crate) enum Said {
     Probe(Probe),
     Own(Own),
     Renew(Renew),
+    Activate(vipd_core::types::InstanceIx, u64),
     Event(Event),
 }
 
@@ -229,6 +230,7 @@ impl Bench {
             Output::Heartbeat(beat) => (Said::Beat(beat), None),
             Output::Announce(a) => (Said::Announce(a), None),
             Output::Probe(p) => (Said::Probe(p), None),
+            Output::Activate { instance, order } => (Said::Activate(instance, order), None),
             Output::Event(e) => (Said::Event(e), None),
         };
         self.log.push((now, said));
