@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use vipd_agent::kernel::{Claims, Step, Worker};
 use vipd_core::config::model::{
-    Auth, ChecksumFlavour, Claim, Instance, Link, Model, OnConflict, Transport,
+    Auth, ChecksumFlavour, Claim, FlapControl, Instance, Link, Model, OnConflict, Standby,
+    Transport,
 };
 use vipd_core::engine::io::{Applied, KernelFault, Own, Renew, Renewed, Want};
 use vipd_core::time::{Duration, Instant};
@@ -129,6 +130,10 @@ pub(crate) fn instance(name: &str, vrid: u8, addresses: &[&str]) -> Instance {
         routes: Vec::new(),
         rules: Vec::new(),
         strict: false,
+        standby: Standby::Hot,
+        standbys: Vec::new(),
+        checks: Vec::new(),
+        flap: FlapControl::OFF,
     }
 }
 
@@ -142,6 +147,8 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         links: vec![Link { name: "v0".into(), settle: Duration::from_secs(35) }],
         instances,
         sync_groups: Vec::new(),
+        checks: Vec::new(),
+        hooks: Vec::new(),
         hash: 0,
     })
 }
