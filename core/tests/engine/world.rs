@@ -214,7 +214,7 @@ impl World {
                     self.held[from] = Some(self.lease_end(Some(instances[0].1)));
                 }
             }
-            Said::Event(_) => {}
+            Said::Activate(..) | Said::Event(_) => {}
         }
     }
 

@@ -51,6 +51,8 @@ fn model(addresses: &[&str]) -> Arc<Model> {
         heartbeat: None,
         links: vec![Link { name: "eth0".into(), settle: Duration::ZERO }],
         instances: vec![web],
+        checks: Vec::new(),
+        hooks: Vec::new(),
         sync_groups: vec![],
         hash: 0,
     })
