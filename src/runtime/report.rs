@@ -174,6 +174,7 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             Expiry::Preempts(theirs) => {
                 format!("claims in {after}: the owner has priority {theirs}")
             }
+            Expiry::Ordered => format!("claims in {after}: promoted by an operator"),
         }
     });
     let gate = unit.gate.as_ref().map(|gate| match gate {
@@ -187,6 +188,8 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         Closed::Unheard(host) => {
             format!("does not preempt before {} hears its adverts", model.host_name(*host))
         }
+        Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
+        Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
     });
     match (claim, gate) {
         (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
