@@ -273,7 +273,7 @@ impl Plan {
         let vrids = format!("{}-{}", self.vrid, last(self.vrid));
         line(text, format_args!("\n[pool.web]\nvrids = \"{vrids}\""));
         line(text, format_args!("interface = \"{SERVICE_LINK}\""));
-        line(text, format_args!("addresses = [\"{}-{}\"]", self.vip4, last(octet)));
+        line(text, format_args!("addresses = [\"{}-{}/24\"]", self.vip4, last(octet)));
     }
 
     /// The file of keepalived on one host: an instance for each family.
@@ -395,7 +395,7 @@ mod tests {
         let plan = Plan { pool: Some(Pool { addresses: 12 }), ..Plan::default() };
         let text = plan.vipd_toml(Path::new("/k"));
         assert!(text.contains("vrids = \"51-62\"") && !text.contains("[instance"), "{text}");
-        assert!(text.contains("addresses = [\"192.0.2.100-111\"]"), "{text}");
+        assert!(text.contains("addresses = [\"192.0.2.100-111/24\"]"), "{text}");
         assert_eq!((plan.vips().len(), plan.probed().len()), (12, 1));
     }
 }
