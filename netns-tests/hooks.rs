@@ -37,10 +37,10 @@ type Seen = BTreeMap<String, Vec<String>>;
 
 fn same_lines() {
     let keepalived = seen_under(&Kind::Keepalived, keepalived_plan);
-    let vipd = seen_under(&program(), vipd_plan);
     for (file, theirs) in &keepalived {
         println!("\n  {file}: {theirs:?}");
     }
+    let vipd = seen_under(&program(), vipd_plan);
     assert!(
         keepalived.values().all(|l| l.len() >= 3),
         "keepalived told too little: {keepalived:?}"

@@ -5,6 +5,9 @@ use crate::arena::{Arena, FIRST, SECOND, wait};
 use crate::health::with_checks;
 use libtest_mimic::Trial;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -69,31 +72,45 @@ impl Resource {
 
     fn press(self) -> Result<Load, String> {
         match self {
-            Self::Cpu => Ok(Load::of(16, "while :; do :; done", None)),
+            Self::Cpu => Ok(Load::of(16, "while :; do :; done", None, None)),
+            // Past the cache of the kernel, so that every read waits.
             Self::Io => {
-                let file = std::env::current_exe().unwrap().with_extension("press");
-                let file = file.display();
-                let write = format!(
-                    "trap 'rm -f {file}.$$' EXIT; \
-                     while :; do dd if=/dev/zero of={file}.$$ bs=64k count=64 oflag=dsync 2>/dev/null; done"
-                );
-                Ok(Load::of(4, &write, None))
+                let body =
+                    "while :; do dd if=$FILE of=/dev/null bs=8M iflag=direct 2>/dev/null; done";
+                Ok(Load::of(6, body, BigFile::new(), None))
             }
             Self::Memory => {
-                let group = Group::limited(24 << 20)?;
-                let file = group.file.display().to_string();
-                let read = format!("while :; do cat {file} > /dev/null; done");
-                Ok(Load::of(4, &read, Some(group)))
+                let group = Group::limited(16 << 20)?;
+                let body = "while :; do cat $FILE > /dev/null; done";
+                Ok(Load::of(6, body, BigFile::new(), Some(group)))
             }
         }
     }
 }
 
-/// A memory cgroup too small for what its processes read again and again.
-struct Group {
-    folder: PathBuf,
-    file: PathBuf,
+/// A file that is in no cache when it is made.
+struct BigFile(PathBuf);
+
+impl BigFile {
+    fn new() -> Option<Self> {
+        let file = std::env::current_exe().unwrap().with_extension("pressure");
+        let mut write = Command::new("dd");
+        write.args(["if=/dev/zero", "bs=1M", "count=128", "oflag=direct"]);
+        write.arg(format!("of={}", file.display())).stderr(Stdio::null());
+        let written = write.status().unwrap();
+        assert!(written.success(), "no file that bypasses the cache at {}", file.display());
+        Some(Self(file))
+    }
 }
+
+impl Drop for BigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A memory cgroup too small for what its processes read again and again.
+struct Group(PathBuf);
 
 impl Group {
     fn limited(bytes: u64) -> Result<Self, String> {
@@ -101,38 +118,25 @@ impl Group {
         // The first has version 1, the second version 2.
         let places =
             [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
-        let mut wrong = String::from("no memory controller");
+        let mut wrong = Vec::new();
         for (place, limit) in places {
-            let folder = Path::new(place).join(&name);
-            let made = std::fs::create_dir(&folder)
-                .and_then(|()| std::fs::write(folder.join(limit), bytes.to_string()));
+            let group = Self(Path::new(place).join(&name));
+            let made = std::fs::create_dir(&group.0)
+                .and_then(|()| std::fs::write(group.0.join(limit), bytes.to_string()));
             match made {
-                Ok(()) => {
-                    let file = std::env::current_exe().unwrap().with_extension("read");
-                    let status = Command::new("dd")
-                        .args(["if=/dev/zero", "bs=1M", "count=128"])
-                        .arg(format!("of={}", file.display()))
-                        .stderr(Stdio::null())
-                        .status();
-                    assert!(status.unwrap().success());
-                    return Ok(Self { folder, file });
-                }
-                Err(e) => {
-                    let _ = std::fs::remove_dir(&folder);
-                    wrong = format!("{}: {e}", folder.display());
-                }
+                Ok(()) => return Ok(group),
+                Err(e) => wrong.push(format!("{place}: {e}")),
             }
         }
-        Err(wrong)
+        Err(wrong.join(", "))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
         // Its processes have been waited for; the kernel may need a moment more.
         for _ in 0..50 {
-            if std::fs::remove_dir(&self.folder).is_ok() {
+            if std::fs::remove_dir(&self.0).is_ok() {
                 return;
             }
             wait(Duration::from_millis(20));
@@ -140,37 +144,37 @@ impl Drop for Group {
     }
 }
 
-/// Processes that press, ended when dropped.
+/// Processes that press, ended when dropped; then what they used goes.
 struct Load {
     children: Vec<Child>,
-    group: Option<Group>,
+    _file: Option<BigFile>,
+    _group: Option<Group>,
 }
 
 impl Load {
-    fn of(count: usize, body: &str, group: Option<Group>) -> Self {
-        let enter = group.as_ref().map_or_else(String::new, |g| {
-            format!("echo $$ > {}/cgroup.procs; ", g.folder.display())
+    /// Each a shell of its own process group; `FILE` is the big file.
+    fn of(count: usize, body: &str, file: Option<BigFile>, group: Option<Group>) -> Self {
+        let enter = group.as_ref().map_or_else(String::new, |group| {
+            format!("echo $$ > {}/cgroup.procs; ", group.0.display())
         });
+        let path = file.as_ref().map_or_else(PathBuf::new, |file| file.0.clone());
         let start = |_| {
             let mut command = Command::new("sh");
             command.args(["-c", &format!("{enter}{body}")]).stdin(Stdio::null());
-            command.spawn().unwrap()
+            command.env("FILE", &path).process_group(0).spawn().unwrap()
         };
-        Self { children: (0..count).map(start).collect(), group }
+        Self { children: (0..count).map(start).collect(), _file: file, _group: group }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // TERM first, so that a shell removes its file; one that has ended needs no end.
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        }
-        for child in &mut self.children {
+            let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            // One that has ended needs no end.
+            let _ = killpg(group, Signal::SIGKILL);
             let _ = child.wait();
         }
-        drop(self.group.take());
     }
 }
 
