@@ -18,33 +18,54 @@ use vipd_agent::lab::topology::Net;
 const INSTANCE: &str = "web4";
 /// Stands for the name of the host in what both hosts' files have.
 const HOST: &str = "@HOST@";
+/// Stands for its priority.
+const PRIORITY: &str = "@PRIORITY@";
 /// keepalived and vipd do not take the same time to settle; what matters is the order.
 const BOUND: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let missing = Command::new("keepalived").arg("--version").output().is_err();
-    vec![
-        Trial::test("hooks/notify_script_and_fifo_see_keepalived_s_lines", || {
-            same_lines();
-            Ok(())
+    let kinds = [("an_instance", Members::One), ("a_sync_group", Members::Two)];
+    kinds
+        .into_iter()
+        .map(|(word, members)| {
+            let name = format!("hooks/notify_script_and_fifo_see_keepalived_s_lines/{word}");
+            let trial = Trial::test(name, move || {
+                same_lines(members);
+                Ok(())
+            });
+            trial.with_ignored_flag(missing)
         })
-        .with_ignored_flag(missing),
-    ]
+        .collect()
 }
 
-/// What each file of notes says, by its name.
+/// What moves.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Members {
+    /// One instance.
+    One,
+    /// Two instances that move together.
+    Two,
+}
+
+/// The second instance.
+const OTHER: &str = "other4";
+/// The sync group of both.
+const GROUP: &str = "pair";
+
+/// What each file of notes says of each instance and group, in order. Between two members the order is nobody's.
 type Seen = BTreeMap<String, Vec<String>>;
 
-fn same_lines() {
-    let keepalived = seen_under(&Kind::Keepalived, keepalived_plan);
-    for (file, theirs) in &keepalived {
-        println!("\n  {file}: {theirs:?}");
+fn same_lines(members: Members) {
+    let keepalived = seen_under(&Kind::Keepalived, |n, f| keepalived_plan(members, n, f));
+    for (of, theirs) in &keepalived {
+        println!("\n  {of}: {theirs:?}");
     }
-    let vipd = seen_under(&program(), vipd_plan);
     assert!(
-        keepalived.values().all(|l| l.len() >= 3),
+        keepalived.len() >= 4 && keepalived.values().all(|l| l.len() >= 3),
         "keepalived told too little: {keepalived:?}"
     );
+    let vipd = seen_under(&program(), |n, f| vipd_plan(members, n, f));
     assert_eq!(vipd, keepalived, "vipd's lines on the left, keepalived's on the right");
 }
 
@@ -52,26 +73,35 @@ fn common() -> Plan {
     Plan { heartbeats: Heartbeats::Off, preempt: Preempt::After(Duration::ZERO), ..Plan::default() }
 }
 
-fn keepalived_plan(notify: &str, fifo: &str) -> Plan {
-    Plan {
-        instance_extra: format!("notify {notify}"),
-        file_extra: format!(
-            "global_defs {{\n  script_user root\n  enable_script_security\n  vrrp_notify_fifo {fifo}\n}}\n"
-        ),
-        ..common()
+fn keepalived_plan(members: Members, notify: &str, fifo: &str) -> Plan {
+    let mut extra = format!(
+        "global_defs {{\n  script_user root\n  enable_script_security\n  vrrp_notify_fifo {fifo}\n}}\n"
+    );
+    if members == Members::Two {
+        extra.push_str(&format!(
+            "vrrp_instance {OTHER} {{\n  state BACKUP\n  interface eth0\n  virtual_router_id 52\n  \
+             priority {PRIORITY}\n  advert_int 1\n  notify {notify}\n  \
+             virtual_ipaddress {{\n    192.0.2.101/32\n  }}\n}}\n\
+             vrrp_sync_group {GROUP} {{\n  group {{\n    {INSTANCE}\n    {OTHER}\n  }}\n  notify {notify}\n}}\n"
+        ));
     }
+    Plan { instance_extra: format!("notify {notify}"), file_extra: extra, ..common() }
 }
 
-fn vipd_plan(notify: &str, fifo: &str) -> Plan {
+fn vipd_plan(members: Members, notify: &str, fifo: &str) -> Plan {
     let on = "on = [\"active\", \"backup\", \"fault\", \"stop\"]";
-    Plan {
-        instance_extra: "hold-down = \"0s\"".into(),
-        file_extra: format!(
-            "\n[hook.notify]\n{on}\nrun = [\"{notify}\"]\ncall = \"keepalived\"\nuser = \"root\"\n\
-             \n[hook.fifo]\n{on}\nfifo = \"{fifo}\"\n"
-        ),
-        ..common()
+    let mut extra = format!(
+        "\n[hook.notify]\n{on}\nrun = [\"{notify}\"]\ncall = \"keepalived\"\nuser = \"root\"\n\
+         \n[hook.fifo]\n{on}\nfifo = \"{fifo}\"\n"
+    );
+    if members == Members::Two {
+        extra.push_str(&format!(
+            "\n[instance.{OTHER}]\nvrid = 52\ninterface = \"eth0\"\naddresses = [\"192.0.2.101/24\"]\n\
+             priority = {PRIORITY}\npreempt-delay = \"0s\"\nhold-down = \"0s\"\n\
+             \n[sync.{GROUP}]\ninstances = [\"{INSTANCE}\", \"{OTHER}\"]\n"
+        ));
     }
+    Plan { instance_extra: "hold-down = \"0s\"".into(), file_extra: extra, ..common() }
 }
 
 /// Start, a cable pulled and plugged, a clean stop and a start: every state on both hosts.
@@ -87,6 +117,7 @@ fn seen_under(kind: &Kind, plan: impl Fn(&str, &str) -> Plan) -> Seen {
         let file = stage.agent(ix).config();
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.replace("[instance.web]", &format!("[instance.{INSTANCE}]"));
+        let text = text.replace(PRIORITY, &stage.plan().priority(ix).to_string());
         std::fs::write(&file, text.replace(HOST, &host)).unwrap();
         readers.push(Reader::start(&notes, &host));
     }
@@ -109,8 +140,11 @@ fn seen_under(kind: &Kind, plan: impl Fn(&str, &str) -> Plan) -> Seen {
     let mut seen = Seen::new();
     for host in ["h1", "h2"] {
         for kind in ["script", "lines"] {
-            let name = format!("{host}.{kind}");
-            seen.insert(name.clone(), lines(&notes.join(name)));
+            let file = format!("{host}.{kind}");
+            for line in lines(&notes.join(&file)) {
+                let whom = line.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ");
+                seen.entry(format!("{file} of {whom}")).or_default().push(line);
+            }
         }
     }
     seen

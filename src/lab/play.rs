@@ -6,7 +6,7 @@ use super::clock::{millis, now, sleep_until};
 use super::health::Health;
 use super::outage::{Outage, Summary};
 use super::plan::Preempt;
-use super::scene::{Expect, Needs, Scene, Whom};
+use super::scene::{Expect, Needs, SCENES, Scene, Whom};
 use super::stage::Stage;
 use anyhow::bail;
 use serde::Serialize;
@@ -83,7 +83,8 @@ impl Player {
             // The first scene of all starts what there is.
             (_, None) => 0,
             _ => {
-                if scene.needs == Needs::Health {
+                let first = self.last.is_some_and(|(name, _)| name == SCENES[0].name);
+                if scene.needs == Needs::Health && !first {
                     // Penalties and moves of an earlier scene would decide this one.
                     stage.forget()?;
                 }
