@@ -8,6 +8,7 @@
 //! | `cli` | one file per verb: what the operator typed becomes calls and an exit code |
 //! | `runtime` | threads, start and stop order, signals; carries core outputs to the edges and back |
 //! | `control` | unix socket of the running agent: protocol, server, client, the status document |
+//! | `exec` | `vipd exec`: the process that runs the operator's programs, and the agent's way to it |
 //! | `telemetry` | events become log lines |
 //! | `sys` | the only `unsafe` code: raw and packet sockets, epoll, timerfd, clock, scheduling, capabilities |
 //! | `kernel` | netlink: addresses, links, routes, macvlan, sysctls; the monitor |
@@ -26,6 +27,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod exec;
 pub mod kernel;
 pub mod lab;
 pub mod runtime;

@@ -5,7 +5,9 @@
 
 mod check;
 mod cleanup;
+mod exec;
 mod keygen;
+mod order;
 mod run;
 mod status;
 
@@ -75,6 +77,12 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Make this host claim an instance, whatever keeps it from doing so by itself
+    Promote(order::OrderArgs),
+    /// Say that the reason for too many moves was looked at: they may go on
+    Ack(order::OrderArgs),
+    /// Run the operator's programs for the agent; started by vipd-exec.service or by `vipd run`
+    Exec(exec::ExecArgs),
     /// Play failures in namespaces on this machine and watch what a client sees
     Lab(lab::LabArgs),
 }
@@ -141,6 +149,9 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
         Verb::Status(args) => status::run(&place, &args),
+        Verb::Promote(args) => order::promote(&place, args),
+        Verb::Ack(args) => order::ack(&place, args),
+        Verb::Exec(args) => exec::run(&place, &args),
     };
     let exit = done.unwrap_or_else(|failure| {
         eprintln!("vipd: {}", failure.message);

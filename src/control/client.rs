@@ -44,13 +44,27 @@ pub enum ClientError {
 /// # Errors
 /// When nobody answers in time, or not with a status.
 pub fn status(socket: &Path) -> Result<Status, ClientError> {
-    match ask(socket, Request { v: VERSION, verb: Verb::Status })?.body {
+    match ask(socket, Verb::Status {})? {
         Body::Status(status) => Ok(*status),
         Body::Error(complaint) => Err(ClientError::Refused(complaint)),
+        Body::Done(_) => Err(ClientError::Garbled("no status".into())),
     }
 }
 
-fn ask(socket: &Path, request: Request) -> Result<Answer, ClientError> {
+/// Orders `verb`; gives the agent's sentence.
+///
+/// # Errors
+/// When nobody answers in time, or the agent does not do it.
+pub fn order(socket: &Path, verb: Verb) -> Result<String, ClientError> {
+    match ask(socket, verb)? {
+        Body::Done(text) => Ok(text),
+        Body::Error(complaint) => Err(ClientError::Refused(complaint)),
+        Body::Status(_) => Err(ClientError::Garbled("a status for an order".into())),
+    }
+}
+
+fn ask(socket: &Path, verb: Verb) -> Result<Body, ClientError> {
+    let request = Request { v: VERSION, verb };
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Permission { path: socket.to_owned() },
         _ => ClientError::Unreachable { path: socket.to_owned(), error },
@@ -71,5 +85,5 @@ fn ask(socket: &Path, request: Request) -> Result<Answer, ClientError> {
         asked.map_err(failed)?;
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
-    serde_json::from_slice(&answer).map_err(garbled)
+    serde_json::from_slice(&answer).map(|answer: Answer| answer.body).map_err(garbled)
 }

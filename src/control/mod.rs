@@ -1,10 +1,11 @@
 //! The unix socket of the running agent: what is said on it, who serves it, who asks.
 //!
-//! `server` runs on the main thread of the agent, `client` in the verbs of the command line. Neither knows the
+//! `rights` says who may change something. `server` runs on the main thread of the agent, `client` in the verbs of the command line. Neither knows the
 //! engine: the runtime fills the status document in.
 
 pub mod client;
 pub mod protocol;
+pub mod rights;
 pub mod server;
 pub mod status;
 

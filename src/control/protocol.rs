@@ -1,4 +1,5 @@
-//! JSON lines, one request, one answer: `{"v":1,"verb":"status"}` -> `{"v":1,"status":{..}}` or
+//! JSON lines, one request, one answer: `{"v":1,"verb":"status"}` -> `{"v":1,"status":{..}}`,
+//! `{"v":1,"verb":"promote","instance":"web"}` -> `{"v":1,"done":"..."}`, or
 //! `{"v":1,"error":{"code":"..","message":".."}}`.
 //!
 //! Parsing never fails silently: whatever arrives gets an answer that says what was wrong with it.
@@ -14,20 +15,49 @@ pub const LONGEST_REQUEST: usize = 64 * 1024;
 pub const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What may be asked.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Verb {
     /// The status document.
-    Status,
+    Status {},
+    /// Claim: a standby that does not do so by itself, or one that is held.
+    Promote {
+        /// Which instance.
+        instance: String,
+    },
+    /// The reason why moves were held was looked at.
+    Ack {
+        /// Which instance.
+        instance: String,
+    },
+}
+
+impl Verb {
+    /// As it is written.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Status {} => "status",
+            Self::Promote { .. } => "promote",
+            Self::Ack { .. } => "ack",
+        }
+    }
+
+    /// Does it change anything? Then only root and the group of administrators may.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Status {} => false,
+            Self::Promote { .. } | Self::Ack { .. } => true,
+        }
+    }
 }
 
 /// One line from a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Request {
     /// [`VERSION`].
     pub v: u32,
     /// What is asked.
+    #[serde(flatten)]
     pub verb: Verb,
 }
 
@@ -47,6 +77,8 @@ pub struct Answer {
 pub enum Body {
     /// The answer to [`Verb::Status`].
     Status(Box<Status>),
+    /// It was ordered: a sentence for people.
+    Done(String),
     /// Nothing was done.
     Error(Complaint),
 }
@@ -76,6 +108,10 @@ pub enum Code {
     TimedOut,
     /// The agent cannot answer now: it is starting or stopping.
     Unavailable,
+    /// Not by this user.
+    Forbidden,
+    /// It makes no sense here and now; the message says why.
+    Refused,
 }
 
 impl Answer {
@@ -87,6 +123,11 @@ impl Answer {
     /// The status document.
     pub fn status(status: Status) -> Self {
         Self { v: VERSION, body: Body::Status(Box::new(status)) }
+    }
+
+    /// It was ordered.
+    pub fn done(text: impl Into<String>) -> Self {
+        Self { v: VERSION, body: Body::Done(text.into()) }
     }
 
     /// As a line with its newline.
@@ -105,18 +146,19 @@ impl Answer {
 /// # Errors
 /// The answer to send instead.
 pub fn parse(line: &[u8]) -> Result<Request, Answer> {
-    /// The version alone: a later version may have fields that this one does not know.
-    #[derive(Deserialize)]
-    struct Versioned {
-        v: u32,
-    }
     let malformed = |error: serde_json::Error| Answer::error(Code::Malformed, error.to_string());
-    let Versioned { v } = serde_json::from_slice(line).map_err(malformed)?;
+    let mut fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(line).map_err(malformed)?;
+    // The version first: a later version may have fields that this one does not know.
+    let v = fields.remove("v").unwrap_or_default();
+    let v: u32 = serde_json::from_value(v)
+        .map_err(|error| Answer::error(Code::Malformed, format!("field `v`: {error}")))?;
     if v != VERSION {
         let message = format!("version {v} was asked for, this agent speaks version {VERSION}");
         return Err(Answer::error(Code::Version, message));
     }
-    serde_json::from_slice(line).map_err(malformed)
+    let verb = serde_json::from_value(fields.into()).map_err(malformed)?;
+    Ok(Request { v, verb })
 }
 
 #[cfg(test)]
@@ -127,14 +169,18 @@ mod tests {
     fn code(line: &[u8]) -> Code {
         match parse(line).unwrap_err().body {
             Body::Error(complaint) => complaint.code,
-            Body::Status(_) => panic!("a status for an error"),
+            Body::Status(_) | Body::Done(_) => panic!("no error"),
         }
     }
 
     #[test]
     fn understands_a_request() {
-        let want = Request { v: 1, verb: Verb::Status };
+        let want = Request { v: 1, verb: Verb::Status {} };
         assert_eq!(parse(b"{\"v\":1,\"verb\":\"status\"}\n").unwrap(), want);
+        assert_eq!(parse(&serde_json::to_vec(&want).unwrap()).unwrap(), want);
+        let want = Request { v: 1, verb: Verb::Promote { instance: "web".into() } };
+        let line = b"{\"v\":1,\"verb\":\"promote\",\"instance\":\"web\"}\n";
+        assert_eq!(parse(line).unwrap(), want);
         assert_eq!(parse(&serde_json::to_vec(&want).unwrap()).unwrap(), want);
     }
 
@@ -148,6 +194,9 @@ mod tests {
             b"{\"v\":\"1\",\"verb\":\"status\"}",
             b"{\"v\":1}",
             b"{\"v\":1,\"verb\":\"reboot\"}",
+            b"{\"v\":1,\"verb\":\"promote\"}",
+            b"{\"v\":1,\"verb\":\"ack\",\"instance\":[\"web\"]}",
+            b"{\"v\":1,\"verb\":\"status\",\"instance\":\"web\"}",
             b"{\"v\":1,\"verb\":\"status\",\"sudo\":true}",
             b"{\"v\":1,\"verb\":\"status\"} {}",
             b"\xff\xfe\x00",

@@ -18,8 +18,19 @@ use tokio::time::timeout;
 
 /// Answers requests; the runtime implements it.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The answer to `request`. It is dropped when the client goes away.
-    fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+    /// The answer to `request` of `caller`. It is dropped when the client goes away.
+    fn answer(&self, request: Request, caller: Caller) -> impl Future<Output = Answer> + Send;
+}
+
+/// Who asks, by the kernel's word (`SO_PEERCRED`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Process, where the kernel tells.
+    pub pid: Option<i32>,
 }
 
 /// Bounds of the server.
@@ -108,6 +119,8 @@ async fn attend(
     handler: impl Handler,
     seat: OwnedSemaphorePermit,
 ) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let caller = Caller { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() };
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -118,7 +131,7 @@ async fn attend(
         {
             Ok(Ok(0) | Err(_)) => break,
             Ok(Ok(_)) if line.ends_with(b"\n") => match parse(&line) {
-                Ok(request) => (handler.answer(request).await, true),
+                Ok(request) => (handler.answer(request, caller).await, true),
                 Err(complaint) => (complaint, true),
             },
             Ok(Ok(_)) if line.len() >= LONGEST_REQUEST => {

@@ -4,7 +4,9 @@
 //! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
 
+use super::activation::{Activations, Readings};
 use super::crashes::{self, Past};
+use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
@@ -13,15 +15,18 @@ use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
 use super::report::{Facts, StatusHandler};
 use super::slots::Slots;
-use super::{boot, worker};
+use super::{boot, flaps, worker};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
+use crate::exec;
+use crate::exec::client::{Runner, Whereabouts};
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::sched::{self, Granted};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
 use crate::telemetry::{self, Teller};
 use sd_notify::NotifyState;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -114,6 +119,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
+    let (recalled, warnings) = flaps::read(&options.state_dir, &model);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let store = flaps::Writer::start(&options.state_dir)
+        .map_err(io_at("cannot start the storing thread"))?;
+
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
     if past.starts_as_backup() {
         tracing::warn!(
@@ -136,6 +148,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         model: Arc::clone(&model),
         secrets,
         boot: boot.counter,
+        recalled,
         backup_for: past.starts_as_backup().then(|| past.wait()),
         inbox,
         slots: slots.clone(),
@@ -154,7 +167,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
                 Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
             let first = first_dump(&mut monitor, model.links.len()).await?;
             let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-            Main { options, model, monitor, events, sender, threads, past }.run().await
+            let main = Main { options, model, monitor, events, sender, threads, past, store };
+            main.run().await
         })
 }
 
@@ -227,6 +241,14 @@ struct Main<'a> {
     sender: Sender,
     threads: Threads,
     past: Past,
+    store: flaps::Writer,
+}
+
+/// What the main thread does with events beside telling them.
+struct Duties {
+    teller: Teller,
+    hooks: Hooks,
+    activations: Activations,
 }
 
 impl Main<'_> {
@@ -239,19 +261,54 @@ impl Main<'_> {
             memory: Arc::clone(&self.threads.memory),
         };
         let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
-        let mut teller = Teller::new(Arc::clone(&self.model));
-        let ended = self.serve(&mut teller).await;
+        let mut duties = self.duties();
+        let ended = self.serve(&mut duties).await;
         control.abort();
         // Its file goes with it.
         let _ = control.await;
         // What the engine said last.
         while let Ok(told) = self.events.try_recv() {
-            self.tell(&mut teller, told);
+            self.tell(&mut duties, told);
+        }
+        if ended.is_ok() {
+            duties.hooks.stop().await;
         }
         ended
     }
 
-    async fn serve(&mut self, teller: &mut Teller) -> Result<(), RunError> {
+    fn duties(&self) -> Duties {
+        let runner = Runner::start(self.executor());
+        let readings = Readings::new(&self.model);
+        let model = || Arc::clone(&self.model);
+        Duties {
+            teller: Teller::new(model()),
+            hooks: Hooks::new(model(), runner.clone()),
+            activations: Activations::new(model(), runner, readings, self.sender.clone()),
+        }
+    }
+
+    /// Where `vipd exec` is, and how it is started as a child: the same program with the same four options.
+    fn executor(&self) -> Whereabouts {
+        let Options { config, host, runtime_dir, state_dir } = self.options;
+        let options: [(&str, &OsStr); 4] = [
+            ("--config", config.as_os_str()),
+            ("--host", host.as_ref()),
+            ("--runtime-dir", runtime_dir.as_os_str()),
+            ("--state-dir", state_dir.as_os_str()),
+        ];
+        // The file that this process runs, whatever has become of its name.
+        let mut command = vec![OsString::from("/proc/self/exe")];
+        for (name, value) in options {
+            command.extend([OsString::from(name), value.to_owned()]);
+        }
+        Whereabouts {
+            socket: exec::socket_path(runtime_dir),
+            command,
+            managed: std::env::var_os("NOTIFY_SOCKET").is_some(),
+        }
+    }
+
+    async fn serve(&mut self, duties: &mut Duties) -> Result<(), RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
@@ -296,7 +353,7 @@ impl Main<'_> {
                 _ = &mut self.threads.kernel_ended => return Err(RunError::Died("kernel")),
                 () = out_of_patience => return Err(self.remove_by_force(patience)),
                 Some(told) = self.events.recv() => {
-                    self.tell(teller, told);
+                    self.tell(duties, told);
                     continue;
                 }
                 event = self.monitor.next() => {
@@ -332,22 +389,25 @@ impl Main<'_> {
         let _ = self.sender.send(message);
     }
 
-    fn tell(&self, teller: &mut Teller, told: Told) {
+    fn tell(&self, duties: &mut Duties, told: Told) {
         let event = match told {
             Told::Socket(text) => {
                 tracing::warn!("{text}; trying again each second");
                 return;
             }
             Told::Activate { instance, order } => {
-                let result =
-                    Err("activations are run by `vipd exec`, which is not connected".into());
-                self.hand_over(Message::Activated { instance, order, result });
+                let occasion = duties.hooks.activation(instance);
+                duties.activations.begin(instance, order, occasion);
                 return;
             }
             Told::Event(event) => event,
         };
-        if let Some(state) = teller.tell(&event) {
+        if let Some(state) = duties.teller.tell(&event) {
             notify(&[NotifyState::Status(&state)]);
+        }
+        duties.hooks.observe(&event);
+        if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
+            self.store.store(&self.model.instance(instance).name, record);
         }
         if let EventKind::Boot { counter, .. } = event.kind {
             let Options { state_dir, runtime_dir, .. } = self.options;

@@ -10,12 +10,19 @@
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
 //! | `report` | the engine's snapshot as status document |
+//! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
+//! | `flaps` | what flap control remembers over a restart |
+//! | `exec` | `vipd exec` |
 //! | `cleanup` | `vipd cleanup` |
 
+mod activation;
 pub mod agent;
 mod boot;
 pub mod cleanup;
 mod crashes;
+pub mod exec;
+mod flaps;
+mod hooks;
 pub mod keys;
 pub mod load;
 mod lock;
@@ -24,6 +31,7 @@ mod protocol;
 mod pulse;
 mod queue;
 mod report;
+mod roles;
 mod slots;
 mod sockets;
 mod worker;

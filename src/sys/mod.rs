@@ -15,6 +15,7 @@
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
 //! | [`lock`] | [`NamespaceLock`]: one agent per network namespace |
+//! | [`process`] | between fork and exec: session, user, descriptors; adopting orphans |
 //! | [`watchdog`] | [`Watchdog`]: keep-alive to systemd without blocking |
 //!
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod lock;
 mod packet;
 pub mod poll;
+pub mod process;
 pub mod readable;
 pub mod sched;
 pub mod udp;

@@ -74,6 +74,9 @@ impl Engine {
             self.last_advert(u, winner);
             return;
         }
+        if v == 0 {
+            self.owner_seen(u, heard.src, heard.priority, at);
+        }
         self.refresh_preemption(u);
         let Some(local) = self.units[u].voices[v].source else {
             // A mute voice hears for the unit, but has no address to compare.
@@ -84,6 +87,7 @@ impl Engine {
         };
         let reaction = self.units[u].vr.hear(heard, local);
         self.react(u, heard, reaction, accepted.authenticated);
+        self.press_order(u);
     }
 
     fn react(&mut self, u: UnitIx, heard: Heard, reaction: Reaction, authenticated: bool) {

@@ -2,9 +2,10 @@
 
 use super::io::{Alarm, Cause, EventKind};
 use super::{Engine, UnitIx};
+use crate::config::model::StandbyKind;
 use crate::policy::Closed;
 use crate::time::{Duration, Instant};
-use crate::types::{HostIx, State};
+use crate::types::{Class, HostIx, State};
 use crate::vrrp::{Expiry, Heard, Params};
 
 /// A Backup whose timer is served later than this many intervals listens once more.
@@ -29,15 +30,49 @@ impl Engine {
             self.units[u].vr.ask_again(now + interval);
             return;
         }
+        let ordered = expiry == Expiry::Ordered;
+        let never = self.class(u) >= Class::Drained && !ordered;
+        if never || self.waits_for_order(u) {
+            // Drained, or told to wait for an operator: looks again whether that is still so.
+            self.units[u].vr.ask_again(now + interval);
+            return;
+        }
+        if matches!(expiry, Expiry::Preempts(_))
+            && self.class(u) > Class::Healthy
+            && let Some(heard) = self.units[u].vr.heard().copied()
+        {
+            // Second choice by now: the weaker owner is the owner.
+            self.units[u].vr.owner_alive(heard.at);
+            return;
+        }
         // Woken late: adverts may have been lost meanwhile, listen once more (DESIGN 5.3).
         if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
             self.units[u].late_rounds += 1;
             self.units[u].vr.owner_alive(now);
             return;
         }
+        let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
+        if let Some(again) = self.second_choice_waits(u, released).filter(|_| !ordered) {
+            self.units[u].vr.ask_again(again);
+            return;
+        }
         let cause = match expiry {
-            Expiry::Released => Cause::Released,
+            Expiry::Released => {
+                let last = self.last_owner(self.units[u].instance);
+                last.filter(|host| self.offered_by(u, *host))
+                    .map_or(Cause::Released, Cause::Offered)
+            }
+            Expiry::Unable(host) if self.offered_by(u, host) => Cause::Offered(host),
             Expiry::Unable(host) => Cause::PeerUnable(host),
+            Expiry::Ordered => {
+                if !self.owner_speaks(u)
+                    && let Some(again) = self.stale_holder_forbids(u)
+                {
+                    self.units[u].vr.ask_again(again);
+                    return;
+                }
+                Cause::Promoted
+            }
             Expiry::Preempts(priority) => match self.weaker_owner_silent(u) {
                 None => Cause::Preempts(priority),
                 Some(silence) => {
@@ -57,8 +92,25 @@ impl Engine {
                 Cause::Silence(self.units[u].vr.silence(now))
             }
         };
+        if let Some(again) = self.activation_forbids(u) {
+            self.units[u].vr.ask_again(again);
+            return;
+        }
         self.become_active(u, cause);
         self.sync_claimed(u);
+    }
+
+    /// Did that host let go because others are better?
+    fn offered_by(&self, u: UnitIx, host: HostIx) -> bool {
+        self.record(host, u).is_some_and(|r| r.state == State::Backup && r.class >= Class::Failing)
+    }
+
+    /// Is an owner known to live?
+    fn owner_speaks(&self, u: UnitIx) -> bool {
+        let now = self.now.mono;
+        let unit = &self.units[u];
+        self.living_owner(u).is_some()
+            || unit.vr.heard().is_some_and(|h| now.since(h.at) < h.interval.duration() * 3)
     }
 
     /// For how long the owner that is to be preempted has said nothing, when an advert of it is overdue: it may have
@@ -77,6 +129,10 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
+        if self.class(u) >= Class::Failing && cause != Cause::Adopted {
+            self.units[u].offers.claimed_unfit(now);
+        }
+        self.units[u].pinned = self.ordered(u);
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -84,6 +140,8 @@ impl Engine {
         self.units[u].release_asked = None;
         self.units[u].yielding = None;
         self.units[u].last_sent = None;
+        self.units[u].farewell = false;
+        self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
         }
@@ -92,7 +150,10 @@ impl Engine {
         self.raise_epoch(u);
         self.stale_wait_over(u);
         self.order_hold(u);
+        self.owned_here(u, &cause);
+        self.order_done(u);
         self.entered(u, State::Backup, cause);
+        self.reassess(self.units[u].instance, None);
     }
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
@@ -138,11 +199,15 @@ impl Engine {
         self.rearm(u);
     }
 
-    fn left_active(&mut self, u: UnitIx, cause: Cause) {
+    pub(super) fn left_active(&mut self, u: UnitIx, cause: Cause) {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
+        self.units[u].pinned = false;
+        self.set_priority(u);
         self.refresh_preemption(u);
+        self.lost(u, true, &cause);
         self.entered(u, State::Active, cause);
+        self.reassess(self.units[u].instance, None);
     }
 
     /// Cannot own any more: priority 0 where a packet can still leave, then Initialize.
@@ -161,6 +226,11 @@ impl Engine {
         self.units[u].overslept = None;
         self.units[u].leaving = None;
         self.units[u].gates.unusable(self.now.mono, was_active);
+        self.units[u].pinned = false;
+        self.units[u].farewell = false;
+        self.order_done(u);
+        self.set_priority(u);
+        self.lost(u, was_active, &cause);
         self.stale_wait_over(u);
         if holds {
             self.order_free(u);
@@ -180,10 +250,14 @@ impl Engine {
         let now = self.now.mono;
         let unit = &self.units[u];
         let link = &self.links[usize::from(unit.link.0)];
-        if self.stopping || !link.usable() || unit.source().is_none() || now < unit.barred_until {
+        let fit = self.fitness(unit.instance).health.class;
+        let barred = now < unit.barred_until || unit.leaving.is_some() || fit == Class::Unable;
+        if self.stopping || !link.usable() || unit.source().is_none() || barred {
             return;
         }
-        self.units[u].gates.usable(now);
+        if fit == Class::Healthy {
+            self.units[u].gates.usable(now);
+        }
         self.units[u].vr.listen(now);
         self.refresh_preemption(u);
         let cause =
@@ -195,7 +269,12 @@ impl Engine {
         if self.may_adopt(u) {
             self.units[u].adopted_until = now + self.units[u].interval();
             self.become_active(u, Cause::Adopted);
-        } else if owner && self.peers.is_none() && self.backup_until.is_none() {
+        } else if owner
+            && self.peers.is_none()
+            && self.backup_until.is_none()
+            && self.own_class(u) == Class::Healthy
+            && self.instance(u).standby.kind() == StandbyKind::Hot
+        {
             self.become_active(u, Cause::Startup);
         }
         self.rearm(u);
@@ -214,6 +293,13 @@ impl Engine {
     /// The gate that keeps this unit from preempting, if one does.
     pub(super) fn preempt_gate(&self, u: UnitIx) -> Option<Closed> {
         let instance = self.instance(u);
+        let class = self.class(u);
+        if class > Class::Healthy {
+            return Some(Closed::SecondChoice(class));
+        }
+        if self.waits_for_order(u) {
+            return Some(Closed::Cold);
+        }
         if instance.priority.is_owner() {
             return None;
         }
@@ -235,7 +321,7 @@ impl Engine {
     }
 
     /// Books a change of state: time, cause, event; peers hear of it at once.
-    fn entered(&mut self, u: UnitIx, from: State, cause: Cause) {
+    pub(super) fn entered(&mut self, u: UnitIx, from: State, cause: Cause) {
         let now = self.now.mono;
         let unit = &mut self.units[u];
         unit.since = now;
@@ -254,6 +340,8 @@ impl Engine {
             EventKind::Transition { from, to, cause, owner, priority, epoch },
         );
         self.urgent();
+        self.instance_checks(instance);
+        self.look_for_standby(u);
         self.rearm(u);
     }
 

@@ -49,6 +49,7 @@ impl Engine {
         let at = self.now.mono + peers.config.interval.duration();
         // The sockets are drained: whether this host still owns is settled before it says so.
         (0..self.units.len()).for_each(|u| self.wake_after_oversleep(u));
+        (0..self.units.len()).for_each(|u| self.look_for_standby(u));
         self.send_heartbeats();
         self.set_slot(Slot::Heartbeat, at);
         self.peers_due();
@@ -142,7 +143,7 @@ impl Engine {
             key: instance.key,
             link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
             state: unit.map_or(State::Initialize, super::unit::Unit::state),
-            class: unit.map_or(crate::types::Class::Unable, super::unit::Unit::class),
+            class: lead.map_or(crate::types::Class::Unable, |u| self.class(u)),
             priority: unit.map_or(0, |u| u.vr.params().priority),
             // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
             epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),
@@ -159,7 +160,8 @@ impl Engine {
             lease_left_ms: holding.lease_left(now).map_or(0, millis),
             reaches_target: lead.and_then(|u| self.reaches_targets(u)),
             reaches_owner: lead.zip(owner).and_then(|(u, o)| self.reaches_host(u, o)),
-            release_request: unit.is_some_and(|u| u.release_asked.is_some()),
+            release_request: unit.is_some_and(|u| u.release_asked.is_some())
+                || lead.is_some_and(|u| self.asks_for_address(u)),
             virtual_mac: instance.virtual_mac,
         }
     }

@@ -10,7 +10,7 @@ use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, Family, HostIx, InstanceIx, Mac, State};
+use crate::types::{Class, Epoch, Family, HostIx, InstanceIx, Mac, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -236,10 +236,10 @@ impl Engine {
         let now = self.now.mono;
         let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
         let owns = new.state == State::Active && !new.leaving;
+        let own = self.peers.as_ref().map(|p| p.own_hash);
         if self.units[u].gates.waits_for() == Some(host) {
             // The winner hears us on the service segment again, or is owner no more.
-            let own = self.peers.as_ref().map_or(0, |p| p.own_hash);
-            let heard = new.hears == Some(own)
+            let heard = new.hears == own
                 || (new.reaches_target != Some(false) && self.reaches_host(u, host) == Some(true));
             if !owns || (heard && self.units[u].vr.silence(now) < self.units[u].interval() * 2) {
                 self.units[u].gates.heard_by(host);
@@ -249,6 +249,9 @@ impl Engine {
             State::Backup => {
                 if owns && new.applied {
                     self.winner_applied(u, host);
+                }
+                if owns {
+                    self.warm_up(u, host, new.class);
                 }
                 // Who was yielded to yields in turn, our word that we own having crossed its advert: the addresses
                 // are still here, and stay.
@@ -266,6 +269,9 @@ impl Engine {
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
                     self.units[u].vr.owner_gone(at, expiry, first);
+                } else if self.let_go_for_us(u, host, old, new) && news {
+                    let first = self.first_in_line(u);
+                    self.units[u].vr.owner_gone(at, Expiry::Unable(host), first);
                 } else if self.units[u].release_asked.is_some()
                     && old.is_some_and(|o| o.holds)
                     && !new.holds
@@ -290,9 +296,10 @@ impl Engine {
                     self.stand_back(u, Cause::Overslept(gap), None);
                 } else if owns {
                     self.settle_two_owners(u, host, new);
-                } else if new.release_request {
+                } else if new.release_request && new.hears != own {
                     self.release_requested(u, host, new);
                 }
+                self.consider_hand_over(u);
             }
             State::Initialize => {
                 if owns && new.applied && self.units[u].leaving.is_some() {
@@ -300,6 +307,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Did the owner let go for a better host, and are the addresses off now?
+    fn let_go_for_us(
+        &self,
+        u: UnitIx,
+        host: HostIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+    ) -> bool {
+        old.is_some_and(|o| o.holds)
+            && !new.holds
+            && new.state == State::Backup
+            && new.class >= Class::Failing
+            && self.last_owner(self.units[u].instance) == Some(host)
+            && self.living_owner(u).is_none()
     }
 
     /// Looks who has gone silent on all paths.

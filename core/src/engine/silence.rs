@@ -3,6 +3,7 @@
 
 use super::io::{Alarm, Cause, NeighbourIn, Output, Probe};
 use super::{Engine, Slot, UnitIx};
+use crate::config::model::StandbyKind;
 use crate::policy::Standing;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, Family, HostIx, LinkIx, Mac, State};
@@ -92,10 +93,10 @@ impl Engine {
     /// Our own standing in the order of eligibility.
     pub(super) fn standing(&self, u: UnitIx) -> Standing {
         let unit = &self.units[u];
-        Standing { class: unit.class(), priority: unit.vr.params().priority, addr: unit.source() }
+        Standing { class: self.class(u), priority: unit.vr.params().priority, addr: unit.source() }
     }
 
-    fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
+    pub(super) fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
         let family = self.units[u].voices[0].family;
         let addr = self.peer_addr(host, record.link, family);
         Standing { class: record.class, priority: record.priority, addr }
@@ -105,7 +106,8 @@ impl Engine {
     pub(super) fn first_in_line(&self, u: UnitIx) -> bool {
         let mine = self.standing(u);
         self.living_peers(u)
-            .filter(|(_, r)| r.state == State::Backup && r.class < Class::Unable)
+            .filter(|(_, r)| r.state == State::Backup && r.class < Class::Drained)
+            .filter(|(h, _)| self.standby_of(u, *h) != Some(StandbyKind::Cold))
             .all(|(h, r)| self.standing_of(u, h, r).compare(&mine) == Ordering::Less)
     }
 

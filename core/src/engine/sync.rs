@@ -7,7 +7,7 @@ use crate::types::State;
 impl Engine {
     /// The other units of the unit's group: other instances of it, and the other families of its own instance
     /// only where the group says so.
-    fn partners(&self, u: UnitIx) -> Vec<UnitIx> {
+    pub(super) fn partners(&self, u: UnitIx) -> Vec<UnitIx> {
         let mine = self.units[u].instance;
         let Some(group) = self.model.sync_groups.iter().find(|g| g.members.contains(&mine)) else {
             return Vec::new();

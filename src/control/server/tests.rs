@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::super::client;
-use super::super::protocol::Body;
+use super::super::protocol::{Body, Verb};
 use super::super::status::{SCHEMA, Scheduling, Status};
 use super::*;
 use std::io::{BufRead, BufReader as StdReader, Read, Write};
@@ -11,8 +11,14 @@ use std::thread;
 struct Fixed;
 
 impl Handler for Fixed {
-    async fn answer(&self, _: Request) -> Answer {
-        Answer::status(status())
+    async fn answer(&self, request: Request, caller: Caller) -> Answer {
+        assert_eq!(caller.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(caller.pid, i32::try_from(std::process::id()).ok());
+        match request.verb {
+            Verb::Status {} => Answer::status(status()),
+            Verb::Promote { instance } => Answer::done(instance),
+            Verb::Ack { .. } => Answer::error(Code::Forbidden, "not by you"),
+        }
     }
 }
 
@@ -74,7 +80,7 @@ fn read_answer(stream: &StdStream) -> Answer {
 fn code(answer: Answer) -> Code {
     match answer.body {
         Body::Error(complaint) => complaint.code,
-        Body::Status(_) => panic!("a status for an error"),
+        Body::Status(_) | Body::Done(_) => panic!("no error"),
     }
 }
 

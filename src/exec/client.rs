@@ -1,0 +1,266 @@
+//! The agent's end: asks `vipd exec` to run programs, connects again when it is gone, starts it where no unit does.
+//!
+//! Runs on the main thread of the agent. Nobody waits here but who asked; while there is no connection, asks wait
+//! in a bounded queue until their own time is over.
+
+use super::protocol::{Ask, End, Occasion, Tell, VERSION, Which, line, next};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Asks that may wait for a connection.
+const ASKS: usize = 256;
+/// Shortest and longest wait between two attempts to connect.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// Under a service manager the unit is given this long before the process is started here.
+const UNIT: Duration = Duration::from_secs(5);
+/// The greeting comes at once.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// How a run ended, as far as the agent knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How.
+    pub end: End,
+    /// What the program wrote, its beginning.
+    pub output: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl Outcome {
+    fn unknown(reason: &str) -> Self {
+        Self { end: End::Unknown(reason.into()), output: String::new(), took: Duration::ZERO }
+    }
+
+    /// The first line that the program wrote, or how it ended.
+    pub fn first_line(&self) -> String {
+        let line = self.output.lines().map(str::trim).find(|line| !line.is_empty());
+        line.map_or_else(|| self.end.to_string(), str::to_owned)
+    }
+}
+
+/// Where `vipd exec` is, and how to start it.
+#[derive(Clone, Debug)]
+pub struct Whereabouts {
+    /// The socket of its unit.
+    pub socket: PathBuf,
+    /// The program and options of this agent, without a verb.
+    pub command: Vec<std::ffi::OsString>,
+    /// Is there a service manager that may have a unit for it?
+    pub managed: bool,
+}
+
+/// A way to run programs; clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    asks: mpsc::Sender<Pending>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Run { program: Which, occasion: Option<Occasion>, answer: oneshot::Sender<Outcome> },
+    Line { hook: String, occasion: Occasion },
+    Flush(oneshot::Sender<()>),
+}
+
+impl Runner {
+    /// Connects in the background. Inside a tokio runtime.
+    pub fn start(whereabouts: Whereabouts) -> Self {
+        let (asks, waiting) = mpsc::channel(ASKS);
+        tokio::spawn(keep_connected(whereabouts, waiting));
+        Self { asks }
+    }
+
+    /// Runs `program` and waits at most `limit` for its end: its own time limit, and as long as the asker has
+    /// patience with a missing executor.
+    pub async fn run(
+        &self,
+        program: Which,
+        occasion: Option<Occasion>,
+        limit: Duration,
+    ) -> Outcome {
+        let (answer, ended) = oneshot::channel();
+        if self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
+            return Outcome::unknown("too many programs wait for `vipd exec`");
+        }
+        match tokio::time::timeout(limit, ended).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::unknown("the connection to `vipd exec` broke"),
+            Err(_) => {
+                Outcome::unknown("`vipd exec` did not answer in time; is vipd-exec.service alive?")
+            }
+        }
+    }
+
+    /// Writes a line into the FIFO of `hook`; false when too much waits already.
+    pub fn line(&self, hook: &str, occasion: Occasion) -> bool {
+        self.asks.try_send(Pending::Line { hook: hook.into(), occasion }).is_ok()
+    }
+
+    /// Waits at most `limit` until everything asked so far was handed over.
+    pub async fn flush(&self, limit: Duration) {
+        let (done, handed_over) = oneshot::channel();
+        if self.asks.try_send(Pending::Flush(done)).is_ok() {
+            let _ = tokio::time::timeout(limit, handed_over).await;
+        }
+    }
+}
+
+async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pending>) {
+    let mut backoff = BACKOFF[0];
+    let mut lone_since = Instant::now();
+    let mut told = false;
+    let mut child: Option<Child> = None;
+    loop {
+        match connect(&whereabouts, lone_since, &mut child).await {
+            Ok(stream) => {
+                let began = Instant::now();
+                match converse(stream, &mut waiting).await {
+                    // The agent ends.
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(
+                        "the connection to `vipd exec` broke: {error}; what it ran is unknown, trying again"
+                    ),
+                }
+                lone_since = Instant::now();
+                told = false;
+                if began.elapsed() > BACKOFF[1] {
+                    backoff = BACKOFF[0];
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(
+                    &mut told,
+                    !whereabouts.managed || lone_since.elapsed() > UNIT,
+                ) && told
+                {
+                    tracing::warn!(
+                        "no `vipd exec`: {error}; hooks and script checks wait: start vipd-exec.service"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF[1]);
+        // Ended children are not left as zombies.
+        if let Some(ended) = &mut child
+            && !matches!(ended.try_wait(), Ok(None))
+        {
+            child = None;
+        }
+    }
+}
+
+/// The unit's process, or one of our own.
+async fn connect(
+    whereabouts: &Whereabouts,
+    lone_since: Instant,
+    child: &mut Option<Child>,
+) -> io::Result<UnixStream> {
+    let refused = match UnixStream::connect(&whereabouts.socket).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    if whereabouts.managed && lone_since.elapsed() < UNIT {
+        return Err(refused);
+    }
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let mut words = whereabouts.command.iter();
+    let Some(program) = words.next() else { return Err(refused) };
+    *child = Some(
+        Command::new(program)
+            .args(words)
+            .args(["exec", "--inherited"])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // Ctrl-C on a terminal is for the agent: this one ends when the agent has hung up.
+            .process_group(0)
+            .spawn()?,
+    );
+    UnixStream::from_std(ours)
+}
+
+/// Until the agent ends (`Ok`) or the connection does.
+async fn converse(stream: UnixStream, waiting: &mut mpsc::Receiver<Pending>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    // Reading is not interrupted in the middle of a line: a task of its own, ended with the conversation.
+    let (heard, mut tells) = mpsc::channel(16);
+    let mut listener = tokio::task::JoinSet::new();
+    listener.spawn(async move {
+        let mut reader = BufReader::new(reader);
+        loop {
+            let tell = next::<Tell>(&mut reader).await;
+            let over = !matches!(tell, Ok(Some(_)));
+            if heard.send(tell).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    greet(&mut tells).await?;
+    let mut runs: HashMap<u64, oneshot::Sender<Outcome>> = HashMap::new();
+    let mut last = 0;
+    loop {
+        tokio::select! {
+            tell = tells.recv() => match tell {
+                Some(Ok(Some(Tell::Ended { run, end, output, took_ms }))) => {
+                    if let Some(answer) = runs.remove(&run) {
+                        // Who asked may have given up.
+                        let _ = answer.send(Outcome { end, output, took: Duration::from_millis(took_ms) });
+                    }
+                }
+                Some(Ok(Some(Tell::Hello { .. }))) => {}
+                Some(Ok(None)) | None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(Err(error)) => return Err(error),
+            },
+            pending = waiting.recv() => {
+                let Some(pending) = pending else { return Ok(()) };
+                let ask = match pending {
+                    Pending::Run { answer, .. } if answer.is_closed() => continue,
+                    Pending::Flush(done) => {
+                        let _ = done.send(());
+                        continue;
+                    }
+                    Pending::Run { program, occasion, answer } => {
+                        last += 1;
+                        runs.retain(|_, answer| !answer.is_closed());
+                        runs.insert(last, answer);
+                        Ask::Run { run: last, program, occasion }
+                    }
+                    Pending::Line { hook, occasion } => Ask::Line { hook, occasion },
+                };
+                match line(&ask) {
+                    Ok(line) => writer.write_all(&line).await?,
+                    // Hundreds of addresses with endless names; the asker hears that it is unknown.
+                    Err(error) => {
+                        tracing::error!("cannot tell `vipd exec`: {error}");
+                        runs.remove(&last);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn greet(tells: &mut mpsc::Receiver<io::Result<Option<Tell>>>) -> io::Result<()> {
+    let hello = tokio::time::timeout(GREETING, tells.recv())
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    match hello {
+        Some(Ok(Some(Tell::Hello { v, .. }))) if v == VERSION => Ok(()),
+        Some(Ok(Some(Tell::Hello { v, version }))) => Err(io::Error::other(format!(
+            "`vipd exec` {version} speaks version {v} of the protocol, this agent {VERSION}: restart vipd-exec.service"
+        ))),
+        Some(Err(error)) => Err(error),
+        Some(Ok(_)) | None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

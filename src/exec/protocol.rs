@@ -1,0 +1,261 @@
+//! JSON lines between agent and `vipd exec`: the agent asks by name, `vipd exec` says how it ended.
+//!
+//! Bounded on both sides: a longer line ends the connection. The agent's words reach a program as arguments,
+//! environment and standard input, never as the name of what is started.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+
+/// Version of the protocol; the first line of `vipd exec` names it.
+pub const VERSION: u32 = 1;
+/// Longest line in octets, its newline included.
+pub const LONGEST: usize = 256 * 1024;
+
+/// A program of the configuration, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// `[hook.NAME]`.
+    Hook(String),
+    /// `[check.NAME]`, a script.
+    Check(String),
+    /// The activation of `[instance.NAME]`.
+    Activation(String),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hook(name) => write!(f, "hook {name}"),
+            Self::Check(name) => write!(f, "check {name}"),
+            Self::Activation(name) => write!(f, "activation of {name}"),
+        }
+    }
+}
+
+/// What is told of: an instance or a sync group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// An instance.
+    Instance,
+    /// A sync group; in keepalived's words only.
+    Group,
+}
+
+/// Why a program runs. The words are part of the interface of hooks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The addresses are here.
+    Active,
+    /// Became Backup.
+    Backup,
+    /// Cannot own.
+    Fault,
+    /// The agent leaves.
+    Stop,
+    /// Make this host able to serve.
+    Activate,
+}
+
+impl Event {
+    /// In vipd's words.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Backup => "backup",
+            Self::Fault => "fault",
+            Self::Stop => "stop",
+            Self::Activate => "activate",
+        }
+    }
+
+    /// In keepalived's words; it knows no activation, which is what it calls becoming master.
+    pub const fn keepalived(self) -> &'static str {
+        match self {
+            Self::Active | Self::Activate => "MASTER",
+            Self::Backup => "BACKUP",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+        }
+    }
+}
+
+/// What a program is told: its arguments, its environment, and as it stands its standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occasion {
+    /// Instance or group.
+    pub subject: Subject,
+    /// Its name.
+    pub name: String,
+    /// What happened.
+    pub event: Event,
+    /// Role now.
+    pub role: String,
+    /// Role before; empty at the start.
+    pub prev_role: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// This host.
+    pub host: String,
+    /// Address of the owner, where known.
+    pub owner: String,
+    /// Epoch of the last claim here: `number.host`.
+    pub epoch: String,
+    /// Effective priority; 0 for a group, as with keepalived.
+    pub priority: u8,
+    /// Addresses with prefix lengths.
+    pub vips: Vec<String>,
+    /// Virtual router identifier.
+    pub vrid: u8,
+    /// Service interface.
+    pub interface: String,
+    /// Events of this subject that this hook did not get because it was late.
+    pub skipped: u64,
+}
+
+/// From the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// Start a program; answered by [`Tell::Ended`].
+    Run {
+        /// Number of the run, unique in this connection.
+        run: u64,
+        /// Which one.
+        program: Which,
+        /// What it is told; checks are told nothing.
+        occasion: Option<Occasion>,
+    },
+    /// Write a line into the FIFO of this hook. Not answered.
+    Line {
+        /// `[hook.NAME]`.
+        hook: String,
+        /// What the line says.
+        occasion: Occasion,
+    },
+}
+
+/// From `vipd exec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tell {
+    /// The first line.
+    Hello {
+        /// [`VERSION`].
+        v: u32,
+        /// Its release.
+        version: String,
+    },
+    /// A program ended, or was not started.
+    Ended {
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: End,
+        /// What it wrote, standard output and error as they came, at most 4 KiB.
+        output: String,
+        /// From start to end, milliseconds.
+        took_ms: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal, which vipd did not send.
+    Killed(i32),
+    /// By vipd: it took longer than it may.
+    TimedOut,
+    /// It could not be started: says nothing about what it would have found.
+    NotStarted(String),
+    /// It is not in the configuration, or somebody else could have changed it.
+    Refused(String),
+    /// Nobody knows: the connection broke. Never said by `vipd exec` itself.
+    Unknown(String),
+}
+
+impl End {
+    /// Exit code 0?
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Exited(0))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "ended with code {code}"),
+            Self::Killed(signal) => write!(f, "was killed by signal {signal}"),
+            Self::TimedOut => f.write_str("took too long and was ended"),
+            Self::NotStarted(error) => write!(f, "could not be started: {error}"),
+            Self::Refused(reason) => write!(f, "was refused: {reason}"),
+            Self::Unknown(reason) => write!(f, "ended nobody knows how: {reason}"),
+        }
+    }
+}
+
+/// `message` as a line with its newline.
+///
+/// # Errors
+/// When the line would be longer than [`LONGEST`].
+pub(super) fn line(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    if line.len() > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the line is too long"));
+    }
+    Ok(line)
+}
+
+/// The next message; `None` at the end of the connection.
+///
+/// # Errors
+/// When a line is too long, cut off or not such a message.
+pub(super) async fn next<M: DeserializeOwned>(
+    from: &mut (impl AsyncBufRead + Unpin),
+) -> io::Result<Option<M>> {
+    let mut line = Vec::new();
+    if from.take(LONGEST as u64).read_until(b'\n', &mut line).await? == 0 {
+        return Ok(None);
+    }
+    if !line.ends_with(b"\n") {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long or cut off"));
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> io::Result<Option<Ask>> {
+        next(&mut tokio::io::BufReader::new(bytes)).await
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn survives_the_line_and_refuses_rubbish() {
+        let ask = Ask::Run { run: 7, program: Which::Check("disk".into()), occasion: None };
+        assert_eq!(read(&line(&ask).unwrap()).await.unwrap(), Some(ask));
+        assert_eq!(read(b"").await.unwrap(), None);
+        for rubbish in [
+            b"{}\n".as_slice(),
+            b"\n",
+            b"\xff\n",
+            b"{\"run\":{\"run\":1,\"program\":{\"argv\":[\"/bin/sh\"]},\"occasion\":null}}\n",
+            b"{\"run\":{\"run\":1,\"program\":{\"hook\":\"x\"},\"occasion\":null,\"user\":\"root\"}}\n",
+            b"{\"run\":{\"run\":1",
+            &[b'[' ; LONGEST + 1],
+        ] {
+            assert!(read(rubbish).await.is_err());
+        }
+    }
+}
