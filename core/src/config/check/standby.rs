@@ -31,7 +31,7 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
     if all(StandbyKind::Cold) {
         findings.warning(
             &first.standby.span,
-            format!("instance {} has no automatic standby: every host is cold", first.name.value),
+            format!("{} has no automatic standby: every host is cold", first.subject),
             "nobody owns the address before `vipd promote`: make the preferred host hot",
         );
     }
