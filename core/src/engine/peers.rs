@@ -154,7 +154,10 @@ impl Engine {
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
-                    *hears = heard.age_ms <= patience && heard.boot == peers.boot;
+                    let again = heard.age_ms <= patience && heard.boot == peers.boot;
+                    // A cut of this direction alone is seen by its far side only.
+                    path_back |= again && !*hears;
+                    *hears = again;
                 }
             }
             peer.macs.extend(beat.links.iter().map(|l| l.mac));

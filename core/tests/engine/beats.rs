@@ -340,6 +340,21 @@ fn a_weaker_owner_that_dies_before_it_is_preempted_lets_go_first() {
     assert_eq!(world.holders(), [0]);
 }
 
+#[test]
+fn a_peer_that_hears_this_host_again_is_announced_to() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(20_000));
+    // Cut is the way from lb1 to the others alone: lb1 goes on hearing both.
+    world.no_beats = Cuts::from([(0, 1), (0, 2)]);
+    world.run(ms(10_000));
+    world.forget();
+    world.run(ms(5000));
+    assert!(world.hosts[0].announced().is_empty());
+    world.no_beats = Cuts::new();
+    world.run(ms(2001));
+    assert!(!world.hosts[0].announced().is_empty());
+}
+
 /// Every heartbeat of `from` to host `to` that was not handed over yet.
 fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
     let addr = ip(&format!("192.0.2.1{m}"));
@@ -355,8 +370,10 @@ fn a_question_that_just_went_out_says_nothing_of_the_segment() {
     let (mut lb1, mut lb2) = (Bench::up(&text, 1), Bench::owner(&text, 2));
     lb2.run(ms(1000));
     pass_beats(&mut lb2, 2, &mut lb1, 1);
-    // lb1 slept, wakes up and preempts; the word of lb2 that it owns crosses the advert.
+    // Both reach the target; lb1 sleeps, wakes up and preempts; the word of lb2 that it owns crosses the advert.
     lb1.run(ms(500));
+    lb1.neighbour(TARGET, mac(99), true);
+    lb2.neighbour(TARGET, mac(99), true);
     lb1.stand_still(ms(3000));
     lb1.hear(2, 100);
     lb1.give(Input::Timeout);
@@ -364,7 +381,7 @@ fn a_question_that_just_went_out_says_nothing_of_the_segment() {
     assert!(lb1.probes().iter().any(|(_, p)| p.addr == ip(TARGET)));
     lb2.run(ms(1000));
     pass_beats(&mut lb2, 2, &mut lb1, 1);
-    assert_eq!(lb1.state(), State::Active);
+    assert_eq!(lb1.state(), State::Active, "the answer is on its way");
     // Without an answer for long enough it is the one that is cut off.
     lb1.run(ms(20));
     for _ in 0..200 {
