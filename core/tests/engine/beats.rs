@@ -355,6 +355,21 @@ fn a_peer_that_hears_this_host_again_is_announced_to() {
     assert!(!world.hosts[0].announced().is_empty());
 }
 
+#[test]
+fn an_old_owner_that_wakes_up_without_a_link_speaks_for_itself_alone() {
+    // lb2 took over from lb1, which hangs, and hangs as well: its kernel serves the address, lb3 waits.
+    let mut world = World::settled(&beating("advert-interval = \"100ms\""), 3);
+    world.hung.insert(0);
+    world.run(ms(3000));
+    assert_eq!(world.owners(), [1]);
+    world.hung.insert(1);
+    world.run(ms(500));
+    world.hung.remove(&0);
+    link_down(&mut world, 0);
+    world.run(ms(50));
+    assert_eq!((world.owners(), world.holders()), (vec![], vec![1]));
+}
+
 /// Every heartbeat of `from` to host `to` that was not handed over yet.
 fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
     let addr = ip(&format!("192.0.2.1{m}"));

@@ -101,6 +101,8 @@ struct HostView {
     started: Instant,
     /// Last advert with a priority above 0.
     advert: Option<Instant>,
+    /// Last advert with priority 0.
+    left: Option<Instant>,
     /// Did its kernel have an address when the agent began to hang?
     owned_when_hung: bool,
     /// By family.
@@ -161,6 +163,7 @@ impl Watch {
             since: Instant::ZERO,
             started: Instant::ZERO,
             advert: None,
+            left: None,
             owned_when_hung: false,
             muzzle: [None, None],
         };

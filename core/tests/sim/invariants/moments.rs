@@ -216,6 +216,7 @@ impl Watch {
 
     pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
         if priority == 0 {
+            self.hosts[host].left = Some(now);
             self.unmuzzle(host, &[family]);
             return;
         }
