@@ -370,6 +370,32 @@ fn an_old_owner_that_wakes_up_without_a_link_speaks_for_itself_alone() {
     assert_eq!((world.owners(), world.holders()), (vec![], vec![1]));
 }
 
+#[test]
+fn told_to_release_after_a_pause_the_preempt_delay_begins_anew() {
+    let text = beating(&format!("preempt-delay = \"5s\"\ntargets = [\"{TARGET}\"]"));
+    let mut world = World::settled(&text, 2);
+    world.no_target.insert(0);
+    world.run(ms(10_000));
+    // lb2 hears lb1 over heartbeats alone and asks it to release; lb1 reads that after a pause.
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    world.no_beats = Cuts::from([(1, 0)]);
+    world.run(ms(3000));
+    world.forget();
+    world.run(ms(2000));
+    let asking: Vec<_> =
+        beats_of(&world.hosts[1]).into_iter().filter(|b| b.to.ip() == ip("192.0.2.11")).collect();
+    let lb1 = &mut world.hosts[0];
+    lb1.stand_still(ms(3500));
+    for beat in &asking[asking.len() - 2..] {
+        hear_beat(lb1, 2, beat);
+        assert_eq!(lb1.causes().last(), Some(&(State::Backup, Cause::Isolated)));
+    }
+    lb1.hear(2, 100);
+    let next = lb1.unit().next_claim.unwrap();
+    assert_eq!(next.1, Expiry::Silence, "not before it was healthy for 5 s");
+}
+
 /// Every heartbeat of `from` to host `to` that was not handed over yet.
 fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
     let addr = ip(&format!("192.0.2.1{m}"));
@@ -434,6 +460,8 @@ fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
     lb1.give(Input::Timeout);
     assert_eq!(lb1.state(), State::Backup);
     assert!(!beats_of(&lb1).is_empty());
-    pass_beats(&mut lb1, 1, &mut lb2, 2);
-    assert_eq!(lb2.unit().owner_host, None);
+    for beat in beats_of(&lb1).iter().filter(|b| b.to.ip() == ip("192.0.2.12")) {
+        hear_beat(&mut lb2, 1, beat);
+        assert_eq!(lb2.unit().owner_host, None, "not even for a moment");
+    }
 }

@@ -105,7 +105,7 @@ fn a_pause_in_the_middle_of_the_wait_costs_one_detection_time_and_no_more() {
     world.run(m + ms(50));
     assert_eq!(world.hosts[1].alarms(), [Alarm::StaleHolder(HostIx(0))]);
     world.hung.insert(1);
-    world.run(ms(3000));
+    world.run(ms(1500));
     assert_eq!(world.holders(), [] as [usize; 0]);
     world.hung.remove(&1);
     world.forget();
