@@ -104,11 +104,7 @@ fn read(path: &Path) -> io::Result<(String, (u64, i128, u64))> {
 /// Opens a regular file for reading.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("not a regular file"))
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// `absent = "/etc/vipd/drain"`.
@@ -139,7 +135,9 @@ impl Measure for Absent {
         let what = self.path.display();
         match found.await {
             Ok(Ok(())) => Outcome::fail(format!("{what} exists")),
-            Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Err(e))
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
                 Outcome::pass(format!("{what} is absent"))
             }
             Ok(Err(e)) => Outcome::unknown(format!("{what}: {}", words(&e))),
@@ -159,7 +157,8 @@ mod tests {
     use std::fs;
 
     async fn says(content: &[u8]) -> Outcome {
-        let path = super::super::scratch("file").join("health");
+        let scratch = super::super::scratch("file");
+        let path = scratch.join("health");
         fs::write(&path, content).unwrap();
         Number::new(path, None).run().await
     }
@@ -189,7 +188,7 @@ mod tests {
         let folder = super::super::scratch("fifo");
         let fifo = folder.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for path in [fifo, folder.clone(), folder.join("none"), "/dev/zero".into()] {
+        for path in [fifo, folder.to_path_buf(), folder.join("none"), "/dev/zero".into()] {
             let outcome = Number::new(path, None).run().await;
             assert_eq!(outcome.verdict, Verdict::Unknown, "{}", outcome.detail);
         }
@@ -211,7 +210,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_file_says_nothing() {
-        let path = super::super::scratch("old").join("health");
+        let scratch = super::super::scratch("old");
+        let path = scratch.join("health");
         fs::write(&path, "0").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
@@ -222,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_switch_is_seen_at_once() {
-        let path = super::super::scratch("drain").join("drain");
+        let scratch = super::super::scratch("drain");
+        let path = scratch.join("drain");
         let mut absent = Absent::new(path.clone());
         assert_eq!(absent.run().await.verdict, Verdict::Pass);
         let wait = Duration::from_secs(5);

@@ -8,12 +8,12 @@ use super::netlink::{ask, dump};
 use super::outcome::{Outcome, words};
 use super::task::Measure;
 use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
 };
-use netlink_packet_route::AddressFamily;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -129,7 +129,9 @@ fn judge(
             }
             Some(mbit) => said.push(format!("{mbit} Mbit/s >= {least} Mbit/s")),
             None => {
-                return Outcome::unknown(format!("link {name}: its driver does not tell its speed"));
+                return Outcome::unknown(format!(
+                    "link {name}: its driver does not tell its speed"
+                ));
             }
         }
     }
@@ -165,7 +167,8 @@ fn active_slaves(class: &Path, name: &str) -> io::Result<Option<u32>> {
     let reserve = fs::read_to_string(bond.join("mode"))?.starts_with("active-backup");
     let mut active = 0;
     for slave in slaves.split_ascii_whitespace() {
-        let says = |what: &str| fs::read_to_string(class.join(slave).join("bonding_slave").join(what));
+        let says =
+            |what: &str| fs::read_to_string(class.join(slave).join("bonding_slave").join(what));
         // A slave that left meanwhile is none.
         let has_link = says("mii_status").is_ok_and(|s| s.trim() == "up");
         let carries = reserve || says("state").is_ok_and(|s| s.trim() == "active");
@@ -294,7 +297,9 @@ pub(super) fn is_route_to(r: &RouteMessage, to: IpNet) -> bool {
     for a in &r.attributes {
         match a {
             RouteAttribute::Table(t) => table = *t,
-            RouteAttribute::Destination(RouteAddress::Inet(a)) => destination = Some(IpAddr::V4(*a)),
+            RouteAttribute::Destination(RouteAddress::Inet(a)) => {
+                destination = Some(IpAddr::V4(*a))
+            }
             RouteAttribute::Destination(RouteAddress::Inet6(a)) => {
                 destination = Some(IpAddr::V6(*a));
             }
@@ -350,7 +355,9 @@ mod tests {
         put("bond0/bonding/mode", "active-backup 1\n");
         assert_eq!(active_slaves(&scratch, "bond0").unwrap(), Some(2));
         assert_eq!(active_slaves(&scratch, "a").unwrap(), None);
-        for (text, known) in [("1000\n", Some(1000)), ("-1\n", None), ("4294967295", None), ("", None)] {
+        for (text, known) in
+            [("1000\n", Some(1000)), ("-1\n", None), ("4294967295", None), ("", None)]
+        {
             put("a/speed", text);
             assert_eq!(speed(&scratch, "a"), known, "{text}");
         }

@@ -202,7 +202,9 @@ mod tests {
 
     /// A process with a name of its own.
     fn start(name: &str) -> Child {
-        let path = super::super::scratch("process").join(name);
+        // The program is open before its folder goes.
+        let scratch = super::super::scratch("process");
+        let path = scratch.join(name);
         std::os::unix::fs::symlink("/bin/sleep", &path).unwrap();
         Command::new(path).arg("60").spawn().unwrap()
     }
@@ -252,7 +254,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_file_and_the_process_are_followed() {
-        let path = super::super::scratch("pid").join("x.pid");
+        let scratch = super::super::scratch("pid");
+        let path = scratch.join("x.pid");
         let mut check = PidFile::new(path.clone());
         assert_eq!(check.run().await.verdict, Verdict::Fail, "no file");
         let mut child = start("vipd-test-pid");
