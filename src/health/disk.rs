@@ -59,9 +59,7 @@ fn measure(limits: &Limits) -> Outcome {
         Ok(numbers) => numbers,
         Err(e) => {
             let e = io::Error::from(e);
-            // A path that is not there, or not for vipd, is no disk that failed.
-            let verdict =
-                if e.raw_os_error() == Some(libc::EIO) { Verdict::Fail } else { Verdict::Unknown };
+            let verdict = if is_nothing_there(&e) { Verdict::Unknown } else { Verdict::Fail };
             return Outcome::new(verdict, format!("{what}: {}", words(&e)));
         }
     };
@@ -83,6 +81,12 @@ fn measure(limits: &Limits) -> Outcome {
         Err(e) if is_own_trouble(&e) => Outcome::unknown(format!("{what}: {}", words(&e))),
         Err(e) => Outcome::fail(format!("{what}: write of 4 KiB: {}", words(&e))),
     }
+}
+
+/// A path that is not there, or not for vipd, is no disk that failed.
+fn is_nothing_there(e: &io::Error) -> bool {
+    let path = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP, libc::ENOSYS];
+    is_own_trouble(e) || e.raw_os_error().is_some_and(|n| path.contains(&n))
 }
 
 /// Of the agent, not of the disk: its rights, or its sandbox where the file system itself is writable.

@@ -52,7 +52,7 @@ impl Http {
 
     /// Addresses of the server, and whom to trust.
     async fn prepare(&mut self) -> Result<Vec<SocketAddr>, Outcome> {
-        let known = self.probe.host.parse::<IpAddr>().ok();
+        let known = self.probe.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let needs_trust = self.probe.tls && self.trust.is_none();
         if let (Some(addr), false) = (known, needs_trust) {
             return Ok(vec![SocketAddr::new(addr, self.probe.port)]);
@@ -96,6 +96,8 @@ impl Http {
             Outcome::unknown(format!("{} is no server name", self.probe.server_name))
         })?;
         let tls = TlsConnector::from(trust).connect(name, stream).await.map_err(|e| {
+            // The authorities may be others by now: they are read again for the next run.
+            self.trust = None;
             let verdict = if is_own_trouble(&e) { Verdict::Unknown } else { Verdict::Fail };
             Outcome::new(verdict, format!("TLS: {}", words(&e)))
         })?;

@@ -113,8 +113,7 @@ fn messages(mut octets: &[u8]) -> impl Iterator<Item = NetlinkPayload<RouteNetli
 /// What a check wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
-    /// An interface and, of a bond, its slaves: any change of any link that has this name or this one as master
-    /// cannot be told by name alone, so every link event of a bond's parts counts.
+    /// An interface, and every slave of a bond, whose master an event names by index alone.
     Link(Arc<str>),
     /// An address.
     Address(IpAddr),
@@ -158,8 +157,8 @@ impl Events {
             groups
                 | match topic {
                     Topic::Link(_) => LINKS,
-                    Topic::Address(_) => ADDRESSES,
-                    Topic::Route(_) => ROUTES,
+                    Topic::Address(_) => LINKS | ADDRESSES,
+                    Topic::Route(_) => LINKS | ADDRESSES | ROUTES,
                 }
         });
         let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -213,6 +212,13 @@ fn concerns(m: &RouteNetlinkMessage, topic: &Topic) -> bool {
             RouteNetlinkMessage::NewAddress(a) | RouteNetlinkMessage::DelAddress(a),
             Topic::Address(addr),
         ) => address(a) == Some(*addr),
+        // IPv4 routes, the local ones that addresses live by among them, go without a word with their interface, and
+        // with the address that is their source.
+        (
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_),
+            Topic::Address(_) | Topic::Route(_),
+        )
+        | (RouteNetlinkMessage::DelAddress(_), Topic::Route(_)) => true,
         (RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r), Topic::Route(to)) => {
             is_route_to(r, *to)
         }

@@ -45,6 +45,7 @@ impl Measure for Named {
     const LATE: Verdict = Verdict::Unknown;
 
     async fn run(&mut self) -> Outcome {
+        self.watched.clear();
         let name = Arc::clone(&self.name);
         let found = match self.aside.run(move || find(Path::new("/proc"), &name)).await {
             Ok(Ok(found)) => found,
