@@ -46,6 +46,7 @@ impl Gateway {
             Some(kept) if kept.0.index() == index => self.socket.insert(kept),
             _ => {
                 let socket = FrameSocket::open(index, family)?;
+                socket.hear_only(self.addr)?;
                 let readable = Readable::new(&socket)?;
                 self.socket.insert((socket, readable))
             }

@@ -68,6 +68,12 @@ pub(super) async fn watch(
     }
 }
 
+/// What is said of a check whose task panicked.
+pub(super) fn crashed() -> Reading {
+    let detail = "its task died: an error in vipd; a reload starts it again".into();
+    Reading { verdict: Verdict::Unknown, detail, took: Duration::ZERO }
+}
+
 async fn changed(measure: &mut impl Measure, quiet_until: Instant) {
     sleep_until(quiet_until).await;
     measure.changed().await;
