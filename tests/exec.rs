@@ -347,8 +347,8 @@ fn not_started(stage: &Stage) {
 }
 
 fn inherited(stage: &Stage) {
-    let path = stage
-        .script("hook", "ls /proc/$$/fd; grep -E '^(Cap|SigBlk)' /proc/self/status; umask");
+    let path =
+        stage.script("hook", "ls /proc/$$/fd; grep -E '^(Cap|SigBlk)' /proc/self/status; umask");
     stage.list("hook", "h", 5000, "-", &path);
     let runner = stage.runner();
     let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
