@@ -209,6 +209,11 @@ fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// How long leftovers sleep: nobody else's processes have this word.
+fn sleep(number: u32) -> String {
+    format!("{number}.{}", std::process::id())
+}
+
 /// Is a process alive that was started with this word?
 fn alive(word: &str) -> bool {
     let all = fs::read_dir("/proc").unwrap().flatten();
@@ -256,10 +261,12 @@ fn told_as_by_keepalived(stage: &Stage) {
 }
 
 fn hangs(stage: &Stage) {
-    let done = stage.hook(300, "sleep 4242.1 & sleep 4242.2");
+    let done = stage.hook(300, &format!("sleep {} & sleep {}", sleep(4001), sleep(4002)));
     assert_eq!(done.end, End::TimedOut);
     assert!(done.took < Duration::from_secs(2), "{:?}", done.took);
-    wait("the group to end", Duration::from_secs(4), || !alive("4242.1") && !alive("4242.2"));
+    wait("the group to end", Duration::from_secs(4), || {
+        !alive(&sleep(4001)) && !alive(&sleep(4002))
+    });
 }
 
 fn ignores_term(stage: &Stage) {
@@ -284,24 +291,30 @@ fn floods(stage: &Stage) {
 }
 
 fn daemon(stage: &Stage) {
-    let body = "setsid sh -c 'sleep 4243.1 & exec sleep 4243.2' </dev/null >/dev/null 2>&1 &\nsleep 0.2; exit 2";
-    let path = stage.script("check", body);
+    let body = format!(
+        "setsid sh -c 'sleep {} & exec sleep {}' </dev/null >/dev/null 2>&1 &\nsleep 0.2; exit 2",
+        sleep(4003),
+        sleep(4004)
+    );
+    let path = stage.script("check", &body);
     stage.list("check", "c", 60_000, "-", &path);
     let runner = stage.runner();
     let done = stage.run(&runner, Which::Check("c".into()));
     assert_eq!(done.end, End::Exited(2));
     assert!(done.took < Duration::from_secs(3), "waits for the daemon: {:?}", done.took);
-    wait("the daemon to end", Duration::from_secs(6), || !alive("4243.1") && !alive("4243.2"));
+    wait("the daemon to end", Duration::from_secs(6), || {
+        !alive(&sleep(4003)) && !alive(&sleep(4004))
+    });
 }
 
 fn background(stage: &Stage) {
-    let path = stage.script("hook", "sleep 4244.1 &\necho started");
+    let path = stage.script("hook", &format!("sleep {} &\necho started", sleep(4005)));
     stage.list("hook", "h", 1500, "-", &path);
     let runner = stage.runner();
     let done = stage.run(&runner, Which::Hook("h".into()));
     assert_eq!((done.end, done.output.as_str()), (End::Exited(0), "started\n"));
-    assert!(alive("4244.1"), "ended at once");
-    wait("the leftover to end", Duration::from_secs(5), || !alive("4244.1"));
+    assert!(alive(&sleep(4005)), "ended at once");
+    wait("the leftover to end", Duration::from_secs(5), || !alive(&sleep(4005)));
 }
 
 fn writable(stage: &Stage) {
@@ -472,7 +485,10 @@ fn fifo_unread(stage: &Stage) {
 }
 
 fn killed(stage: &Stage) {
-    let path = stage.script("hook", "test -e $0.again && exit 0; touch $0.again; exec sleep 4245");
+    let path = stage.script(
+        "hook",
+        &format!("test -e $0.again && exit 0; touch $0.again; exec sleep {}", sleep(4006)),
+    );
     stage.list("hook", "h", 20_000, "-", &path);
     fs::set_permissions(&stage.dir, fs::Permissions::from_mode(0o1777)).unwrap();
     let runner = stage.runner();
@@ -493,5 +509,7 @@ fn killed(stage: &Stage) {
     });
     assert!(matches!(done.end, End::Unknown(_)), "{done:?}");
     assert_eq!(stage.run(&runner, Which::Hook("h".into())).end, End::Exited(0));
-    wait("the program of the dead executor to end", Duration::from_secs(3), || !alive("4245"));
+    wait("the program of the dead executor to end", Duration::from_secs(3), || {
+        !alive(&sleep(4006))
+    });
 }
