@@ -9,6 +9,7 @@
 //! | `runtime` | threads, start and stop order, signals; carries core outputs to the edges and back |
 //! | `control` | unix socket of the running agent: protocol, server, client, the status document |
 //! | `exec` | `vipd exec`: the process that runs the operator's programs, and the agent's way to it |
+//! | `health` | measures: links, services, processes, files, pressure, disks; decides nothing |
 //! | `telemetry` | events become log lines |
 //! | `sys` | the only `unsafe` code: raw and packet sockets, epoll, timerfd, clock, scheduling, capabilities |
 //! | `kernel` | netlink: addresses, links, routes, macvlan, sysctls; the monitor |
@@ -28,6 +29,7 @@
 pub mod cli;
 pub mod control;
 pub mod exec;
+pub mod health;
 pub mod kernel;
 pub mod lab;
 pub mod runtime;

@@ -14,12 +14,14 @@ use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
 use super::report::{Facts, StatusHandler};
+use super::scripts::ScriptChecks;
 use super::slots::Slots;
 use super::{boot, flaps, worker};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
 use crate::exec::client::{Runner, Whereabouts};
+use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::sched::{self, Granted};
@@ -34,7 +36,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::EventKind;
+use vipd_core::engine::io::{EventKind, Reading};
 
 /// Priority of the protocol thread; the kernel thread runs one below.
 const REAL_TIME: u8 = 20;
@@ -249,6 +251,8 @@ struct Duties {
     teller: Teller,
     hooks: Hooks,
     activations: Activations,
+    /// They end with it.
+    _checks: Checks,
 }
 
 impl Main<'_> {
@@ -280,7 +284,16 @@ impl Main<'_> {
         let runner = Runner::start(self.executor());
         let readings = Readings::new(&self.model);
         let model = || Arc::clone(&self.model);
+        let report = {
+            let (readings, engine) = (readings.clone(), self.sender.clone());
+            move |check, reading: Reading| {
+                readings.note(check, &reading);
+                engine.offer(Message::Check(check, reading));
+            }
+        };
+        let scripts = ScriptChecks::new(model(), runner.clone());
         Duties {
+            _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),

@@ -1,6 +1,6 @@
 //! A descriptor that the tokio runtime of the main thread waits for.
 //!
-//! Called by the kernel monitor; the protocol thread has its own [`super::Poller`].
+//! Called by the kernel monitor and the health checks; the protocol thread has its own [`super::Poller`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,5 +37,13 @@ impl Readable {
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
         self.inner.async_io(Interest::READABLE, |fd| read(fd.as_fd())).await
+    }
+
+    /// Waits until the descriptor is readable: for one that is never read, as a process is.
+    ///
+    /// # Errors
+    /// When the runtime ends.
+    pub async fn ready(&self) -> io::Result<()> {
+        self.inner.readable().await.map(|mut guard| guard.retain_ready())
     }
 }
