@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use vipd_core::config::model::Model;
+use vipd_core::config::model::{Check, Model, Probe};
 use vipd_core::engine::io::{EventKind, Reading};
 
 /// Priority of the protocol thread; the kernel thread runs one below.
@@ -281,7 +281,8 @@ impl Main<'_> {
     }
 
     fn duties(&self) -> Duties {
-        let runner = Runner::start(self.executor());
+        let runner =
+            if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
@@ -449,6 +450,14 @@ impl Main<'_> {
             }
         }
     }
+}
+
+/// Is there anything for `vipd exec` to do?
+fn has_programs(model: &Model) -> bool {
+    let script = |check: &Check| matches!(check.probe, Probe::Script(_));
+    !model.hooks.is_empty()
+        || model.checks.iter().any(script)
+        || model.instances.iter().any(|instance| instance.standby.activation().is_some())
 }
 
 /// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.
