@@ -344,9 +344,6 @@ impl Engine {
     /// The time of something that the policy waits for may have come.
     pub(super) fn policy_due(&mut self, u: UnitIx) {
         let now = self.now.mono;
-        if self.policy_deadline(u) > now {
-            return;
-        }
         let ix = self.units[u].instance;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let fitness = self.fitness(ix);
@@ -355,7 +352,9 @@ impl Engine {
         } else if due(fitness.priority_due()) {
             self.reassess(ix, None);
         }
-        self.flap_due(ix);
+        if due(self.flap_deadline(ix)) {
+            self.flap_due(ix);
+        }
         self.standby_due(ix);
         self.consider_hand_over(u);
     }
