@@ -293,7 +293,8 @@ impl Engine {
     /// The gate that keeps this unit from preempting, if one does.
     pub(super) fn preempt_gate(&self, u: UnitIx) -> Option<Closed> {
         let instance = self.instance(u);
-        let class = self.class(u);
+        // Each advert asks: the rest of the group is looked at only where something is wrong.
+        let class = if self.unwell > 0 { self.class(u) } else { self.own_class(u) };
         if class > Class::Healthy {
             return Some(Closed::SecondChoice(class));
         }

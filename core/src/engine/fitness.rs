@@ -101,6 +101,7 @@ impl Engine {
             self.judge(ix);
             let fitness = self.fitness_mut(ix);
             fitness.told.0 = fitness.class();
+            self.unwell += usize::from(self.fitness(ix).told.0 != Class::Healthy);
             self.units_of(ix).into_iter().for_each(|u| self.rearm(u));
         }
     }
@@ -117,13 +118,12 @@ impl Engine {
 
     /// Class of eligibility: that of the worst member of the sync group (DESIGN 5.10).
     pub(super) fn class(&self, u: UnitIx) -> Class {
-        let partners = self.partners(u).into_iter();
-        partners.map(|o| self.own_class(o)).fold(self.own_class(u), Class::max)
+        self.others(u).map(|o| self.own_class(o)).fold(self.own_class(u), Class::max)
     }
 
     /// Why this unit is worse than others: the failed check of the worst member of its group.
     pub(super) fn culprit(&self, u: UnitIx) -> Cause {
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         let worst = members.max_by_key(|o| self.own_class(*o)).unwrap_or(u);
         match self.fitness(self.units[worst].instance).health.culprit {
             Some((check, _)) => Cause::CheckFailed(check),
@@ -293,9 +293,12 @@ impl Engine {
         let lead = self.units_of(ix).first().map(|u| self.units[*u].vr.params().priority);
         let fitness = self.fitness_mut(ix);
         let standing = (fitness.class(), lead.unwrap_or(fitness.told.1));
-        if std::mem::replace(&mut fitness.told, standing) == standing {
+        let before = std::mem::replace(&mut fitness.told, standing);
+        if before == standing {
             return;
         }
+        self.unwell += usize::from(standing.0 != Class::Healthy);
+        self.unwell -= usize::from(before.0 != Class::Healthy);
         if let Some(reason) = reason {
             let (class, priority) = standing;
             self.event(Some(ix), None, EventKind::Standing { class, priority, reason });

@@ -53,9 +53,13 @@ impl Engine {
     /// Does this unit own although its class says that somebody better should?
     fn unfit_owner(&self, u: UnitIx) -> bool {
         let unit = &self.units[u];
+        // Who was promoted although it was unfit stays where the operator wants it.
+        let wanted = unit.pinned && unit.offers.claimed_unfit;
         unit.is_active()
+            && self.unwell > 0
             && unit.overslept.is_none()
             && !self.stopping
+            && !wanted
             && matches!(self.class(u), Class::Failing | Class::Drained)
             && (self.peers.is_some() || !unit.offers.claimed_unfit)
     }
@@ -63,7 +67,7 @@ impl Engine {
     /// Not before then, by the tries so far and by the move budget: spent, a failure moves at most once in 10 min.
     fn next_offer(&self, u: UnitIx) -> Instant {
         let unit = &self.units[u];
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         let held = members
             .filter(|_| self.class(u) == Class::Failing)
             .filter_map(|o| self.fitness(self.units[o].instance).moves.fail_move_at())
@@ -96,8 +100,13 @@ impl Engine {
         let mut members = self.partners(u);
         members.push(u);
         members.retain(|o| self.units[*o].is_active());
+        for o in &members {
+            self.units[*o].offers.tried(now);
+        }
         for o in members {
-            self.units[o].offers.tried(now);
+            if !self.units[o].is_active() {
+                continue;
+            }
             self.units[o].gates.unusable(now, true);
             let cause = if o == u { cause.clone() } else { Cause::SyncGroup };
             if self.peers.is_some() && failing {
@@ -160,7 +169,7 @@ impl Engine {
         let unit = &self.units[u];
         let link = &self.links[usize::from(unit.link.0)];
         let fatal = self.fitness(unit.instance).health.class == Class::Unable;
-        let group_left = self.partners(u).into_iter().any(|o| {
+        let group_left = self.others(u).any(|o| {
             let other = &self.units[o];
             !other.is_active() && other.leaving.as_ref().is_none_or(|l| l.succeeded())
         });
@@ -188,7 +197,7 @@ impl Engine {
     /// Second choice gives others time to go first. `Some`: ask again then.
     pub(super) fn second_choice_waits(&mut self, u: UnitIx, released: bool) -> Option<Instant> {
         let class = self.class(u);
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         let second = members
             .map(|o| self.units[o].instance)
             .any(|ix| self.fitness(ix).health.class > Class::Healthy || self.fitness(ix).second());

@@ -64,7 +64,7 @@ impl Engine {
 
     /// The instances that move with this unit, its own one included.
     fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         members.map(|o| self.units[o].instance).collect()
     }
 
@@ -75,8 +75,7 @@ impl Engine {
 
     /// Does this unit never claim by itself?
     pub(super) fn waits_for_order(&self, u: UnitIx) -> bool {
-        let cold = |ix| self.model.instance(ix).standby.kind() == StandbyKind::Cold;
-        self.group(u).into_iter().any(cold) && !self.ordered(u)
+        self.groups.cold(u) && !self.ordered(u)
     }
 
     /// The claim needs what the activation brings. `Some`: ask again then; `None`: claim.
@@ -95,7 +94,6 @@ impl Engine {
                     let until = now + timeout + SLACK;
                     self.standby_mut(ix).activating =
                         Activating::Running { order, since: now, until };
-                    self.forget_readiness(ix);
                     self.push(Output::Activate { instance: ix, order });
                     until
                 }
@@ -122,6 +120,7 @@ impl Engine {
                 let standby = self.standby_mut(ix);
                 standby.activating = Activating::Ready { until };
                 standby.failures = 0;
+                self.forget_readiness(ix);
                 self.alarm(Some(ix), Alarm::ActivationFailed, false);
                 self.unpark(ix);
                 self.urgent();

@@ -16,6 +16,7 @@ mod groups;
 mod health;
 mod lease;
 mod owner;
+mod property;
 mod refuse;
 mod send;
 mod stale;
