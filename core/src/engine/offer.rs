@@ -190,6 +190,8 @@ impl Engine {
         self.set_priority(u);
         let priority = self.units[u].vr.params().priority;
         self.advertise(u, priority);
+        // Repeats were due, and a weaker one may have announced meanwhile.
+        self.announce_afresh(u);
         self.entered(u, State::Active, Cause::NobodyCame);
         self.units[u].since = since;
     }
@@ -214,6 +216,9 @@ impl Engine {
             if !self.living_peers(u).any(better) {
                 return None;
             }
+        } else if released && class < Class::Failing {
+            // Who leaves keeps the addresses for an interval only: nothing that is healthy is late for that.
+            return None;
         } else if released {
             extra += OFFER_SLACK;
         }
