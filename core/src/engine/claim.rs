@@ -52,6 +52,7 @@ impl Engine {
             self.units[u].vr.owner_alive(now);
             // Silent holders are asked anew before the new end: what was answered before the pause is old.
             self.stale_wait_over(u);
+            self.press_order(u);
             return;
         }
         let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
@@ -99,7 +100,14 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
+        let promoted = cause == Cause::Promoted;
         self.become_active(u, cause);
+        for o in self.units_of(self.units[u].instance) {
+            // An operator means the instance, with both families.
+            if promoted && self.units[o].state() == State::Backup {
+                self.become_active(o, Cause::Promoted);
+            }
+        }
         self.sync_claimed(u);
     }
 
@@ -135,7 +143,8 @@ impl Engine {
         if self.class(u) >= Class::Failing && cause != Cause::Adopted {
             self.units[u].offers.claimed_unfit(now);
         }
-        self.units[u].pinned = self.ordered(u);
+        let group_pinned = self.others(u).any(|o| self.units[o].pinned);
+        self.units[u].pinned = self.ordered(u) || cause == Cause::Promoted || group_pinned;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -156,7 +165,7 @@ impl Engine {
         self.owned_here(u, &cause);
         self.order_done(u);
         self.entered(u, State::Backup, cause);
-        self.reassess(self.units[u].instance, None);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
@@ -211,7 +220,7 @@ impl Engine {
         self.refresh_preemption(u);
         self.lost(u, true, &cause);
         self.entered(u, State::Active, cause);
-        self.reassess(self.units[u].instance, None);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Cannot own any more: priority 0 where a packet can still leave, then Initialize.

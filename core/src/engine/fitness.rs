@@ -11,6 +11,7 @@ use crate::policy::damping::{self, Penalty};
 use crate::policy::health::{self, Health, Pace, Seen};
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, InstanceIx, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Priority of a host that an operator promoted (DESIGN 5.6).
@@ -157,6 +158,7 @@ impl Engine {
             let detail = Arc::clone(self.checks.states[usize::from(check.0)].detail());
             self.event(None, None, EventKind::Check { check, from, to, detail });
         }
+        let mut changed = Vec::new();
         for ix in self.checks.users[usize::from(check.0)].clone() {
             let before = self.fitness(ix).health.class;
             let reason = match change {
@@ -171,8 +173,11 @@ impl Engine {
             if counts && before == Class::Healthy && worse(self.fitness(ix).health.class) {
                 self.penalize(ix, if owner { damping::LOSS } else { damping::UNFIT });
             }
-            self.reassess(ix, Some(reason));
+            if self.refit(ix, Some(reason)) {
+                changed.push(ix);
+            }
         }
+        self.groups_follow(changed);
     }
 
     /// Checks that look at an instance of this host see what it became.
@@ -235,8 +240,32 @@ impl Engine {
         self.fitness_mut(ix).health = health;
     }
 
-    /// Class and priority anew, and what follows. `reason` is told if they changed.
+    /// Class and priority anew, and what follows, for those that move with the instance as well. `reason` is told if
+    /// they changed.
     pub(super) fn reassess(&mut self, ix: InstanceIx, reason: Option<StandingReason>) {
+        if self.refit(ix, reason) {
+            self.groups_follow(vec![ix]);
+        }
+    }
+
+    /// The class of these instances changed: each of their groups looks once.
+    fn groups_follow(&mut self, changed: Vec<InstanceIx>) {
+        let mut done = BTreeSet::new();
+        let units: Vec<UnitIx> = changed.into_iter().flat_map(|ix| self.units_of(ix)).collect();
+        for u in units {
+            let Some(group) = self.groups.group_of(u) else { continue };
+            if !done.insert(group) {
+                continue;
+            }
+            for o in self.partners(u) {
+                self.class_changed(o);
+                self.rearm(o);
+            }
+        }
+    }
+
+    /// The same for one instance; true: its class is another one.
+    pub(super) fn refit(&mut self, ix: InstanceIx, reason: Option<StandingReason>) -> bool {
         let now = self.now.mono;
         self.judge(ix);
         let hold = self.model.instance(ix).flap.priority_hold;
@@ -260,15 +289,14 @@ impl Engine {
                 self.units[u].gates.usable(now);
             }
         }
+        let told = self.fitness(ix).told.0;
         self.tell_standing(ix, reason);
+        let changed = self.fitness(ix).told.0 != told;
         for u in self.units_of(ix) {
             self.class_changed(u);
-            for o in self.partners(u) {
-                self.class_changed(o);
-                self.rearm(o);
-            }
             self.rearm(u);
         }
+        changed
     }
 
     /// What the class of a unit makes it do.

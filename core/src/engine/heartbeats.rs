@@ -148,6 +148,11 @@ impl Engine {
             Some((u, None)) => self.own_class(u),
             None => Class::Unable,
         };
+        // Who may not claim yet, whatever it hears, is nobody to wait for.
+        let link = &self.links[usize::from(instance.link.0)];
+        let barred = link.settling(now) || self.backup_until.is_some_and(|until| until > now);
+        let waits = unit.is_some_and(|u| u.state() == State::Backup) && barred;
+        let class = if waits { Class::Unable } else { class };
         InstanceRecord {
             key: instance.key,
             link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),

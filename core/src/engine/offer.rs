@@ -67,9 +67,9 @@ impl Engine {
     /// Not before then, by the tries so far and by the move budget: spent, a failure moves at most once in 10 min.
     fn next_offer(&self, u: UnitIx) -> Instant {
         let unit = &self.units[u];
-        let members = self.others(u).chain([u]);
+        let failing = self.class(u) == Class::Failing;
+        let members = self.others(u).chain([u]).filter(|_| failing);
         let held = members
-            .filter(|_| self.class(u) == Class::Failing)
             .filter_map(|o| self.fitness(self.units[o].instance).moves.fail_move_at())
             .map(instant);
         held.fold(unit.offers.next, Instant::max)
@@ -82,8 +82,7 @@ impl Engine {
 
     /// When to look again; `None`: the word of a peer brings the next try.
     pub(super) fn offer_deadline(&self, u: UnitIx) -> Option<Instant> {
-        let at = self.next_offer(u);
-        (self.unfit_owner(u) && at > self.now.mono).then_some(at)
+        self.offer_due(u).filter(|at| *at > self.now.mono)
     }
 
     /// Hands over if this owner is unfit, somebody better is there, and it is time.

@@ -85,6 +85,10 @@ impl Engine {
         for ix in self.group(u) {
             let Some(activation) = self.model.instance(ix).standby.activation() else { continue };
             let timeout = activation.program.timeout;
+            if self.units_of(ix).into_iter().any(|o| self.units[o].is_active()) {
+                // The other family runs here already.
+                continue;
+            }
             let at = match &self.standby(ix).activating {
                 Activating::Ready { until } if *until > now => continue,
                 Activating::Failed { at, .. } if *at > now => *at,

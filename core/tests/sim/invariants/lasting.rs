@@ -44,14 +44,13 @@ impl Watch {
             return;
         }
         let disturbed = since.max(first.since).max(second.since);
+        let from = start.max(disturbed);
         // Who offers because its service fails keeps the addresses as one that stops does, well again or not.
-        let offer = self.longest_down + OVERLAP;
-        let offers = |h: &HostView| self.scenario.checks && (h.sick || now - h.sickened < offer);
+        let offers = |h: &HostView| self.offers(h, from);
         let leaving = first.agent == Agent::Leaving
             || second.agent == Agent::Leaving
             || offers(first)
             || offers(second);
-        let from = start.max(disturbed);
         // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
@@ -73,6 +72,12 @@ impl Watch {
             );
             self.fail(from + most, Rule::TwoOwners, what);
         }
+    }
+
+    /// Did this host hand over, or try to, a moment before `at`, because its service fails?
+    pub(super) fn offers(&self, host: &HostView, at: Instant) -> bool {
+        let window = self.longest_down + OVERLAP;
+        self.scenario.checks && (host.sick || at.since(host.sickened) < window)
     }
 
     fn judge_holder(&mut self, now: Instant, view: &AddrView, host: usize) {

@@ -82,7 +82,7 @@ impl Watch {
         let bound = self.scenario.priorities[host] != 255;
         if steady
             && bound
-            && !other.sick
+            && !self.offers(other, now)
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
