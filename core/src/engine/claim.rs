@@ -153,6 +153,7 @@ impl Engine {
         self.units[u].yielding = None;
         self.units[u].last_sent = None;
         self.units[u].farewell = false;
+        self.units[u].deferred = None;
         self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -216,6 +217,7 @@ impl Engine {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.units[u].pinned = false;
+        self.units[u].deferred = None;
         self.set_priority(u);
         self.refresh_preemption(u);
         self.lost(u, true, &cause);
@@ -242,6 +244,7 @@ impl Engine {
         self.units[u].gates.unusable(self.now.mono, was_active);
         self.units[u].pinned = false;
         self.units[u].farewell = false;
+        self.units[u].deferred = None;
         self.order_done(u);
         self.set_priority(u);
         self.lost(u, was_active, &cause);

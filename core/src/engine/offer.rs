@@ -17,8 +17,8 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Between two tries at most.
 const RETRY_MAX: Duration = Duration::from_secs(600);
 /// A failing Backup gives the owner this much longer than an interval to take back what it offered: what the owner
-/// waits for successors beside the longest skew.
-const OFFER_SLACK: Duration = Duration::from_millis(100);
+/// waits for successors beside the longest skew, and the way of its next advert.
+const OFFER_SLACK: Duration = Duration::from_millis(120);
 
 /// Tries to hand over since this host was last fit to own.
 #[derive(Copy, Clone, Debug, Default)]
@@ -222,12 +222,13 @@ impl Engine {
             extra += OFFER_SLACK;
         }
         let now = self.now.mono;
-        let anchor = self.units[u].vr.anchor();
-        let (_, until) = match self.units[u].deferred {
-            Some((for_anchor, until)) if for_anchor == anchor => (anchor, until),
-            _ => (anchor, self.units[u].vr.deadline() + extra),
+        // Once for each owner that fell silent: a priority 0 that is said twice is one.
+        let last = self.units[u].vr.heard().map_or(Instant::ZERO, |h| h.at);
+        let until = match self.units[u].deferred {
+            Some((heard, until)) if heard == last => until,
+            _ => self.units[u].vr.deadline() + extra,
         };
-        self.units[u].deferred = Some((anchor, until));
+        self.units[u].deferred = Some((last, until));
         (until > now).then_some(until)
     }
 }

@@ -163,3 +163,42 @@ fn a_cold_owner_at_255_waits_as_well() {
     lb1.run(ms(10));
     assert_eq!((lb1.state(), lb1.unit().priority), (State::Active, 255));
 }
+
+#[test]
+fn a_promotion_means_both_families() {
+    let text = plain("addresses = [\"192.0.2.10/24\", \"fe80::10/64\"]\n");
+    let mut lb2 = bench(&text, 2, |m| stands_by(m, 2, &Standby::Cold(None)));
+    lb2.hear(1, 150);
+    lb2.hear6(1, 150);
+    lb2.order(OperatorOrder::Promote);
+    lb2.run(ms(1));
+    let units = lb2.snapshot().units;
+    assert_eq!(units.len(), 2);
+    assert!(units.iter().all(|u| u.state == State::Active && u.priority == 254), "{units:?}");
+}
+
+#[test]
+fn a_warm_group_is_made_ready_as_a_whole() {
+    let text = plain(
+        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
+         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n\
+         [sync.all]\ninstances = [\"web\", \"zoo\"]\n",
+    );
+    let mut lb2 = bench(&text, 2, |m| stands_by(m, 2, &Standby::Warm(activation())));
+    lb2.run(secs(5));
+    let orders: Vec<_> = lb2
+        .log
+        .iter()
+        .filter_map(|(_, said)| match said {
+            crate::bench::Said::Activate(instance, order) => Some((*instance, *order)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(orders.len(), 2);
+    for (n, (instance, order)) in orders.into_iter().enumerate() {
+        assert!(lb2.snapshot().units.iter().all(|u| u.state == State::Backup), "{n}");
+        lb2.give(Input::Activated { instance, order, result: Ok(()) });
+        lb2.run(ms(20));
+    }
+    assert!(lb2.snapshot().units.iter().all(|u| u.state == State::Active));
+}
