@@ -413,6 +413,11 @@ impl Engine {
         peers.all.iter().find(|p| p.links.iter().any(|l| l.addrs.contains(&addr))).map(|p| p.host)
     }
 
+    /// Is this the service address or a heartbeat address of a host of the group?
+    pub(super) fn is_of_group(&self, addr: IpAddr) -> bool {
+        self.host_of(addr).is_some() || self.model.hosts.iter().any(|h| h.paths.contains(&addr))
+    }
+
     pub(super) fn mac_of_a_peer(&self, mac: Mac) -> bool {
         self.peers.as_ref().is_some_and(|p| p.all.iter().any(|peer| peer.macs.contains(&mac)))
     }

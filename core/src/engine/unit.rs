@@ -13,7 +13,7 @@ use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
-use crate::vrrp::announce::Schedule;
+use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
@@ -108,7 +108,11 @@ impl Unit {
                     link: instance.link,
                     voices: families.into_iter().map(|f| Voice::new(f, instance, ring)).collect(),
                     vr: VirtualRouter::new(params),
-                    announce: Schedule::default(),
+                    announce: Schedule::new(if instance.virtual_mac {
+                        VIRTUAL_MAC_REPEATS
+                    } else {
+                        REPEATS
+                    }),
                     gates: PreemptGates::default(),
                     since: now,
                     cause: Cause::Startup,

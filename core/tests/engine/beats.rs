@@ -3,7 +3,9 @@
 use crate::bench::{Bench, Orders, Said, WEB, beating, eth0, ip, mac, ms};
 use crate::world::{Cuts, TARGET, World};
 use std::net::SocketAddr;
-use vipd_core::engine::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input};
+use vipd_core::engine::io::{
+    Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input, LinkState, NeighbourIn,
+};
 use vipd_core::time::Duration;
 use vipd_core::types::{HostIx, LinkIx, State};
 use vipd_core::vrrp::Expiry;
@@ -467,4 +469,31 @@ fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
         hear_beat(&mut lb2, 1, beat);
         assert_eq!(lb2.unit().owner_host, None, "not even for a moment");
     }
+}
+
+#[test]
+fn an_interface_that_carries_again_asks_where_the_heartbeat_paths_lead() {
+    let text =
+        beating("").replace("192.0.2.1", "2001:db8::1").replace("2001:db8::10/24", "192.0.2.10/24");
+    let six = |n: u8| LinkState {
+        addrs: [eth0(n).addrs, vec![ip(&format!("2001:db8::1{n}"))]].concat(),
+        ..eth0(n)
+    };
+    let mut lb1 = Bench::up(&text, 1);
+    lb1.give(Input::Link { link: LinkIx(0), state: LinkState { running: false, ..six(1) } });
+    lb1.log.clear();
+    lb1.give(Input::Link { link: LinkIx(0), state: six(1) });
+    let asked: Vec<_> = lb1.probes().into_iter().map(|(_, p)| (p.addr, p.to, p.source)).collect();
+    let of = |peer: &str| (ip(peer), None, Some(ip("fe80::11")));
+    assert_eq!(asked, [of("2001:db8::12"), of("2001:db8::13")], "not those of other networks");
+    // Their answers are those of hosts of the group: no target, by which anybody would know which side is cut off.
+    lb1.give(Input::Neighbour(NeighbourIn {
+        link: LinkIx(0),
+        addr: ip("2001:db8::12"),
+        mac: mac(2),
+        reply: true,
+    }));
+    lb1.log.clear();
+    lb1.run(ms(1500));
+    assert!(lb1.probes().iter().all(|(_, p)| p.addr != ip("2001:db8::12")), "asked as a target");
 }
