@@ -69,7 +69,7 @@ pub(super) struct Unit {
     pub(super) offers: Offers,
     /// Let go for a better host: priority 0 goes out when the addresses are off.
     pub(super) farewell: bool,
-    /// Second choice: lets others go first until then, for the timer with this anchor.
+    /// Second choice: lets others go first until then, after the owner that was last heard at the first time.
     pub(super) deferred: Option<(Instant, Instant)>,
     /// Backup: its timer was put off to then, because it has to be activated first.
     pub(super) parked: Option<Instant>,
