@@ -60,7 +60,8 @@ fn measure(limits: &Limits) -> Outcome {
         Err(e) => {
             let e = io::Error::from(e);
             // A path that is not there, or not for vipd, is no disk that failed.
-            let verdict = if e.raw_os_error() == Some(libc::EIO) { Verdict::Fail } else { Verdict::Unknown };
+            let verdict =
+                if e.raw_os_error() == Some(libc::EIO) { Verdict::Fail } else { Verdict::Unknown };
             return Outcome::new(verdict, format!("{what}: {}", words(&e)));
         }
     };
@@ -110,7 +111,8 @@ fn room(what: &str, free: &[(&'static str, f64)], limits: &Limits) -> Outcome {
     let Some((kind, share)) = free.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else {
         return Outcome::unknown(format!("{what}: the file system has no size"));
     };
-    let say = |sign: &str, limit: f32| format!("{what}: {share:.1} % of {kind} free {sign} {limit} %");
+    let say =
+        |sign: &str, limit: f32| format!("{what}: {share:.1} % of {kind} free {sign} {limit} %");
     if *share < f64::from(limits.fail) {
         Outcome::fail(say("<", limits.fail))
     } else if *share < f64::from(limits.warn) {

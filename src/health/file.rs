@@ -104,11 +104,7 @@ fn read(path: &Path) -> io::Result<(String, (u64, i128, u64))> {
 /// Opens a regular file for reading.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("not a regular file"))
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// `absent = "/etc/vipd/drain"`.
@@ -139,7 +135,9 @@ impl Measure for Absent {
         let what = self.path.display();
         match found.await {
             Ok(Ok(())) => Outcome::fail(format!("{what} exists")),
-            Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Err(e))
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
                 Outcome::pass(format!("{what} is absent"))
             }
             Ok(Err(e)) => Outcome::unknown(format!("{what}: {}", words(&e))),

@@ -91,8 +91,7 @@ impl Folder {
                 return;
             }
             let ours = |e: &nix::sys::inotify::InotifyEvent| {
-                e.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
-                    || e.name.as_ref() == Some(&self.name)
+                e.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) || e.name.as_ref() == Some(&self.name)
             };
             if events.iter().any(ours) {
                 return;

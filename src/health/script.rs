@@ -15,10 +15,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub trait Scripts: Send + Sync + 'static {
     /// Runs `program` until it ends, at most for its own `timeout`: then its process group is ended. Dropping the
     /// future may let the program go on to that limit, not further.
-    fn run(
-        &self,
-        program: &Program,
-    ) -> impl Future<Output = Result<ScriptEnd, ScriptError>> + Send;
+    fn run(&self, program: &Program)
+    -> impl Future<Output = Result<ScriptEnd, ScriptError>> + Send;
 }
 
 /// A program that ended by itself.

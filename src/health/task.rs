@@ -76,9 +76,9 @@ async fn changed(measure: &mut impl Measure, quiet_until: Instant) {
 async fn once<M: Measure>(measure: &mut M, limit: Duration) -> Reading {
     let began = clock::monotonic();
     let patience = measure.patience(limit);
-    let outcome = timeout(patience, measure.run()).await.unwrap_or_else(|_| {
-        Outcome::new(M::LATE, format!("timeout after {}", span(patience)))
-    });
+    let outcome = timeout(patience, measure.run())
+        .await
+        .unwrap_or_else(|_| Outcome::new(M::LATE, format!("timeout after {}", span(patience))));
     Reading {
         verdict: outcome.verdict,
         detail: outcome.detail.into(),
