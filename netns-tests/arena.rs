@@ -55,8 +55,17 @@ impl Arena {
             let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));
         }
         let stage = Stage::set(plan, &program()).unwrap();
-        let before = (0..stage.plan().hosts).map(|ix| Snapshot::of(&stage, ix)).collect();
-        Self { stage, before }
+        let mut arena = Self { stage, before: Vec::new() };
+        let hosts = 0..arena.stage.plan().hosts;
+        // Without duplicate address detection, too, the kernel finishes an address of its own some time after it made
+        // it: what it becomes later is nothing that an agent left.
+        let since = now();
+        while hosts.clone().any(|ix| !arena.run(ix, "ip -o addr show tentative").is_empty()) {
+            assert!(now().since(since) < Duration::from_secs(5), "addresses stay tentative");
+            wait(Duration::from_millis(5));
+        }
+        arena.before = hosts.map(|ix| Snapshot::of(&arena.stage, ix)).collect();
+        arena
     }
 
     /// A room in which the first host owns, alone, and for some time.

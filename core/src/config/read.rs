@@ -54,7 +54,7 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
     }
 
     let (check_names, checks) = read_checks(&top, &host_names, &views, findings);
-    let (hook_names, hooks) = read_hooks(&top, &host_names, &views, findings);
+    let (hook_names, hooks) = read_hooks(&top, &host_names, findings);
     let groups = named_sections(&top, &file::SYNC, "sync", findings)
         .into_iter()
         .filter_map(|(name, section)| read_group(name, &section, findings))
@@ -107,24 +107,18 @@ fn read_checks(
     (names, by_host)
 }
 
-/// The hooks: each for the hosts that run one of the instances it is for.
+/// The hooks as each host sees them.
 fn read_hooks(
     top: &Section<'_>,
     hosts: &[Arc<str>],
-    views: &[Vec<InstanceDecl>],
     findings: &mut Findings<'_>,
 ) -> ByHost<HookDecl> {
     let mut by_host: Vec<Vec<HookDecl>> = hosts.iter().map(|_| Vec::new()).collect();
     let mut names = Vec::new();
     for (name, section) in named_sections(top, &file::HOOK, "hook", findings) {
-        for ((me, view), list) in hosts.iter().zip(views).zip(&mut by_host) {
+        for (me, list) in hosts.iter().zip(&mut by_host) {
             let scope = Scope { hosts, taking_part: hosts, me, left_out: LeftOut::Unused };
-            let hook = read_program::read_hook(name.clone(), &section.per_host(scope), findings);
-            let concerns = |hook: &HookDecl| {
-                let runs = |i: &At<Arc<str>>| view.iter().any(|decl| decl.name.value == i.value);
-                hook.instances.is_empty() || hook.instances.iter().any(runs)
-            };
-            list.extend(hook.filter(|hook| concerns(hook)));
+            list.extend(read_program::read_hook(name.clone(), &section.per_host(scope), findings));
         }
         names.push(name);
     }

@@ -32,6 +32,8 @@ const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: At<Arc<str>>,
+    /// As [`InstanceDecl::subject`].
+    pub(super) subject: Arc<str>,
     pub(super) vrid: Option<At<Vrid>>,
     pub(super) addresses: Option<At<Vec<At<Vip>>>>,
     pub(super) unadvertised: Vec<At<Vip>>,
@@ -59,7 +61,8 @@ pub(super) fn read_identity(
         })
         .unwrap_or_else(|| s.at(default_priority()));
     let unadvertised = unadvertised.map(|list| list.value).unwrap_or_default();
-    Identity { name, vrid, addresses, unadvertised, priority }
+    let subject = format!("instance {}", name.value).into();
+    Identity { name, subject, vrid, addresses, unadvertised, priority }
 }
 
 /// The instance as the host of the section's scope sees it; `None`: what cannot be left out is missing
@@ -70,7 +73,7 @@ pub(super) fn read(
     findings: &mut Findings<'_>,
 ) -> Option<InstanceDecl> {
     let (s, f) = (section, findings);
-    let Identity { name, vrid, addresses, unadvertised, priority } = identity;
+    let Identity { name, subject, vrid, addresses, unadvertised, priority } = identity;
 
     // What cannot be left out does not end the attempt before all keys are read, so that all are reported.
     let interface = s.required(&instance::INTERFACE, f, value::interface);
@@ -127,6 +130,7 @@ pub(super) fn read(
 
     Some(InstanceDecl {
         name,
+        subject,
         vrid: vrid?,
         interface: interface?,
         version,

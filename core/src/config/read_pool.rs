@@ -117,10 +117,12 @@ fn members(
         );
         return None;
     }
+    let subject: Arc<str> = format!("pool {}", name.value).into();
     let member = |vrid: At<Vrid>, vip: At<_>| {
         let span = vrid.span.clone();
         Identity {
             name: At { value: format!("{}-{}", name.value, vrid.value).into(), span: span.clone() },
+            subject: Arc::clone(&subject),
             vrid: Some(vrid),
             addresses: Some(At { span: vip.span.clone(), value: vec![vip] }),
             unadvertised: Vec::new(),

@@ -37,31 +37,31 @@ fn probe(decl: &CheckDecl, instances: &[InstanceDecl], links: &[Link]) -> Probe 
         ProbeDecl::Gateway { addr, interface } => {
             let user =
                 instances.iter().find(|i| i.uses().any(|used| used.value == decl.name.value));
-            let name = interface.as_ref().or(user.map(|i| &i.interface)).map(|at| &at.value);
+            let name =
+                interface.as_ref().or_else(|| user.map(|i| &i.interface)).map(|at| &at.value);
             let at = links.iter().position(|link| Some(&link.name) == name).unwrap_or_default();
             Probe::Gateway { addr: *addr, link: LinkIx(u16::try_from(at).unwrap_or(u16::MAX)) }
         }
     }
 }
 
-/// The hooks of a host.
+/// The hooks of a host: those for all instances, and those for one that it runs.
 pub(super) fn hooks(declared: &[HookDecl], instances: &[InstanceDecl]) -> Vec<Hook> {
-    let hook = |decl: &HookDecl| Hook {
-        name: Arc::clone(&decl.name.value),
-        on: decl.on.clone(),
-        instances: {
-            let here = decl.instances.iter().filter_map(|i| instance_ix(instances, &i.value));
-            let mut here: Vec<InstanceIx> = here.collect();
-            here.sort_unstable();
-            here.dedup();
-            here
-        },
-        run: match &decl.run {
+    let hook = |decl: &HookDecl| {
+        let here = decl.instances.iter().filter_map(|i| instance_ix(instances, &i.value));
+        let mut here: Vec<InstanceIx> = here.collect();
+        here.sort_unstable();
+        here.dedup();
+        let run = match &decl.run {
             HookRunDecl::Program(program, call) => HookRun::Program(program.clone().into(), *call),
             HookRunDecl::Fifo(path) => HookRun::Fifo(path.clone()),
-        },
+        };
+        // None of those it is for runs here; an empty list in the model would mean all.
+        let concerned = decl.instances.is_empty() || !here.is_empty();
+        let name = Arc::clone(&decl.name.value);
+        concerned.then_some(Hook { name, on: decl.on.clone(), instances: here, run })
     };
-    declared.iter().map(hook).collect()
+    declared.iter().filter_map(hook).collect()
 }
 
 /// The checks that `decl` uses, by position among `checks`.

@@ -38,7 +38,7 @@ pub(super) struct File {
     pub(super) checks: Vec<Vec<CheckDecl>>,
     /// Every `[hook.NAME]`, sorted by name.
     pub(super) hook_names: Vec<At<Arc<str>>>,
-    /// The hooks of each host, by position of the host, sorted by name.
+    /// The hooks as each host sees them, whether or not it runs one of their instances, by position of the host, sorted by name.
     pub(super) hooks: Vec<Vec<HookDecl>>,
 }
 
@@ -99,6 +99,9 @@ pub(super) struct HostDecl {
 #[derive(Clone)]
 pub(super) struct InstanceDecl {
     pub(super) name: At<Arc<str>>,
+    /// What a message calls it when it is about the section: `instance web`, or `pool shops` for all members of a
+    /// pool, so that what is wrong with the section is told once.
+    pub(super) subject: Arc<str>,
     pub(super) vrid: At<Vrid>,
     pub(super) interface: At<Arc<str>>,
     pub(super) version: At<Version>,

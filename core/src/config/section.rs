@@ -44,7 +44,7 @@ pub(super) enum LeftOut {
     ByPriority,
     /// `hosts` of the pool does not name it.
     ByPool,
-    /// No instance of that host uses the check, or none that the hook is for runs there.
+    /// No instance of that host uses the check.
     Unused,
 }
 
@@ -53,7 +53,7 @@ impl LeftOut {
         match self {
             Self::ByPriority => "priority leaves that host out",
             Self::ByPool => "hosts leaves that host out",
-            Self::Unused => "no instance of that host has to do with it",
+            Self::Unused => "no instance of that host uses the check",
         }
     }
 

@@ -1,5 +1,6 @@
 //! Becoming and ceasing to be owner. Advert first, address second, announcement third (DESIGN 5.4).
 
+use super::adverts::WEAKEST;
 use super::io::{Alarm, Cause, EventKind};
 use super::{Engine, UnitIx};
 use crate::config::model::StandbyKind;
@@ -49,6 +50,8 @@ impl Engine {
         if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
             self.units[u].late_rounds += 1;
             self.units[u].vr.owner_alive(now);
+            // Silent holders are asked anew before the new end: what was answered before the pause is old.
+            self.stale_wait_over(u);
             return;
         }
         let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
@@ -169,13 +172,14 @@ impl Engine {
     /// The advert of a host that yielded: weaker than the winner's, so that the winner answers and announces.
     pub(super) fn last_advert(&mut self, u: UnitIx, winner: u8) {
         let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < winner { own } else { 1 });
+        self.advertise(u, if own < winner { own } else { WEAKEST });
     }
 
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
     pub(super) fn stand_back(&mut self, u: UnitIx, cause: Cause, winner: Option<Heard>) {
         let now = self.now.mono;
-        if matches!(cause, Cause::Overslept(_) | Cause::LeaseEnded) {
+        let slept = self.units[u].overslept.is_some() || matches!(cause, Cause::Overslept(_));
+        if slept || cause == Cause::LeaseEnded {
             // It stood still: the time in which it has to be healthy before it preempts begins anew.
             self.units[u].gates.unusable(now, true);
             self.units[u].gates.usable(now);
@@ -218,7 +222,8 @@ impl Engine {
         }
         let was_active = self.units[u].is_active();
         let holds = self.units[u].keeps_addresses();
-        if was_active {
+        // Who stood still may have been followed as owner: it leaves without a word (DESIGN 5.3).
+        if was_active && self.units[u].overslept.is_none() {
             self.advertise(u, 0);
         }
         self.units[u].vr.shut_down();

@@ -154,7 +154,10 @@ impl Engine {
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
-                    *hears = heard.age_ms <= patience && heard.boot == peers.boot;
+                    let again = heard.age_ms <= patience && heard.boot == peers.boot;
+                    // A cut of this direction alone is seen by its far side only.
+                    path_back |= again && !*hears;
+                    *hears = again;
                 }
             }
             peer.macs.extend(beat.links.iter().map(|l| l.mac));
@@ -263,7 +266,8 @@ impl Engine {
                 }
                 let gone = new.state == State::Initialize;
                 // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
-                let news = !self.units[u].vr.silence(at).is_zero();
+                let news = !self.units[u].vr.silence(at).is_zero()
+                    && !old.is_some_and(|o| self.claimed_since(u, host, o.epoch));
                 if owned && gone && news && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
@@ -386,6 +390,15 @@ impl Engine {
         self.peers.as_ref()?.get(host)?.records.get(&key).map(|(_, r)| *r)
     }
 
+    /// Has another host claimed after `host` did with `epoch`, by its last word? It may be silent and still hold the
+    /// addresses: that `host`, which slept, does not own is no news then.
+    fn claimed_since(&self, u: UnitIx, host: HostIx, epoch: Epoch) -> bool {
+        let key = self.instance(u).key;
+        let others = self.peers.iter().flat_map(|p| p.of_instance(key)).filter(|p| p.host != host);
+        let mut records = others.filter_map(|p| p.records.get(&key));
+        records.any(|(_, r)| r.state == State::Active && !r.leaving && r.epoch > epoch)
+    }
+
     /// The highest epoch that any peer spoke of.
     pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> Epoch {
         let key = self.model.instance(ix).key;
@@ -398,6 +411,11 @@ impl Engine {
     pub(super) fn host_of(&self, addr: IpAddr) -> Option<HostIx> {
         let peers = self.peers.as_ref()?;
         peers.all.iter().find(|p| p.links.iter().any(|l| l.addrs.contains(&addr))).map(|p| p.host)
+    }
+
+    /// Is this the service address or a heartbeat address of a host of the group?
+    pub(super) fn is_of_group(&self, addr: IpAddr) -> bool {
+        self.host_of(addr).is_some() || self.model.hosts.iter().any(|h| h.paths.contains(&addr))
     }
 
     pub(super) fn mac_of_a_peer(&self, mac: Mac) -> bool {

@@ -51,9 +51,9 @@ pub(super) fn check(file: &File, claims: &Claims<'_>, findings: &mut Findings<'_
 
 /// The names that an instance uses.
 fn check_names(file: &File, decl: &InstanceDecl, findings: &mut Findings<'_>) {
-    let place = format!("instance {}", decl.name.value);
+    let place = &decl.subject;
     for name in decl.uses() {
-        exists("check", name, &place, &file.check_names, findings);
+        exists("check", name, place, &file.check_names, findings);
     }
     let mut seen = BTreeSet::new();
     for name in &decl.checks {

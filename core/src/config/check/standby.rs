@@ -13,7 +13,7 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
             findings.error(
                 &decl.standby.span,
                 format!("host {} is warm, and nothing says how it is activated", host.name.value),
-                "add [instance.NAME.activation] with run = [\"/path\"]; a service that always runs is \"hot\"",
+                "add a subsection activation with run = [\"/path\"]; a service that always runs is \"hot\"",
             );
         }
     }
@@ -31,7 +31,7 @@ pub(super) fn check(views: &[(&HostDecl, &InstanceDecl)], findings: &mut Finding
     if all(StandbyKind::Cold) {
         findings.warning(
             &first.standby.span,
-            format!("instance {} has no automatic standby: every host is cold", first.name.value),
+            format!("{} has no automatic standby: every host is cold", first.subject),
             "nobody owns the address before `vipd promote`: make the preferred host hot",
         );
     }

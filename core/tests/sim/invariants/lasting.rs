@@ -50,9 +50,11 @@ impl Watch {
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
         // Long after the last disturbance a second owner is a preempting one, whom the first hears at once.
-        // A third host that starts says priority 0, which a Backup may read after the owner's answer to it; then it is
-        // the owner's next advert that settles it, for answers are rate-limited.
-        let healed = start > disturbed.max(self.agents_changed) + self.longest_down + t;
+        // A third host that cleans up says priority 0, which a Backup may read after the owner's answer to it; then it
+        // is the owner's next advert that settles it, for answers are rate-limited.
+        let third = (0..self.hosts.len()).filter(|h| *h != a && *h != b);
+        let left = third.filter_map(|h| self.hosts[h].left).any(|at| at + t + SLACK > start);
+        let healed = start > disturbed + self.longest_down + t && !left;
         let most = match leaving || self.scenario.heartbeats {
             true => overlap + to_settle + SLACK,
             false if healed => SLACK,
@@ -136,9 +138,9 @@ impl Watch {
         };
         // Without heartbeats an owner learns of a rival by an advert alone: of one that was cut off, and was gone before
         // it sent the next one over the whole wire, it hears nothing, whoever resolved the address meanwhile.
-        let rival = (0..self.hosts.len()).find(|h| mac(*h) == entry);
-        let heard = rival.is_none_or(|h| self.hosts[h].advert.is_some_and(|at| at >= whole));
-        let could_know = self.scenario.heartbeats || (seen >= whole && heard);
+        let rival = (0..self.hosts.len()).find(|h| mac(*h) == entry).map(|h| &self.hosts[h]);
+        let heard = |r: &HostView| r.advert.max(r.left).is_some_and(|at| at >= whole);
+        let could_know = self.scenario.heartbeats || rival.is_some_and(heard);
         if self.hosts[owner].agent != Agent::Running || !could_know {
             return;
         }

@@ -24,8 +24,11 @@ pub(crate) enum Fact {
     Drops(usize, IpAddr),
     /// The agent process is now in this state.
     Agent(usize, Agent),
-    /// The process runs again and finds adverts of an owner, still owner now, in its queue: who, with what priority.
-    ResumedOver(usize, usize, u8),
+    /// The process runs again and finds adverts of a family's owner, still owner now, in its queue: who, with what
+    /// priority.
+    ResumedOver(usize, Family, usize, u8),
+    /// The service interface of a host lost its carrier.
+    LinkLost(usize),
     /// Is the service net whole; is the net of the second heartbeat path?
     Whole { service: bool, second: bool },
     /// An advert left a host: family, priority.
@@ -98,9 +101,12 @@ struct HostView {
     started: Instant,
     /// Last advert with a priority above 0.
     advert: Option<Instant>,
+    /// Last advert with priority 0.
+    left: Option<Instant>,
     /// Did its kernel have an address when the agent began to hang?
     owned_when_hung: bool,
-    muzzle: Option<Muzzle>,
+    /// By family.
+    muzzle: [Option<Muzzle>; 2],
 }
 
 /// What a resumed agent may not do for a moment.
@@ -108,8 +114,8 @@ struct HostView {
 struct Muzzle {
     until: Instant,
     rival: usize,
-    /// By family: a yielding owner's one last advert must be below this; `None`: none is due.
-    last_advert_below: [Option<u8>; 2],
+    /// A yielding owner's one last advert must be below this; `None`: none is due.
+    last_advert_below: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -157,8 +163,9 @@ impl Watch {
             since: Instant::ZERO,
             started: Instant::ZERO,
             advert: None,
+            left: None,
             owned_when_hung: false,
-            muzzle: None,
+            muzzle: [None, None],
         };
         let addr = |addr| AddrView {
             addr,
@@ -211,12 +218,15 @@ impl Watch {
                 }
                 view.agent = *agent;
                 view.since = now;
-                view.muzzle = None;
+                view.muzzle = [None, None];
                 self.agents_changed = now;
             }
-            Fact::ResumedOver(host, rival, priority) => {
-                self.resumed_over(now, *host, *rival, *priority)
+            Fact::ResumedOver(host, family, rival, priority) => {
+                self.resumed_over(now, *host, *family, (*rival, *priority));
             }
+            // It says so over the second path: who waited behind it may claim.
+            Fact::LinkLost(host) if self.scenario.heartbeats => self.unmuzzle(*host, &Family::ALL),
+            Fact::LinkLost(_) => {}
             Fact::Whole { service, second } => {
                 self.second = second.then_some(self.second.unwrap_or(now));
                 self.whole = (*service && *second).then_some(now);

@@ -1,6 +1,6 @@
 //! What must not happen at all: judged when it happens.
 
-use super::{AddrView, Muzzle, Rule, SLACK, Watch};
+use super::{Muzzle, Rule, SLACK, Watch};
 use crate::host::Agent;
 use crate::scenario::host_name;
 use std::net::IpAddr;
@@ -95,11 +95,12 @@ impl Watch {
     /// so does whoever yields (DESIGN 5.5).
     fn judge_release(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
-        let Some(whole) = self.whole else { return };
+        // What a hand takes off is no release.
+        let Some(whole) = self.whole.filter(|_| view.tampered != now) else { return };
         let me = &self.hosts[host];
         let moment = match me.agent {
             Agent::Leaving => me.since,
-            Agent::Running if self.scenario.heartbeats && view.tampered != now => now,
+            Agent::Running if self.scenario.heartbeats => now,
             _ => return,
         };
         let ready = |since: Instant| moment - since > self.longest_down * 2 && since < moment;
@@ -174,7 +175,13 @@ impl Watch {
         }
     }
 
-    pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
+    pub(super) fn resumed_over(
+        &mut self,
+        now: Instant,
+        host: usize,
+        family: Family,
+        (rival, priority): (usize, u8),
+    ) {
         let view = &self.hosts[host];
         // A stronger host may preempt in the same moment; one with a delay has to be healthy for that long first.
         let own = self.scenario.priorities[host];
@@ -182,33 +189,40 @@ impl Watch {
         let outranks = own > priority && (own == 255 || self.scenario.preempt && free);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
         if silent && !outranks {
-            self.hosts[host].muzzle = Some(Muzzle {
+            self.hosts[host].muzzle[family as usize] = Some(Muzzle {
                 until: now + SLACK / 2,
                 rival,
-                last_advert_below: [view.owned_when_hung.then_some(priority); 2],
+                // Who stops says its last word after the release, also where a hand took the address off before.
+                last_advert_below: (view.owned_when_hung || view.agent == Agent::Leaving)
+                    .then_some(priority),
             });
         }
     }
 
-    /// Without heartbeats each family runs by itself: a rival in the other one is none (DESIGN 5.11).
+    /// Who waited behind this owner may claim.
+    pub(super) fn unmuzzle(&mut self, owner: usize, families: &[Family]) {
+        for view in &mut self.hosts {
+            for family in families {
+                view.muzzle[*family as usize].take_if(|m| m.rival == owner);
+            }
+        }
+    }
+
+    /// The owner behind which the host has to keep quiet at the moment.
     fn muzzled(&self, now: Instant, host: usize, family: Family) -> Option<usize> {
-        let muzzle = self.hosts[host].muzzle.as_ref().filter(|m| now <= m.until)?;
-        let of_family =
-            |a: &AddrView| a.held[muzzle.rival].is_some() && Family::of(&a.addr) == family;
-        (self.scenario.heartbeats || self.addrs.iter().any(of_family)).then_some(muzzle.rival)
+        let muzzle = self.hosts[host].muzzle[family as usize].as_ref();
+        muzzle.filter(|m| now <= m.until).map(|m| m.rival)
     }
 
     pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
         if priority == 0 {
-            // Who waited behind this owner may claim.
-            for view in &mut self.hosts {
-                view.muzzle.take_if(|m| m.rival == host);
-            }
+            self.hosts[host].left = Some(now);
+            self.unmuzzle(host, &[family]);
             return;
         }
         if let Some(rival) = self.muzzled(now, host, family) {
-            let muzzle = self.hosts[host].muzzle.as_mut();
-            let allowed = muzzle.and_then(|m| m.last_advert_below[family as usize].take());
+            let muzzle = self.hosts[host].muzzle[family as usize].as_mut();
+            let allowed = muzzle.and_then(|m| m.last_advert_below.take());
             if allowed.is_none_or(|below| priority >= below && priority > 1) {
                 let what = format!(
                     "{} advertises {priority} right after it resumed, {} owns",
