@@ -146,7 +146,7 @@ impl Arena {
         let limit = now() + bound;
         loop {
             let check = self.check(ix, name);
-            if check["verdict"] == wanted {
+            if check["state"] == wanted {
                 return check;
             }
             assert!(now() < limit, "check {name} of h{} is no {wanted}: {check:#}", ix + 1);

@@ -101,7 +101,7 @@ fn service_hangs(heartbeats: Heartbeats) {
     arena.calm();
     assert_eq!(arena.moves(at), 1, "{}", arena.stage.logs(30));
     assert_eq!(arena.stage.served_by().as_deref(), Some("h2"));
-    assert_eq!(arena.check(FIRST, "service")["verdict"], "fail");
+    assert_eq!(arena.check(FIRST, "service")["state"], "fail");
     arena.close();
 }
 

@@ -4,7 +4,7 @@
 use crate::arena::{FIRST, SECOND, program, wait};
 use crate::programs::{lines, notes, script};
 use libtest_mimic::Trial;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -66,7 +66,15 @@ fn same_lines(members: Members) {
         "keepalived told too little: {keepalived:?}"
     );
     let vipd = seen_under(&program(), |n, f| vipd_plan(members, n, f));
-    assert_eq!(vipd, keepalived, "vipd's lines on the left, keepalived's on the right");
+    let all: BTreeSet<_> = vipd.keys().chain(keepalived.keys()).collect();
+    let other: Vec<_> = all
+        .into_iter()
+        .filter(|of| vipd.get(*of) != keepalived.get(*of))
+        .map(|of| {
+            format!("{of}:\n  vipd       {:?}\n  keepalived {:?}", vipd.get(of), keepalived.get(of))
+        })
+        .collect();
+    assert!(other.is_empty(), "other lines than keepalived's:\n{}", other.join("\n"));
 }
 
 fn common() -> Plan {
