@@ -45,18 +45,39 @@ impl Arena {
     /// Without hold-down: who loses the address to a fault takes it back when it can, and a trial sees both ways.
     pub(crate) fn open(mut plan: Plan) -> Self {
         plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
+        Self::furnish(plan)
+    }
+
+    /// A room exactly as planned, none of its agents started.
+    pub(crate) fn furnish(plan: Plan) -> Self {
         for ix in 0..plan.hosts {
             // Configuration and state of the trial before; the first trial finds none.
             let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));
         }
         let stage = Stage::set(plan, &program()).unwrap();
-        let before = (0..stage.plan().hosts).map(|ix| Snapshot::of(&stage, ix)).collect();
-        Self { stage, before }
+        let mut arena = Self { stage, before: Vec::new() };
+        let hosts = 0..arena.stage.plan().hosts;
+        // Without duplicate address detection, too, the kernel finishes an address of its own some time after it made
+        // it: what it becomes later is nothing that an agent left.
+        let since = now();
+        while hosts.clone().any(|ix| !arena.run(ix, "ip -o addr show tentative").is_empty()) {
+            assert!(now().since(since) < Duration::from_secs(5), "addresses stay tentative");
+            wait(Duration::from_millis(5));
+        }
+        arena.before = hosts.map(|ix| Snapshot::of(&arena.stage, ix)).collect();
+        arena
     }
 
     /// A room in which the first host owns, alone, and for some time.
     pub(crate) fn elected(plan: Plan) -> Self {
         let mut arena = Self::open(plan);
+        arena.elect();
+        arena
+    }
+
+    /// As [`Arena::elected`], exactly as planned.
+    pub(crate) fn settled(plan: Plan) -> Self {
+        let mut arena = Self::furnish(plan);
         arena.elect();
         arena
     }
@@ -93,6 +114,44 @@ impl Arena {
     pub(crate) fn outage(&self, from: Instant) -> Outage {
         let seen = self.stage.outages(from, now());
         seen.into_iter().max_by_key(|o| (o.longest_gap, o.lost)).unwrap()
+    }
+
+    /// How often since `from` an address went to another host.
+    pub(crate) fn moves(&self, from: Instant) -> usize {
+        self.stage.moves(from, now())
+    }
+
+    /// What status says of a check: the first object that bears its name, wherever it stands.
+    pub(crate) fn check(&self, ix: usize, name: &str) -> Value {
+        fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+            match value {
+                Value::Object(map)
+                    if [map.get("check"), map.get("name")].contains(&Some(&name.into())) =>
+                {
+                    Some(value)
+                }
+                Value::Object(map) => map.values().find_map(|v| find(v, name)),
+                Value::Array(list) => list.iter().find_map(|v| find(v, name)),
+                _ => None,
+            }
+        }
+        let status = self.status(ix);
+        find(&status["checks"], name)
+            .cloned()
+            .unwrap_or_else(|| panic!("status of h{} has no check {name}: {status:#}", ix + 1))
+    }
+
+    /// Waits until status says of a check what is wanted; what it said then.
+    pub(crate) fn wait_check(&self, ix: usize, name: &str, wanted: &str, bound: Duration) -> Value {
+        let limit = now() + bound;
+        loop {
+            let check = self.check(ix, name);
+            if check["state"] == wanted {
+                return check;
+            }
+            assert!(now() < limit, "check {name} of h{} is no {wanted}: {check:#}", ix + 1);
+            wait(Duration::from_millis(100));
+        }
     }
 
     /// Longest time since `from` in which one address had two owners.

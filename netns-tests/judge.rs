@@ -73,7 +73,8 @@ fn look() -> BTreeSet<String> {
     seen
 }
 
-/// A line without what differs between two looks at the same thing: indexes, counters, lifetimes.
+/// A line without what differs between two looks at the same thing: indexes, counters, lifetimes, and whether the
+/// kernel is still looking for duplicates of a host's own address, as it does just after the room was built.
 fn steady(line: &str) -> String {
     let mut words = line.split_ascii_whitespace().peekable();
     let mut kept = Vec::new();
@@ -81,6 +82,7 @@ fn steady(line: &str) -> String {
         let index = word.strip_suffix(':').is_some_and(|w| w.parse::<u32>().is_ok());
         match word {
             "expires" | "age" | "users" | "link-netnsid" => drop(words.next()),
+            "tentative" => {}
             _ if index => {}
             _ => kept.push(word.split('@').next().unwrap_or_default()),
         }

@@ -10,7 +10,11 @@
 //! failover   promises of one owner, and their breaking   bad_input  floods, strangers, missing rights
 //! heal       partitions healed again and again           load       real-time scheduling under spinners
 //! stop       planned moves lose nothing                  repair     addresses that others remove or pile up
+//! health     scenes of sick services and gateways        hostile    checks that hang, flood and stay
+//! pressure   processors, memory, disks that are full     standby    warm and cold hosts
+//! pool       addresses shared out among three hosts      hooks      lines as keepalived's users read them
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
+//! programs   scripts on the hosts, and what they wrote
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -20,11 +24,18 @@ mod arena;
 mod bad_input;
 mod failover;
 mod heal;
+mod health;
+mod hooks;
+mod hostile;
 mod judge;
 mod link;
 mod load;
 mod matrix;
+mod pool;
+mod pressure;
+mod programs;
 mod repair;
+mod standby;
 mod stop;
 
 use libtest_mimic::{Arguments, Trial};
@@ -48,7 +59,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 8] = [
+    let rooms: [fn() -> Vec<Trial>; 14] = [
         failover::trials,
         stop::trials,
         heal::trials,
@@ -56,6 +67,12 @@ fn main() -> ExitCode {
         link::trials,
         bad_input::trials,
         load::trials,
+        health::trials,
+        standby::trials,
+        pool::trials,
+        hooks::trials,
+        hostile::trials,
+        pressure::trials,
         matrix::trials,
     ];
     let trials = rooms.into_iter().flat_map(|trials| trials()).collect();

@@ -20,8 +20,11 @@ use vipd_agent::lab::play::Player;
 use vipd_agent::lab::probe::Prober;
 use vipd_agent::lab::room::Room;
 use vipd_agent::lab::scene;
+use vipd_agent::lab::service::{self, Mood, Service};
 use vipd_agent::lab::stage::Stage;
-use vipd_agent::lab::topology::{Net, SERVICE_LINK, Topology, host_mac, host_v4, host_v6};
+use vipd_agent::lab::topology::{
+    Net, ROUTER_V4, SERVICE_LINK, Topology, host_mac, host_v4, host_v6,
+};
 
 /// How far a measured time may be off on a busy machine of CI, beyond what the prober admits.
 const SLACK: Duration = Duration::from_millis(25);
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
         trial("eyes_see_an_address_move_with_overlap_and_gap", eyes_see_a_move),
         trial("a_host_without_power_is_silent_and_comes_back", power_off_and_on),
         trial("a_partition_keeps_the_carrier_and_heals", partition_and_heal),
+        trial("a_service_dies_hangs_and_comes_back", a_service_dies_and_hangs),
+        trial("a_router_is_lost_to_one_and_to_all", a_router_is_lost)
+            .with_ignored_flag(without("nft")),
         trial("one_way_losses", one_way_losses).with_ignored_flag(without("nft")),
         trial("keepalived_crash_leaves_two_owners", keepalived_crash)
             .with_ignored_flag(without("keepalived")),
@@ -229,6 +235,43 @@ fn partition_and_heal() {
     for ix in 0..3 {
         assert!(reached(&room, None, ix, Net::Service), "h{} is not back", ix + 1);
     }
+}
+
+fn a_service_dies_and_hangs() {
+    let room = Topology::build(1).unwrap();
+    let (ns, at) = (room.host(0).ns().unwrap(), host_v4(0, Net::Service).into());
+    let mut service = Service::new("h1");
+    assert_eq!(service::ask(room.client(), at), None, "nothing listens yet");
+    for _ in 0..2 {
+        service.set(ns, Mood::Serves).unwrap();
+        assert_eq!(service::ask(room.client(), at).as_deref(), Some("h1"));
+        service.set(ns, Mood::Hangs).unwrap();
+        // One request may have been taken before it was told.
+        let _ = service::ask(room.client(), at);
+        assert_eq!(service::ask(room.client(), at), None, "it hangs");
+        service.set(ns, Mood::Dead).unwrap();
+        assert_eq!(service::ask(room.client(), at), None, "it is dead");
+    }
+}
+
+fn a_router_is_lost() {
+    let mut room = Topology::build(2).unwrap();
+    room.add_router().unwrap();
+    let pings = |room: &Topology, ix: usize| {
+        let prober = Prober::start(room.host(ix).ns().unwrap(), ROUTER_V4.into(), 9).unwrap();
+        prober.wait_answer(Duration::from_secs(2))
+    };
+    let all = |room: &Topology| [pings(room, 0), pings(room, 1)];
+    assert_eq!(all(&room), [true, true]);
+    room.lose(0, Loss::NoRouter).unwrap();
+    assert_eq!(all(&room), [false, true], "one host alone loses it");
+    room.lose_no_more(0, Loss::NoRouter).unwrap();
+    room.set_router(LinkState::Down).unwrap();
+    assert_eq!(all(&room), [false, false], "both lose it");
+    let client = Prober::start(room.client(), host_v4(0, Net::Service).into(), 9).unwrap();
+    assert!(client.wait_answer(Duration::from_secs(4)), "clients do not");
+    room.set_router(LinkState::Up).unwrap();
+    assert_eq!(all(&room), [true, true]);
 }
 
 fn one_way_losses() {

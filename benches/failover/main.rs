@@ -1,7 +1,7 @@
 //! `cargo bench`: vipd beside keepalived, in the same rooms, with the same intervals, in one run.
 //!
 //! Prints Markdown tables; `docs/benchmarks.md` holds the last ones. Options behind `--`:
-//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing`, `--repeat N`.
+//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing,checks`, `--repeat N`.
 //!
 //! Every measurement is a job: this program started again in a room of its own (`vipd_agent::lab`),
 //! which prints its samples as one line of JSON. Jobs that compare agents run side by side or in turn,
@@ -13,9 +13,11 @@
 //! results   samples to tables          scale     CPU and memory of 1 to 1000 instances
 //! capture   adverts and GARPs seen     spacing   adverts of 10 ms under load
 //! watch     what a kernel answers for  usage     CPU and memory of processes
+//! checks    adverts of 10 ms beside checks
 //! ```
 
 mod capture;
+mod checks;
 mod job;
 mod outage;
 mod results;
@@ -69,14 +71,17 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (effort, only) = options(&args)?;
-    let sections: [(&str, Section); 4] = [
+    let sections: [(&str, Section); 5] = [
         ("outage", outage::section),
         ("takeover", takeover::section),
         ("scale", scale::section),
         ("spacing", spacing::section),
+        ("checks", checks::section),
     ];
     if let Some(unknown) = only.iter().find(|o| sections.iter().all(|(name, _)| name != o)) {
-        bail!("there is no section {unknown}; there are outage, takeover, scale and spacing");
+        bail!(
+            "there is no section {unknown}; there are outage, takeover, scale, spacing and checks"
+        );
     }
     writeln!(std::io::stdout(), "{}", results::machine())?;
     for (name, section) in sections {

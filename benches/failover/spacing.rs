@@ -37,8 +37,13 @@ pub(crate) fn measure(job: &Job, real_time: bool, seconds: u64) -> anyhow::Resul
     stage.wait_owner(Duration::from_secs(30))?;
     // Whoever began, the first host has it by now.
     sleep_until(now() + Duration::from_secs(3));
+    Ok(listen(&stage, &capture, Duration::from_secs(seconds)))
+}
+
+/// The adverts of the first host from now on, and who else spoke.
+pub(crate) fn listen(stage: &Stage, capture: &Capture, time: Duration) -> Vec<Sample> {
     let start = now();
-    sleep_until(start + Duration::from_secs(seconds));
+    sleep_until(start + time);
     let end = now();
     let first = host_v4(0, Net::Service);
     let (mut gaps, mut false_owners) = (Vec::new(), 0_u32);
@@ -60,7 +65,7 @@ pub(crate) fn measure(job: &Job, real_time: bool, seconds: u64) -> anyhow::Resul
     samples.push(Sample::new("two owners", millis(stage.two_owners(start, end))));
     let outage = stage.outages(start, end).iter().map(|o| o.longest_gap).max();
     samples.push(Sample::new("outage", millis(outage.unwrap_or_default())));
-    Ok(samples)
+    samples
 }
 
 /// Programs that want a processor until dropped.

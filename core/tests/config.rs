@@ -3,7 +3,15 @@
 
 #[path = "config/cases.rs"]
 mod cases;
+#[path = "config/cases_check.rs"]
+mod cases_check;
+#[path = "config/cases_policy.rs"]
+mod cases_policy;
 #[path = "config/examples.rs"]
 mod examples;
+#[path = "config/health.rs"]
+mod health;
 #[path = "config/mutations.rs"]
 mod mutations;
+#[path = "config/pools.rs"]
+mod pools;

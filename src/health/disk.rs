@@ -44,12 +44,10 @@ impl Measure for Disk {
 
     async fn run(&mut self) -> Outcome {
         let limits = self.limits.clone();
-        match self.aside.run(move || measure(&limits)).await {
-            Ok(outcome) => outcome,
-            Err(Outcome { verdict, detail }) => {
-                Outcome::new(verdict, format!("disk {}: {detail}", self.limits.path.display()))
-            }
-        }
+        let measured = self.aside.run(move || measure(&limits)).await;
+        measured.unwrap_or_else(|instead| {
+            instead.about(format_args!("disk {}", self.limits.path.display()))
+        })
     }
 }
 

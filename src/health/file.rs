@@ -70,7 +70,7 @@ impl Measure for Number {
         let (text, state) = match content.await {
             Ok(Ok(found)) => found,
             Ok(Err(e)) => return Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about(what),
         };
         let age = self.age(state, clock::monotonic(), SystemTime::now());
         if let Some(limit) = self.max_age.filter(|limit| age > *limit) {
@@ -141,7 +141,7 @@ impl Measure for Absent {
                 Outcome::pass(format!("{what} is absent"))
             }
             Ok(Err(e)) => Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(what),
         }
     }
 

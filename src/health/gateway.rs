@@ -46,6 +46,7 @@ impl Gateway {
             Some(kept) if kept.0.index() == index => self.socket.insert(kept),
             _ => {
                 let socket = FrameSocket::open(index, family)?;
+                socket.hear_only(self.addr)?;
                 let readable = Readable::new(&socket)?;
                 self.socket.insert((socket, readable))
             }
@@ -80,11 +81,11 @@ impl Measure for Gateway {
         let name = Arc::clone(&self.link);
         let found = match self.aside.run(move || interface(&name)).await {
             Ok(found) => found,
-            Err(instead) => return instead,
+            Err(instead) => return instead.about(what),
         };
         if let Some(outcome) = fault(&self.link, &found) {
             self.socket = None;
-            return Outcome::new(outcome.verdict, format!("{what}: {}", outcome.detail));
+            return outcome.about(what);
         }
         let Ok(Interface { index, mac: Some(mac), .. }) = found else {
             return Outcome::unknown(format!("{what}: the interface has no Ethernet address"));

@@ -190,7 +190,7 @@ impl Measure for Http {
 
     async fn run(&mut self) -> Outcome {
         let outcome = self.measure().await.unwrap_or_else(|fault| fault);
-        Outcome::new(outcome.verdict, format!("{}: {}", self.probe.url, outcome.detail))
+        outcome.about(&self.probe.url)
     }
 }
 

@@ -107,7 +107,8 @@ impl Measure for Link {
                 judge(&name, limits, speed(&class, &name), || active_slaves(&class, &name))
             })
         });
-        measured.await.unwrap_or_else(|instead| instead)
+        let name = &self.name;
+        measured.await.unwrap_or_else(|instead| instead.about(format_args!("link {name}")))
     }
 
     async fn changed(&mut self) {
@@ -200,7 +201,7 @@ impl Measure for Address {
             Ok(Ok(true)) => Outcome::pass(format!("address {addr}: on this host")),
             Ok(Ok(false)) => Outcome::fail(format!("address {addr}: not on this host")),
             Ok(Err(e)) => Outcome::unknown(format!("address {addr}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(format_args!("address {addr}")),
         }
     }
 
@@ -211,7 +212,7 @@ impl Measure for Address {
 
 /// Does the kernel deliver packets for `addr` here? Asked of the routing, which is right where a `bind` would not be
 /// (`ip_nonlocal_bind`), knows that a tentative address is not usable yet, and costs the same for one address and
-/// for thousands.
+/// for thousands. An IPv4 address remains when its interface goes down, reachable by the others; an IPv6 one does not.
 fn delivers(addr: IpAddr) -> io::Result<bool> {
     let mut m = RouteMessage::default();
     m.header.address_family = family(addr);
@@ -260,7 +261,7 @@ impl Measure for Route {
             Ok(Ok(true)) => Outcome::pass(format!("route {to}: in the main table")),
             Ok(Ok(false)) => Outcome::fail(format!("route {to}: not in the main table")),
             Ok(Err(e)) => Outcome::unknown(format!("route {to}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(format_args!("route {to}")),
         }
     }
 
@@ -298,7 +299,7 @@ pub(super) fn is_route_to(r: &RouteMessage, to: IpNet) -> bool {
         match a {
             RouteAttribute::Table(t) => table = *t,
             RouteAttribute::Destination(RouteAddress::Inet(a)) => {
-                destination = Some(IpAddr::V4(*a))
+                destination = Some(IpAddr::V4(*a));
             }
             RouteAttribute::Destination(RouteAddress::Inet6(a)) => {
                 destination = Some(IpAddr::V6(*a));
@@ -307,7 +308,7 @@ pub(super) fn is_route_to(r: &RouteMessage, to: IpNet) -> bool {
         }
     }
     // A default route comes without destination.
-    table == MAIN && destination.map_or(to.prefix_len() == 0, |d| d == to.network())
+    table == MAIN && destination.map_or_else(|| to.prefix_len() == 0, |d| d == to.network())
 }
 
 /// Not `unreachable`, `prohibit`, `blackhole`, nor dead for want of a carrier.

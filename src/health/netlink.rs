@@ -79,18 +79,17 @@ fn exchange(
             got => got?,
         };
         for payload in messages(buf.get(..len).unwrap_or_default()) {
-            match payload {
+            let flow = match payload {
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => match e.code {
                     Some(code) => return Err(io::Error::from_raw_os_error(code.get().abs())),
                     None => return Ok(()),
                 },
-                NetlinkPayload::InnerMessage(m) => {
-                    if each(m).is_break() {
-                        return Ok(());
-                    }
-                }
-                _ => {}
+                NetlinkPayload::InnerMessage(m) => each(m),
+                _ => ControlFlow::Continue(()),
+            };
+            if flow.is_break() {
+                return Ok(());
             }
         }
     }

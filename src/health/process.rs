@@ -50,7 +50,7 @@ impl Measure for Named {
         let found = match self.aside.run(move || find(Path::new("/proc"), &name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(e)) => return Outcome::unknown(format!("/proc: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about("/proc"),
         };
         self.watched = found.alive.iter().filter_map(|p| Readable::new(p).ok()).collect();
         let (name, least, count) = (&self.name, self.at_least, found.count);
@@ -156,7 +156,7 @@ impl Measure for PidFile {
                 return Outcome::fail(format!("{what}: {}", words(&e)));
             }
             Ok(Err(e)) => return Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about(what),
         };
         let Some(pid) = text.trim_ascii().parse::<u32>().ok().filter(|pid| *pid > 0) else {
             return Outcome::unknown(format!("{what}: not a process number: {:.20?}", text.trim()));

@@ -78,9 +78,9 @@ fn not_after(der: &[u8]) -> Result<SystemTime, x509_cert::der::Error> {
     use x509_cert::der::{Header, Tag, asn1::AnyRef};
     let mut reader = SliceReader::new(der)?;
     let certificate = Header::decode(&mut reader)?;
-    certificate.tag.assert_eq(Tag::Sequence)?;
+    certificate.tag().assert_eq(Tag::Sequence)?;
     let tbs = Header::decode(&mut reader)?;
-    tbs.tag.assert_eq(Tag::Sequence)?;
+    tbs.tag().assert_eq(Tag::Sequence)?;
     // Version (left out in version 1), serial number, signature algorithm, issuer.
     let first = AnyRef::decode(&mut reader)?;
     let rest = if x509_cert::der::Tagged::tag(&first).is_context_specific() { 3 } else { 2 };

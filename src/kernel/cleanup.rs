@@ -6,7 +6,7 @@ use super::address::{Seen, dump_request};
 use super::claims::Claims;
 use super::host::{Host, placement};
 use super::netlink::{Netlink, Refusal};
-use super::{filter, link, route};
+use super::{device, filter, link, route};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use std::fs;
@@ -68,8 +68,9 @@ pub(super) fn clean(host: &mut Host, runtime_dir: &Path) -> Cleaned {
     let mut done = Cleaned::default();
     rules(&mut host.net, &mut done);
     routes(&mut host.net, &mut done);
-    addresses(host, &mut done);
-    devices(&mut host.net, &mut done);
+    let devices = our_devices(&mut host.net, &mut done);
+    addresses(host, &devices, &mut done);
+    delete(&mut host.net, devices, &mut done);
     done.settings = host.sysctls.restore_all();
     done.filter = filter::remove();
     host.held.clear();
@@ -104,7 +105,8 @@ fn routes(net: &mut Netlink, done: &mut Cleaned) {
     }
 }
 
-fn addresses(host: &mut Host, done: &mut Cleaned) {
+/// `devices` fall silent before an address goes: somebody else may serve it by now.
+fn addresses(host: &mut Host, devices: &[(u32, String)], done: &mut Cleaned) {
     let found = listed(host.net.dump(&dump_request(0)), "list addresses", done);
     let ours: Vec<_> = found
         .iter()
@@ -115,20 +117,31 @@ fn addresses(host: &mut Host, done: &mut Cleaned) {
         .filter(|s| host.claims.ours(s))
         .map(|s| placement(&s))
         .collect();
+    for (_, name) in devices {
+        device::silence(name);
+    }
     for (answer, p) in host.take_off(&ours) {
-        done.addresses += usize::from(noted(answer, &format!("remove {}", p.addr), done));
+        let went_with_its_device = devices.iter().any(|(index, _)| *index == p.index)
+            && answer.as_ref().is_err_and(|e| e.errno == Errno::EADDRNOTAVAIL);
+        let taken = noted(answer, &format!("remove {}", p.addr), done);
+        done.addresses += usize::from(taken || went_with_its_device);
     }
 }
 
-fn devices(net: &mut Netlink, done: &mut Cleaned) {
-    match link::all(net) {
-        Err(e) => done.errors.push(format!("list interfaces: {e}")),
-        Ok(links) => {
-            for (index, name, _) in links.into_iter().filter(|(_, n, mac)| link::is_ours(n, mac)) {
-                let answer = link::delete(net, index);
-                done.devices += usize::from(noted(answer, &format!("remove {name}"), done));
-            }
-        }
+/// Index and name.
+fn our_devices(net: &mut Netlink, done: &mut Cleaned) -> Vec<(u32, String)> {
+    let links = link::all(net).unwrap_or_else(|e| {
+        done.errors.push(format!("list interfaces: {e}"));
+        Vec::new()
+    });
+    let ours = links.into_iter().filter(|(_, name, mac)| link::is_ours(name, mac));
+    ours.map(|(index, name, _)| (index, name)).collect()
+}
+
+fn delete(net: &mut Netlink, devices: Vec<(u32, String)>, done: &mut Cleaned) {
+    for (index, name) in devices {
+        let answer = link::delete(net, index);
+        done.devices += usize::from(noted(answer, &format!("remove {name}"), done));
     }
 }
 

@@ -98,6 +98,13 @@ fn anchor(host: &mut Host, config: &Instance, parent: u32) -> Result<u32, Kernel
     Ok(device)
 }
 
+/// Longest interval, in milliseconds (24 days), of the kernel's repeated reports of its IPv6 multicast groups. A report
+/// leaves from the virtual MAC and moves the switches' tables. The kernel sends the first about 10 ms after a group is
+/// joined or left, and repeats it at a random moment within this interval (1 s by default), by when another host may
+/// serve: the old owner in the overlap of a move, and the kernel of a dead agent after its lease has ended. The first
+/// is enough: it comes when this host serves, or before a successor may claim.
+const NEVER: &str = "2147483647";
+
 /// Makes the device of one family and brings it up.
 fn virtual_mac(
     host: &mut Host,
@@ -139,14 +146,30 @@ fn virtual_mac(
         Family::V6 => {
             // Any device of a host answers ARP for any of its addresses, with its own MAC: this never.
             of_device(&format!("ipv4/conf/{name}/arp_ignore"), "8")?;
-            for setting in ["accept_ra", "autoconf", "ndisc_notify"] {
-                of_device(&format!("ipv6/conf/{name}/{setting}"), "0")?;
+            for (setting, value) in [
+                ("accept_ra", "0"),
+                ("autoconf", "0"),
+                ("ndisc_notify", "0"),
+                ("mldv1_unsolicited_report_interval", NEVER),
+                ("mldv2_unsolicited_report_interval", NEVER),
+                // A released device that is used again was silenced.
+                ("disable_ipv6", "0"),
+            ] {
+                of_device(&format!("ipv6/conf/{name}/{setting}"), value)?;
             }
             inherit("ipv6", parent_name, &name);
         }
     }
     link::set_up(&mut host.net, device).map_err(|e| refused(what, &e))?;
     Ok(device)
+}
+
+/// Ends IPv6 on the device `name` of a router that serves no more: its addresses and groups go in one moment, and the
+/// kernel forgets the reports of the groups left, which would move the switches' tables back to this host. Another MAC
+/// would do as well, but the kernel takes 10 to 20 ms to change it, in which both hosts own.
+pub(super) fn silence(name: &str) {
+    // What cannot be silenced is deleted soon; the addresses are removed one by one all the same.
+    let _until_deleted = of_device(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
 }
 
 /// The filter of a device is the stricter of its own and that of "all". So "all" has to be 0, and

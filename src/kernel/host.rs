@@ -6,7 +6,7 @@ use super::address::{Placement, Seen, dump_request};
 use super::claims::Claims;
 use super::netlink::{CHUNK, Netlink, Refusal, Request};
 use super::sysctl::Sysctls;
-use super::{filter, link, route};
+use super::{device, filter, link, route};
 use crate::sys::clock;
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -126,15 +126,6 @@ impl Host {
             }
         }
         let devices = self.devices(config, parent);
-        if let Some(parent) = parent.filter(|_| config.virtual_mac) {
-            // Leaving the multicast groups of the IPv6 addresses sends reports. From the virtual MAC they would move
-            // the switches' tables back to this host.
-            let name = link::macvlan_name(Family::V6, config.vrid, parent);
-            if let Ok(Some(device)) = link::index_of(&mut self.net, &name) {
-                let silent = link::released_mac(config.vrid);
-                note(link::set_mac(&mut self.net, device, silent), "silence the device of IPv6");
-            }
-        }
         let indices: BTreeSet<u32> = parent
             .into_iter()
             .chain(devices.iter().copied())
@@ -151,6 +142,7 @@ impl Host {
                     .filter(|s| wanted.contains(&s.addr) && self.claims.ours(s))
                     .map(placement)
                     .collect();
+                silence(config, parent);
                 for (answer, _) in self.take_off(&ours) {
                     note(answer, "remove an address");
                 }
@@ -233,6 +225,7 @@ impl Host {
         let model = self.model.clone();
         let link = &self.link_name(instance);
         let parent = link::index_of(&mut self.net, link).ok().flatten();
+        silence(model.instance(instance), parent);
         for device in self.devices(model.instance(instance), parent) {
             self.keep(device);
             self.leftover.push_back((instance, device));
@@ -250,6 +243,7 @@ impl Host {
     /// The device called `name`, if there is one, is to be removed when nothing else waits.
     pub(super) fn discard(&mut self, instance: InstanceIx, name: &str) {
         if let Ok(Some(device)) = link::index_of(&mut self.net, name) {
+            device::silence(name);
             self.keep(device);
             self.leftover.push_back((instance, device));
         }
@@ -288,6 +282,13 @@ impl Host {
         let now = clock::tick_centis();
         let seen = self.seen(&indices)?;
         Ok(seen.iter().map(|s| s.report(self.claims.ours(s), now)).collect())
+    }
+}
+
+/// Ends IPv6 on the device of the virtual MAC, if there is one.
+fn silence(config: &Instance, parent: Option<u32>) {
+    if let Some(parent) = parent.filter(|_| config.virtual_mac) {
+        device::silence(&link::macvlan_name(Family::V6, config.vrid, parent));
     }
 }
 

@@ -35,38 +35,26 @@ pub(super) fn macvlan_name(family: Family, vrid: Vrid, parent: u32) -> String {
     format!("vipd{digit}.{vrid}.{parent}")
 }
 
-/// Start of the locally administered addresses of devices that no host on the segment sends to: those of anchors, and
-/// those of released routers.
-const SILENT_MAC: [u8; 4] = [2, b'v', b'i', b'p'];
+/// Start of the locally administered addresses of anchors' devices, to which no host on the segment sends.
+const ANCHOR_MAC: [u8; 5] = [2, b'v', b'i', b'p', b'r'];
 
 /// Name of the device that holds the anchor of `claim = "route"`.
 pub(super) fn anchor_name(vrid: Vrid, parent: u32) -> String {
     format!("vipdr.{vrid}.{parent}")
 }
 
-/// Hardware address of that device.
+/// Hardware address of that device. Two devices on one parent must not share one.
 pub(super) fn anchor_mac(vrid: Vrid) -> Mac {
-    silent_mac(b'r', vrid)
-}
-
-/// Hardware address of a device that must not speak for the virtual router any more.
-pub(super) fn released_mac(vrid: Vrid) -> Mac {
-    silent_mac(b'6', vrid)
-}
-
-/// Two devices on one parent must not share an address.
-fn silent_mac(kind: u8, vrid: Vrid) -> Mac {
-    let [a, b, c, d] = SILENT_MAC;
-    Mac([a, b, c, d, kind, vrid.get()])
+    let [a, b, c, d, e] = ANCHOR_MAC;
+    Mac([a, b, c, d, e, vrid.get()])
 }
 
 /// Is this a device that [`create_macvlan`] made?
 pub(super) fn is_ours(name: &str, mac: &[u8]) -> bool {
-    let silent = mac.starts_with(&SILENT_MAC);
     match name.split('.').next() {
-        Some("vipdr") => silent,
+        Some("vipdr") => mac.starts_with(&ANCHOR_MAC),
         Some("vipd4") => mac.starts_with(&[0, 0, 0x5e, 0, 1]),
-        Some("vipd6") => silent || mac.starts_with(&[0, 0, 0x5e, 0, 2]),
+        Some("vipd6") => mac.starts_with(&[0, 0, 0x5e, 0, 2]),
         _ => false,
     }
 }
@@ -112,7 +100,7 @@ pub(super) fn create_macvlan(
 }
 
 /// Changes the hardware address of a device.
-pub(super) fn set_mac(net: &mut Netlink, index: u32, mac: Mac) -> Result<(), Refusal> {
+fn set_mac(net: &mut Netlink, index: u32, mac: Mac) -> Result<(), Refusal> {
     let mut m = LinkMessage::default();
     m.header.index = index;
     m.attributes = vec![LinkAttribute::Address(mac.0.to_vec())];

@@ -2,7 +2,7 @@
 
 use super::agent::Kind;
 use super::plan::{Adverts, Families, Heartbeats, MacMode, Plan};
-use super::scene::SCENES;
+use super::scene::{self, Needs, SCENES};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -68,8 +68,14 @@ impl LabArgs {
             heartbeats: if self.no_heartbeats { Heartbeats::Off } else { Heartbeats::TwoPaths },
             mac: if self.virtual_mac { MacMode::Virtual } else { MacMode::Interface },
             adverts: if self.unicast { Adverts::Unicast } else { Adverts::Multicast },
-            ..Plan::default()
+            ..self.furniture()
         }
+    }
+
+    /// A room with services and checks where a scene needs them: then a return takes its time, and is seen to.
+    fn furniture(&self) -> Plan {
+        let mut scenes = self.scenarios.iter().filter_map(|name| scene::named(name));
+        if scenes.any(|s| s.needs == Needs::Health) { Plan::healthy() } else { Plan::default() }
     }
 
     /// The agent that these options mean.

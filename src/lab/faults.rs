@@ -4,7 +4,7 @@
 
 use super::netlink::LinkState;
 use super::processes;
-use super::topology::{CLIENT, Net, Topology};
+use super::topology::{CLIENT, Net, ROUTER, Topology, host_mac};
 use anyhow::{Context as _, bail};
 use std::fmt;
 use std::process::Command;
@@ -18,6 +18,8 @@ pub enum Loss {
     Mute,
     /// The host hears no adverts (IP protocol 112); heartbeats and clients get through.
     NoAdverts,
+    /// The router hears nothing of the host; clients and peers do.
+    NoRouter,
 }
 
 impl fmt::Display for Loss {
@@ -26,6 +28,7 @@ impl fmt::Display for Loss {
             Self::Deaf => "hears nothing",
             Self::Mute => "is not heard",
             Self::NoAdverts => "hears no adverts",
+            Self::NoRouter => "does not get through to the router",
         })
     }
 }
@@ -117,6 +120,20 @@ impl Topology {
         self.switch.set_bridge(&port, switch).with_context(|| format!("cannot move {port}"))
     }
 
+    /// Takes the router off its switch, so that nobody reaches it, or puts it back. Nobody's carrier changes.
+    ///
+    /// # Errors
+    /// When the room has no router, or the switch refuses.
+    pub fn set_router(&mut self, state: LinkState) -> anyhow::Result<()> {
+        self.router()?;
+        let port = Net::Service.port(ROUTER);
+        match state {
+            LinkState::Up => self.switch.set_bridge(&port, Net::Service.switch()),
+            LinkState::Down => self.switch.unplug(&port),
+        }
+        .with_context(|| format!("cannot set {port} {state:?}"))
+    }
+
     fn move_port(&mut self, ix: usize, net: Net, switch: &str) -> anyhow::Result<()> {
         if !self.host(ix).is_on() {
             return Ok(());
@@ -133,10 +150,12 @@ impl Topology {
     pub fn lose(&mut self, ix: usize, loss: Loss) -> anyhow::Result<()> {
         let host = self.host(ix);
         let port = Net::Service.port(host.name());
+        let of_host = format!("ether saddr {} drop;", host_mac(ix, Net::Service));
         let (device, rules) = match loss {
             Loss::Deaf => (Net::Service.link(), "drop;"),
             Loss::NoAdverts => (Net::Service.link(), "ip protocol 112 drop; ip6 nexthdr 112 drop;"),
             Loss::Mute => (port.as_str(), "drop;"),
+            Loss::NoRouter => (Net::Service.link(), of_host.as_str()),
         };
         let table = table(host.name(), loss);
         let ruleset = format!(
@@ -155,10 +174,12 @@ impl Topology {
         self.nft(ix, loss, ruleset)
     }
 
-    /// What a host sends is filtered where it enters the switch, what it hears where it enters the host.
+    /// What a host sends is filtered where it enters the switch, what it hears where it enters the host,
+    /// what the router does not hear where it enters the router.
     fn nft(&self, ix: usize, loss: Loss, ruleset: String) -> anyhow::Result<()> {
         match loss {
             Loss::Mute => self.switch_ns.run(move || run_nft(&ruleset)),
+            Loss::NoRouter => self.router()?.run(move || run_nft(&ruleset)),
             Loss::Deaf | Loss::NoAdverts => self.host(ix).ns()?.run(move || run_nft(&ruleset)),
         }
     }

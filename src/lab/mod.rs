@@ -12,6 +12,7 @@
 //! agent, frr  vipd or another on a host           screen    table and JSON
 //! probe       what the client sees                args      options of `vipd lab`
 //! observe     what the hosts' kernels say         visit     shell and --keep
+//! health      what the agents look at             service   what the address is there for
 //! ```
 
 pub mod agent;
@@ -20,6 +21,7 @@ pub mod clock;
 mod echo;
 pub mod faults;
 mod frr;
+pub mod health;
 pub mod netlink;
 pub mod netns;
 pub mod observe;
@@ -32,6 +34,7 @@ pub mod processes;
 pub mod room;
 pub mod scene;
 pub mod screen;
+pub mod service;
 pub mod stage;
 pub mod timeline;
 pub mod topology;
@@ -85,7 +88,7 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         screen::table(&mut out, &rows, paint)?;
     }
     out.flush()?;
-    let failed = rows.iter().any(|row| !row.reached);
+    let failed = !rows.iter().all(play::Row::is_as_expected);
     if failed && !args.json {
         writeln!(out, "\nthe agents said last:\n{}", stage.logs(10))?;
     }

@@ -120,6 +120,15 @@ impl Ownership {
         self.gaps(addr, from, to).into_iter().map(|(a, b)| b.since(a)).sum()
     }
 
+    /// How often within `from..to` another host got `addr` than had got it last. The first of all is no move.
+    #[must_use]
+    pub fn moves(&self, addr: IpAddr, from: Instant, to: Instant) -> usize {
+        let mut got: Vec<_> =
+            self.holdings.iter().filter(|h| h.addr == addr && h.from < to).collect();
+        got.sort_by_key(|h| h.from);
+        got.windows(2).filter(|pair| pair[0].host != pair[1].host && pair[1].from > from).count()
+    }
+
     /// Times within `from..to` at which the number of owners is `wanted`, neighbours joined.
     fn times(
         &self,
@@ -176,6 +185,19 @@ mod tests {
         assert_eq!(seen.gap(addr, ms(0), ms(60)), Duration::from_millis(20));
         assert_eq!(seen.holders(addr), [0]);
         assert_eq!(seen.holders_at(addr, ms(22)), [0, 1]);
+    }
+
+    #[test]
+    fn a_move_is_another_host_than_before() {
+        let addr: IpAddr = "192.0.2.100".parse().unwrap();
+        let mut seen = Ownership::default();
+        for (host, from, to) in [(0, 10, 20), (0, 30, 40), (1, 39, 50), (0, 60, 70)] {
+            seen.event(host, 2, addr, true, ms(from));
+            seen.event(host, 2, addr, false, ms(to));
+        }
+        assert_eq!(seen.moves(addr, ms(0), ms(99)), 2, "the first owner and its own gap are none");
+        assert_eq!(seen.moves(addr, ms(38), ms(50)), 1);
+        assert_eq!(seen.moves(addr, ms(40), ms(50)), 0);
     }
 
     #[test]

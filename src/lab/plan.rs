@@ -2,6 +2,7 @@
 //!
 //! Pure data to text. Tests and benches fill in what they try; the rest has sensible values.
 
+use super::health::Health;
 use super::topology::{Net, SERVICE_LINK, host_name, host_v4, host_v6};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -62,6 +63,20 @@ pub enum Preempt {
     After(Duration),
 }
 
+/// Addresses that the hosts share out among them, one instance for each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// How many, from the virtual IPv4 address on; the identifiers go up with them.
+    pub addresses: u8,
+}
+
+impl Pool {
+    /// The addresses.
+    fn vips(&self, first: Ipv4Addr) -> impl Iterator<Item = IpAddr> {
+        (0..u32::from(self.addresses)).map(move |n| Ipv4Addr::from(u32::from(first) + n).into())
+    }
+}
+
 /// Everything that a room is told.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -89,6 +104,10 @@ pub struct Plan {
     pub heartbeats: Heartbeats,
     /// Whether a stronger host takes the address back.
     pub preempt: Preempt,
+    /// What the agents look at beside each other; vipd only. `None`: nothing, and no service, no router.
+    pub health: Option<Health>,
+    /// Addresses that are shared out instead of the one instance; vipd only.
+    pub pool: Option<Pool>,
     /// Lines added to `[instance.web]` of vipd, or to each `vrrp_instance` of keepalived.
     pub instance_extra: String,
     /// Text added to the end of the agent's file.
@@ -110,6 +129,8 @@ impl Default for Plan {
             mac: MacMode::Interface,
             heartbeats: Heartbeats::TwoPaths,
             preempt: Preempt::After(Duration::ZERO),
+            health: None,
+            pool: None,
             instance_extra: String::new(),
             file_extra: String::new(),
         }
@@ -117,15 +138,41 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// A room with services, a router and the usual checks, in which a host that was unfit takes the address
+    /// back when it was fit for 5 s.
+    #[must_use]
+    pub fn healthy() -> Self {
+        Self {
+            health: Some(Health::usual()),
+            preempt: Preempt::After(Duration::from_secs(5)),
+            instance_extra: "hold-down = \"2s\"".into(),
+            ..Self::default()
+        }
+    }
+
     /// The virtual addresses, IPv4 first.
     #[must_use]
     pub fn vips(&self) -> Vec<IpAddr> {
         let (v4, v6) = (IpAddr::V4(self.vip4), IpAddr::V6(self.vip6));
+        if let Some(pool) = &self.pool {
+            return pool.vips(self.vip4).collect();
+        }
         match self.families {
             Families::V4 => vec![v4],
             Families::V6 => vec![v6],
             Families::Dual => vec![v4, v6],
         }
+    }
+
+    /// The virtual addresses that the client probes: of a pool the first alone, or a busy machine would measure
+    /// its probers.
+    #[must_use]
+    pub fn probed(&self) -> Vec<IpAddr> {
+        let mut vips = self.vips();
+        if self.pool.is_some() {
+            vips.truncate(1);
+        }
+        vips
     }
 
     /// Priority of a host: as written, else 150 for the first, 100 for the second, then 5 less each.
@@ -167,15 +214,10 @@ impl Plan {
                 }
             }
         }
-        let vips: Vec<_> =
-            self.vips().iter().map(|ip| format!("\"{}\"", with_prefix(*ip))).collect();
-        let priorities: Vec<_> = (0..self.hosts)
-            .map(|ix| format!("{} = {}", host_name(ix), self.priority(ix)))
-            .collect();
-        line(&mut text, format_args!("\n[instance.web]\nvrid = {}", self.vrid));
-        line(&mut text, format_args!("interface = \"{SERVICE_LINK}\""));
-        line(&mut text, format_args!("addresses = [{}]", vips.join(", ")));
-        line(&mut text, format_args!("priority = {{ {} }}", priorities.join(", ")));
+        match &self.pool {
+            Some(pool) => self.pool_lines(pool, &mut text),
+            None => self.instance_lines(&mut text),
+        }
         line(&mut text, format_args!("advert-interval = \"{}ms\"", self.interval.as_millis()));
         if self.version != 3 {
             line(&mut text, format_args!("version = {}", self.version));
@@ -200,9 +242,38 @@ impl Plan {
             let all: Vec<_> = (0..self.hosts).map(peers_of).collect();
             line(&mut text, format_args!("unicast-peers = {{ {} }}", all.join(", ")));
         }
+        if let Some(health) = &self.health {
+            text.push_str(&health.instance_line(self.hosts));
+        }
         line(&mut text, format_args!("{}", self.instance_extra));
+        if let Some(health) = &self.health {
+            text.push_str(&health.sections());
+        }
         text.push_str(&self.file_extra);
         text
+    }
+
+    /// Head of `[instance.web]`.
+    fn instance_lines(&self, text: &mut String) {
+        let vips: Vec<_> =
+            self.vips().iter().map(|ip| format!("\"{}\"", with_prefix(*ip))).collect();
+        let priorities: Vec<_> = (0..self.hosts)
+            .map(|ix| format!("{} = {}", host_name(ix), self.priority(ix)))
+            .collect();
+        line(text, format_args!("\n[instance.web]\nvrid = {}", self.vrid));
+        line(text, format_args!("interface = \"{SERVICE_LINK}\""));
+        line(text, format_args!("addresses = [{}]", vips.join(", ")));
+        line(text, format_args!("priority = {{ {} }}", priorities.join(", ")));
+    }
+
+    /// Head of `[pool.web]`. Who is preferred for which address is the agent's affair.
+    fn pool_lines(&self, pool: &Pool, text: &mut String) {
+        let last = |first: u8| u16::from(first) + u16::from(pool.addresses) - 1;
+        let [.., octet] = self.vip4.octets();
+        let vrids = format!("{}-{}", self.vrid, last(self.vrid));
+        line(text, format_args!("\n[pool.web]\nvrids = \"{vrids}\""));
+        line(text, format_args!("interface = \"{SERVICE_LINK}\""));
+        line(text, format_args!("addresses = [\"{}-{}/24\"]", self.vip4, last(octet)));
     }
 
     /// The file of keepalived on one host: an instance for each family.
@@ -307,5 +378,24 @@ mod tests {
         let text = plan.keepalived_conf(1);
         assert!(text.contains("192.0.2.100/32") && text.contains("2001:db8::100/128"), "{text}");
         assert!(text.contains("advert_int 0.1\n") && text.contains("priority 100"), "{text}");
+    }
+
+    #[test]
+    fn health_adds_sections_and_nothing_else() {
+        let (plain, key) = (Plan::default(), Path::new("/k"));
+        let checked = Plan { health: Some(Health::usual()), ..plain.clone() };
+        assert!(!plain.vipd_toml(key).contains("check"));
+        let text = checked.vipd_toml(key);
+        assert!(text.contains("checks = [\"service\", \"gateway\"]\n"), "{text}");
+        assert!(text.contains("\n[check.gateway]\ngateway = \"192.0.2.1\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_pool_has_as_many_identifiers_as_addresses() {
+        let plan = Plan { pool: Some(Pool { addresses: 12 }), ..Plan::default() };
+        let text = plan.vipd_toml(Path::new("/k"));
+        assert!(text.contains("vrids = \"51-62\"") && !text.contains("[instance"), "{text}");
+        assert!(text.contains("addresses = [\"192.0.2.100-111/24\"]"), "{text}");
+        assert_eq!((plan.vips().len(), plan.probed().len()), (12, 1));
     }
 }

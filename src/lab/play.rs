@@ -3,10 +3,12 @@
 //! Called by `vipd lab`, by acceptance tests and by benches.
 
 use super::clock::{millis, now, sleep_until};
+use super::health::Health;
 use super::outage::{Outage, Summary};
 use super::plan::Preempt;
-use super::scene::{Expect, Scene, Whom};
+use super::scene::{Expect, Needs, SCENES, Scene, Whom};
 use super::stage::Stage;
+use anyhow::bail;
 use serde::Serialize;
 use std::time::Duration;
 use vipd_core::time::Instant;
@@ -24,7 +26,10 @@ pub struct Row {
     pub before: Vec<String>,
     /// Who had it at the end.
     pub after: Vec<String>,
-    /// Did what was expected come, in time?
+    /// What was expected.
+    #[serde(skip)]
+    pub expect: Expect,
+    /// Did it come, in time?
     pub reached: bool,
     /// From the act to the moment at which it had come, in milliseconds.
     pub reached_ms: Option<f64>,
@@ -34,11 +39,25 @@ pub struct Row {
     pub two_owners_ms: f64,
     /// How long nobody had it.
     pub nobody_ms: f64,
+    /// How often it went to another host, as the hosts' kernels saw it.
+    pub moves: usize,
+    /// How often it may; `None`: that is not judged in this scene.
+    pub moves_allowed: Option<usize>,
+    /// The host whose service answered the client at the end; `None`: none did, or the room has no services.
+    pub served_by: Option<String>,
     /// The watched time in milliseconds: it ends some time after what was expected had come.
     pub watched_ms: f64,
     /// When the act was done.
     #[serde(skip)]
     pub at: Instant,
+}
+
+impl Row {
+    /// Did what was expected come, with no more moves than allowed?
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        self.reached && self.moves_allowed.is_none_or(|allowed| self.moves <= allowed)
+    }
 }
 
 /// Plays scenes one after the other.
@@ -55,12 +74,20 @@ impl Player {
     /// the agents do wrong is no error but in the row.
     pub fn play(&mut self, stage: &mut Stage, scene: &Scene) -> anyhow::Result<Row> {
         let bounds = Bounds::of(stage);
+        if scene.needs == Needs::Health && stage.plan().health.is_none() {
+            bail!("this room has no services and no checks: its plan has no health section");
+        }
         let follows = scene.after.is_some() && scene.after == self.last.map(|(name, _)| name);
         let host = match (scene.whom, self.last) {
             (Whom::SameAsBefore, Some((_, ix))) if follows => ix,
             // The first scene of all starts what there is.
             (_, None) => 0,
             _ => {
+                let first = self.last.is_some_and(|(name, _)| name == SCENES[0].name);
+                if scene.needs == Needs::Health && !first {
+                    // Penalties and moves of an earlier scene would decide this one.
+                    stage.forget()?;
+                }
                 let owner = stage.restore(bounds.reached)?;
                 sleep_until(now() + bounds.calm);
                 stage.owner().unwrap_or(owner)
@@ -78,6 +105,15 @@ impl Player {
             Expect::Owner => stage.wait(bounds.reached, |holders| holders.len() == 1),
             Expect::Successor => {
                 stage.wait(bounds.reached, |holders| holders.iter().any(|ix| *ix != host))
+            }
+            Expect::Stays => {
+                sleep_until(now() + bounds.noticed);
+                let same = stage.moves(at, now()) == 0;
+                stage.wait(bounds.calm, |holders| holders == [host]).filter(|_| same)
+            }
+            Expect::Returns => {
+                let back = stage.wait(bounds.returns, |holders| holders == [host]);
+                back.filter(|back| back.since(at) >= bounds.not_before)
             }
         };
         // Who lost the address must let go as well; how long that took is in the row.
@@ -103,11 +139,15 @@ impl Player {
             host: stage.room().host(host).name().to_owned(),
             before,
             after: names(stage),
+            expect: scene.expect,
             reached: reached.is_some(),
             reached_ms: reached.map(|then| millis(then.since(at))),
             client: client.map_or_else(|| Outage::default().summary(), |(_, s)| s),
             two_owners_ms: millis(stage.two_owners(at, end)),
             nobody_ms: millis(nobody.unwrap_or_default()),
+            moves: stage.moves(at, end),
+            moves_allowed: scene.moves,
+            served_by: stage.plan().health.as_ref().and_then(|_| stage.served_by()),
             watched_ms: millis(end.since(at)),
             at,
         })
@@ -122,6 +162,12 @@ struct Bounds {
     let_go: Duration,
     /// For a stronger host to take the address back; `None`: it never does.
     preempt: Option<Duration>,
+    /// Before that a host that was unfit does not take the address back.
+    not_before: Duration,
+    /// By then it must have.
+    returns: Duration,
+    /// By then a failed check has had its effect.
+    noticed: Duration,
     /// After that: what breaks late (a stale neighbour entry, a second move) must be seen.
     calm: Duration,
 }
@@ -129,14 +175,20 @@ struct Bounds {
 impl Bounds {
     fn of(stage: &Stage) -> Self {
         let interval = stage.plan().interval;
+        let detection = stage.plan().detection();
+        let delay = match stage.plan().preempt {
+            Preempt::Never => Duration::ZERO,
+            Preempt::After(delay) => delay,
+        };
         Self {
-            reached: stage.plan().detection() * 2 + Duration::from_secs(8),
+            reached: detection * 2 + Duration::from_secs(8),
+            not_before: delay,
+            returns: delay + Health::rises_within() + detection * 2 + Duration::from_secs(8),
+            noticed: Health::falls_within() + detection * 2 + Duration::from_secs(2),
             let_go: interval * 3 + Duration::from_millis(2500),
             preempt: match stage.plan().preempt {
                 Preempt::Never => None,
-                Preempt::After(delay) => {
-                    Some(stage.plan().detection() + delay + Duration::from_secs(1))
-                }
+                Preempt::After(delay) => Some(detection + delay + Duration::from_secs(1)),
             },
             calm: (interval * 2).max(Duration::from_millis(500)),
         }

@@ -1,11 +1,14 @@
 //! The scenes: what is done to whom, and what must come of it. A table, played by `play`.
 
-use super::clock::now;
+use super::clock::{now, sleep_until};
 use super::faults::Loss;
+use super::health::Health;
 use super::netlink::LinkState;
+use super::service::Mood;
 use super::stage::Stage;
 use super::topology::Net;
 use anyhow::Context as _;
+use std::time::Duration;
 use vipd_core::time::Instant;
 
 /// One scene.
@@ -23,6 +26,19 @@ pub struct Scene {
     pub act: Act,
     /// What must come of it.
     pub expect: Expect,
+    /// What the room must have.
+    pub needs: Needs,
+    /// How often the address may go to another host from the act to the end; `None`: that is not judged.
+    pub moves: Option<usize>,
+}
+
+/// What a room must have for a scene.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// Hosts with agents.
+    Agents,
+    /// Services, a router, and agents that look at them.
+    Health,
 }
 
 /// Who is meant by a scene.
@@ -69,7 +85,30 @@ pub enum Act {
     Stop,
     /// The agent is started.
     Start,
+    /// Its service dies.
+    ServiceDies,
+    /// Its service comes back.
+    ServiceBack,
+    /// The services of all others die, and when that must have been noticed, its own.
+    ServicesDie,
+    /// Its service cable is pulled and plugged in again, [`FLAPS`] times in as many half seconds.
+    LinkFlaps,
+    /// It loses its power soon after each of [`BOOTS`] boots, and stays on after the last.
+    RebootLoop,
+    /// Nobody reaches the router; clients and peers are reached.
+    RouterLost,
+    /// It alone does not reach the router. Needs `nft`.
+    RouterLostHere,
 }
+
+/// How often a cable flaps.
+pub const FLAPS: u32 = 20;
+/// From one flap to the next.
+const FLAP: Duration = Duration::from_millis(500);
+/// How often a host boots in a loop.
+pub const BOOTS: u32 = 5;
+/// How long it lives, and then is off.
+const BOOT: Duration = Duration::from_secs(3);
 
 /// What must come of a scene.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -78,6 +117,22 @@ pub enum Expect {
     Owner,
     /// Another host than the one meant owns, and the client is answered.
     Successor,
+    /// Who owned it keeps it for longer than anything takes to be noticed.
+    Stays,
+    /// The host that is meant gets it back, and not before its preempt delay.
+    Returns,
+}
+
+impl Expect {
+    /// What is said when it did not come.
+    #[must_use]
+    pub const fn missed(self) -> &'static str {
+        match self {
+            Self::Owner | Self::Successor => "nobody else took the address",
+            Self::Stays => "the address did not stay where it was",
+            Self::Returns => "the address did not come back when it should",
+        }
+    }
 }
 
 /// All scenes, in the order in which they are played when none is named; those that stand behind
@@ -131,6 +186,44 @@ pub const SCENES: &[Scene] = &[
         Act::AdvertsBack,
         Expect::Owner,
     ),
+    scene("service", "the owner's service dies", None, Act::ServiceDies, Expect::Successor)
+        .with_health(1),
+    scene(
+        "service-back",
+        "it serves again, healthy for preempt-delay",
+        Some("service"),
+        Act::ServiceBack,
+        Expect::Returns,
+    )
+    .with_health(1),
+    scene(
+        "service-both",
+        "every service dies, the owner's last",
+        None,
+        Act::ServicesDie,
+        Expect::Stays,
+    )
+    .with_health(0),
+    scene(
+        "link-flaps",
+        "the owner's cable flaps 20 times at 2 Hz",
+        None,
+        Act::LinkFlaps,
+        Expect::Owner,
+    )
+    .with_health(3),
+    scene("reboot-loop", "the owner boots and dies 5 times", None, Act::RebootLoop, Expect::Owner)
+        .with_health(2),
+    scene("gateway-lost", "nobody reaches the gateway", None, Act::RouterLost, Expect::Stays)
+        .with_health(0),
+    scene(
+        "gateway-one",
+        "the owner does not reach the gateway",
+        None,
+        Act::RouterLostHere,
+        Expect::Successor,
+    )
+    .with_health(1),
 ];
 
 /// How many of [`SCENES`] are played when none is named.
@@ -144,7 +237,16 @@ const fn scene(
     expect: Expect,
 ) -> Scene {
     let whom = if after.is_some() { Whom::SameAsBefore } else { Whom::Owner };
-    Scene { name, about, after, whom, act, expect }
+    Scene { name, about, after, whom, act, expect, needs: Needs::Agents, moves: None }
+}
+
+impl Scene {
+    /// In a room with services and checks, and with at most so many moves.
+    const fn with_health(mut self, moves: usize) -> Self {
+        self.needs = Needs::Health;
+        self.moves = Some(moves);
+        self
+    }
 }
 
 /// The scene called `name`.
@@ -209,8 +311,42 @@ impl Act {
             }
             Self::Stop => stage.stop(ix),
             Self::Start => stage.start(ix),
+            Self::ServiceDies => stage.set_service(ix, Mood::Dead),
+            Self::ServiceBack => stage.set_service(ix, Mood::Serves),
+            Self::ServicesDie => {
+                let at = others(stage, ix, |stage, other| stage.set_service(other, Mood::Dead))?;
+                sleep_until(now() + Health::falls_within());
+                stage.set_service(ix, Mood::Dead)?;
+                Ok(at)
+            }
+            Self::LinkFlaps => link_flaps(stage, ix),
+            Self::RebootLoop => reboot_loop(stage, ix),
+            Self::RouterLost => stage.set_router(LinkState::Down),
+            Self::RouterLostHere => stage.lose(ix, Loss::NoRouter),
         }
     }
+}
+
+fn link_flaps(stage: &mut Stage, ix: usize) -> anyhow::Result<Instant> {
+    let at = now();
+    for n in 0..FLAPS {
+        for (state, half) in [(LinkState::Down, 0), (LinkState::Up, 1)] {
+            sleep_until(at + FLAP * n + FLAP / 2 * half);
+            stage.set_cable(ix, Net::Service, state)?;
+        }
+    }
+    Ok(at)
+}
+
+fn reboot_loop(stage: &mut Stage, ix: usize) -> anyhow::Result<Instant> {
+    let at = now();
+    for _ in 0..BOOTS {
+        stage.power_off(ix)?;
+        sleep_until(now() + BOOT);
+        stage.power_on(ix)?;
+        sleep_until(now() + BOOT);
+    }
+    Ok(at)
 }
 
 /// Does something to every host but `ix`; the moment before the first.

@@ -56,8 +56,15 @@ impl Paint {
 pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()> {
     let about = rows.iter().map(|r| r.about.len()).max().unwrap_or(0);
     let head = format!(
-        "{:<14} {:<about$} {:<14} {:>10} {:>6} {:>10} {:>9}",
-        "scenario", "what happened", "owner", "outage ms", "lost", "two owners", "nobody ms"
+        "{:<14} {:<about$} {:<14} {:>10} {:>6} {:>10} {:>9} {:>6}",
+        "scenario",
+        "what happened",
+        "owner",
+        "outage ms",
+        "lost",
+        "two owners",
+        "nobody ms",
+        "moves"
     );
     writeln!(out, "\n{}", paint.strong(&head))?;
     for row in rows {
@@ -67,7 +74,7 @@ pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()>
         };
         let owner = format!("{} -> {}", list(&row.before), list(&row.after));
         let line = format!(
-            "{:<14} {:<about$} {:<14} {:>10.1} {:>6} {:>10.1} {:>9.1}",
+            "{:<14} {:<about$} {:<14} {:>10.1} {:>6} {:>10.1} {:>9.1} {:>6}",
             row.scenario,
             row.about,
             owner,
@@ -75,22 +82,23 @@ pub fn table(out: &mut impl Write, rows: &[Row], paint: Paint) -> io::Result<()>
             row.client.lost,
             row.two_owners_ms,
             row.nobody_ms,
+            match row.moves_allowed {
+                Some(allowed) => format!("{}/{allowed}", row.moves),
+                None => row.moves.to_string(),
+            },
         );
-        let good = row.reached && row.after.len() == 1;
+        let good = row.is_as_expected() && row.after.len() == 1;
         writeln!(out, "{}", if good { line } else { paint.bad(&line) })?;
         if !row.reached {
-            writeln!(
-                out,
-                "{:<14} nobody else took the address in {:.1} s",
-                "",
-                row.watched_ms / 1000.0
-            )?;
+            let seconds = row.watched_ms / 1000.0;
+            writeln!(out, "{:<14} {} in {seconds:.1} s", "", row.expect.missed())?;
         }
     }
     writeln!(
         out,
         "\noutage: longest run of probes without answer, one probe per millisecond and address\n\
-         two owners: ms in which two hosts had it (a clean stop of vipd overlaps on purpose)"
+         two owners: ms in which two hosts had it (a clean stop of vipd overlaps on purpose)\n\
+         moves: how often the address went to another host, and behind the stroke how often it may"
     )?;
     let late = rows.iter().map(|r| r.client.prober_late_ms).fold(0.0, f64::max);
     if late > 5.0 {

@@ -11,6 +11,7 @@ use super::observe::Eyes;
 use super::outage::Outage;
 use super::plan::Plan;
 use super::probe::Prober;
+use super::service::{self, Mood, Service};
 use super::topology::{Net, Topology};
 use anyhow::{Context as _, bail};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,11 +57,15 @@ pub struct Stage {
     eyes: Eyes,
     agents: Vec<Agent>,
     probers: Vec<Prober>,
+    /// One for each host in a room whose plan has a health section.
+    services: Vec<Service>,
     journal: Journal,
     /// Is a network split?
     split: bool,
     /// What is being swallowed.
     losses: Vec<(usize, Loss)>,
+    /// Is the router off its switch?
+    router_lost: bool,
 }
 
 impl Stage {
@@ -81,7 +86,19 @@ impl Stage {
         if cast.len() != plan.hosts {
             bail!("{} hosts need as many agents, not {}", plan.hosts, cast.len());
         }
-        let room = Topology::build(plan.hosts)?;
+        if plan.health.is_some() && cast.iter().any(|(kind, _)| !matches!(kind, Kind::Vipd(_))) {
+            bail!("only vipd has the checks of this room");
+        }
+        let mut room = Topology::build(plan.hosts)?;
+        let mut services = Vec::new();
+        if plan.health.is_some() {
+            room.add_router()?;
+            for host in room.hosts() {
+                let mut service = Service::new(host.name());
+                service.set(host.ns()?, Mood::Serves)?;
+                services.push(service);
+            }
+        }
         let eyes = Eyes::open(&room, plan.vips())?;
         let agents = cast
             .iter()
@@ -89,7 +106,7 @@ impl Stage {
             .map(|((kind, plan), ix)| Agent::prepare(kind.clone(), plan, ix))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let probers = plan
-            .vips()
+            .probed()
             .into_iter()
             .zip(1..)
             .map(|(vip, ident)| Prober::start(room.client(), vip, ident))
@@ -100,9 +117,11 @@ impl Stage {
             eyes,
             agents,
             probers,
+            services,
             journal: Journal::default(),
             split: false,
             losses: Vec::new(),
+            router_lost: false,
         })
     }
 
@@ -140,7 +159,7 @@ impl Stage {
         &mut self.agents[ix]
     }
 
-    /// One prober for each virtual address, in the order of [`Plan::vips`].
+    /// One prober for each address of [`Plan::probed`], in that order.
     #[must_use]
     pub fn probers(&self) -> &[Prober] {
         &self.probers
@@ -249,6 +268,64 @@ impl Stage {
         self.plan.vips().iter().map(|vip| seen.overlap(*vip, from, to)).max().unwrap_or_default()
     }
 
+    /// How often in `from..to` the address that moved most went to another host; see
+    /// [`super::ownership::Ownership::moves`].
+    #[must_use]
+    pub fn moves(&self, from: Instant, to: Instant) -> usize {
+        let seen = self.eyes.seen();
+        self.plan.vips().iter().map(|vip| seen.moves(*vip, from, to)).max().unwrap_or_default()
+    }
+
+    /// The name of the host whose service answers the client at the first virtual address; `None`: none does.
+    #[must_use]
+    pub fn served_by(&self) -> Option<String> {
+        service::ask(self.room.client(), *self.plan.vips().first()?)
+    }
+
+    /// What the service of a host does; dead in rooms without services.
+    #[must_use]
+    pub fn service(&self, ix: usize) -> Mood {
+        self.services.get(ix).map_or(Mood::Dead, Service::mood)
+    }
+
+    /// Makes the service of a host die, hang or serve.
+    ///
+    /// # Errors
+    /// When the room has no services, the host is off, or its port cannot be had.
+    pub fn set_service(&mut self, ix: usize, mood: Mood) -> anyhow::Result<Instant> {
+        let at = self.note(
+            ix,
+            match mood {
+                Mood::Serves => "service serves",
+                Mood::Hangs => "service hangs",
+                Mood::Dead => "service dies",
+            },
+        );
+        let service = self.services.get_mut(ix);
+        let service =
+            service.context("this room has no services: its plan has no health section")?;
+        service.set(self.room.host(ix).ns()?, mood)?;
+        Ok(at)
+    }
+
+    /// Takes the router off its switch, or puts it back.
+    ///
+    /// # Errors
+    /// When the room has no router, or the switch refuses.
+    pub fn set_router(&mut self, state: LinkState) -> anyhow::Result<Instant> {
+        let at = now();
+        self.journal.note(
+            at,
+            match state {
+                LinkState::Down => "router lost",
+                LinkState::Up => "router back",
+            },
+        );
+        self.room.set_router(state)?;
+        self.router_lost = state == LinkState::Down;
+        Ok(at)
+    }
+
     /// Starts the agent of a host.
     ///
     /// # Errors
@@ -316,6 +393,9 @@ impl Stage {
     pub fn power_off(&mut self, ix: usize) -> anyhow::Result<Instant> {
         let at = self.note(ix, "power cut");
         self.room.power_off(ix)?;
+        if let Some(service) = self.services.get_mut(ix) {
+            service.end();
+        }
         self.eyes.close(ix, at);
         self.agents[ix].lost();
         // The folder of a running system is in memory and goes with the power.
@@ -331,6 +411,9 @@ impl Stage {
         let at = self.note(ix, "power on");
         self.room.power_on(ix)?;
         self.eyes.watch(&self.room, ix)?;
+        if let Some(service) = self.services.get_mut(ix) {
+            service.set(self.room.host(ix).ns()?, Mood::Serves)?;
+        }
         self.start(ix)?;
         Ok(at)
     }
@@ -417,12 +500,18 @@ impl Stage {
             }
         }
         self.losses.clear();
+        if self.router_lost {
+            self.set_router(LinkState::Up)?;
+        }
         for ix in 0..self.agents.len() {
             if !self.room.host(ix).is_on() {
                 self.power_on(ix)?;
             }
             for net in Net::ALL {
                 self.room.set_cable(ix, net, LinkState::Up)?;
+            }
+            if !self.services.is_empty() && self.service(ix) != Mood::Serves {
+                self.set_service(ix, Mood::Serves)?;
             }
             if self.agents[ix].condition() == Condition::Hung {
                 self.resume(ix)?;
@@ -433,6 +522,24 @@ impl Stage {
         }
         self.start_all()?;
         self.wait_owner(bound)
+    }
+
+    /// Lets every agent that is up begin anew, without what it remembers of earlier scenes.
+    ///
+    /// # Errors
+    /// When one does not stop, or its state cannot be removed.
+    pub fn forget(&mut self) -> anyhow::Result<()> {
+        for ix in 0..self.agents.len() {
+            if self.agents[ix].condition() == Condition::Running {
+                self.stop(ix)?;
+            }
+            let state = self.agents[ix].dir().join("state");
+            if state.exists() {
+                std::fs::remove_dir_all(&state)
+                    .with_context(|| format!("cannot remove {}", state.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes down what is about to be done to a host; the moment.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!             service (bridge)              beat (bridge)
-//!   client ---+---+---+                     +---+---+
-//!   .200    h1   h2   h3   eth0             h1  h2  h3  eth1
+//!   client ---+---+---+--- router           +---+---+
+//!   .200    h1   h2   h3   .1  eth0         h1  h2  h3  eth1
 //!          .11  .12  .13   192.0.2.0/24    .11 .12 .13  10.9.0.0/24
 //!          ::11 ::12 ::13  2001:db8::/64
 //! ```
 //!
-//! The client stands for the rest of the world: it is the gateway of every host.
+//! The client stands for the rest of the world: it is the gateway of every host. The router is there only in rooms
+//! that ask for it, to be watched and lost.
 //! The bridges are in a network namespace of their own, so that a room is gone when it is dropped. Called by whoever builds a room; what breaks
 //! it is in `faults`.
 
@@ -34,6 +35,8 @@ pub const BEAT: &str = "beat";
 pub const BEAT_ISLAND: &str = "beat-island";
 /// The name of the client.
 pub const CLIENT: &str = "client";
+/// The name of the router.
+pub const ROUTER: &str = "router";
 
 /// One of the two networks of a room.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -129,6 +132,13 @@ pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20
 /// Ethernet address of the client.
 pub const CLIENT_MAC: Mac = Mac([0x02, 0, 0, 0, 1, 200]);
 
+/// IPv4 address of the router.
+pub const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// IPv6 address of the router.
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// Ethernet address of the router.
+pub const ROUTER_MAC: Mac = Mac([0x02, 0, 0, 0, 1, 1]);
+
 /// A host of the room.
 #[derive(Debug)]
 pub struct Host {
@@ -170,6 +180,7 @@ pub struct Topology {
     pub(super) switch_ns: Netns,
     hosts: Vec<Host>,
     client: Netns,
+    router: Option<Netns>,
 }
 
 impl Topology {
@@ -194,7 +205,8 @@ impl Topology {
         plug(&mut switch, &client, Net::Service, CLIENT_MAC)?;
         address(&client, SERVICE_LINK, CLIENT_V4.into(), 24)?;
         address(&client, SERVICE_LINK, CLIENT_V6.into(), 64)?;
-        let mut room = Self { switch, switch_ns, hosts: Vec::with_capacity(hosts), client };
+        let mut room =
+            Self { switch, switch_ns, hosts: Vec::with_capacity(hosts), client, router: None };
         for ix in 0..hosts {
             room.hosts.push(Host { name: host_name(ix), ns: None });
             room.power_on(ix)?;
@@ -222,6 +234,27 @@ impl Topology {
     #[must_use]
     pub const fn client(&self) -> &Netns {
         &self.client
+    }
+
+    /// Adds a router to the service network; it answers at its addresses and routes nothing.
+    ///
+    /// # Errors
+    /// As in [`Topology::build`].
+    pub fn add_router(&mut self) -> anyhow::Result<()> {
+        let router = Netns::new(ROUTER)?;
+        plug(&mut self.switch, &router, Net::Service, ROUTER_MAC)?;
+        address(&router, SERVICE_LINK, ROUTER_V4.into(), 24)?;
+        address(&router, SERVICE_LINK, ROUTER_V6.into(), 64)?;
+        self.router = Some(router);
+        Ok(())
+    }
+
+    /// The router.
+    ///
+    /// # Errors
+    /// When the room has none.
+    pub fn router(&self) -> anyhow::Result<&Netns> {
+        self.router.as_ref().context("this room has no router: its plan has no health section")
     }
 
     /// The machine of the switches, for who wants to listen at a port.

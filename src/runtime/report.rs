@@ -1,5 +1,7 @@
 //! The engine's snapshot as status document, and the handler of the control socket.
 
+mod health;
+
 use super::protocol::Report;
 use super::queue::{Message, Sender};
 use crate::control::protocol::{Answer, Code, Request, Verb};
@@ -154,6 +156,7 @@ fn document(facts: &Facts, report: &Report) -> Status {
         uptime_s: snapshot.uptime.as_secs_f64(),
         scheduling: scheduling(facts),
         instances: snapshot.units.iter().map(|unit| instance(model, snapshot, unit)).collect(),
+        checks: snapshot.checks.iter().map(|check| health::check(model, check)).collect(),
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
         alarms: alarms(model, snapshot, None),
@@ -204,6 +207,11 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         addresses: unit.addresses.iter().map(ToString::to_string).collect(),
         applied: unit.applied,
         lease_left_s: unit.lease_left.map(|left| left.as_secs_f64()),
+        class: unit.class.to_string(),
+        standby: health::standby(unit).into(),
+        checks: configured.checks.iter().map(|c| model.check(*c).name.to_string()).collect(),
+        waits: health::waits(model, unit),
+        flap: health::flap(unit),
         alarms: alarms(model, snapshot, Some(unit.instance)),
     }
 }
@@ -243,6 +251,7 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             Expiry::Preempts(theirs) => {
                 format!("claims in {after}: the owner has priority {theirs}")
             }
+            Expiry::Ordered => format!("claims in {after}: promoted by an operator"),
         }
     });
     let gate = unit.gate.as_ref().map(|gate| match gate {
@@ -256,6 +265,8 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         Closed::Unheard(host) => {
             format!("does not preempt before {} hears its adverts", model.host_name(*host))
         }
+        Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
+        Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
     });
     match (claim, gate) {
         (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),

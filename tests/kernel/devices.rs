@@ -1,7 +1,9 @@
 //! Devices of the virtual MAC, kernel settings, routes, rules and the packet filter.
 
 use crate::lab::*;
-use vipd_agent::kernel::cleanup;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::Read as _;
+use vipd_agent::kernel::{Step, cleanup};
 use vipd_core::config::model::{VirtualRoute, VirtualRule};
 use vipd_core::engine::io::{Own, Want};
 use vipd_core::time::Instant;
@@ -80,6 +82,68 @@ pub(crate) fn virtual_mac_answers_a_peer() {
     assert!(peer.reaches("192.0.2.1"));
     let neighbours = peer.run(|| ip("neigh show to 192.0.2.1"));
     assert!(!neighbours.contains("00:00:5e"), "the own address keeps its own MAC: {neighbours}");
+}
+
+/// How many IPv6 frames from the virtual MAC came out of the wire since this was last asked.
+fn frames_of_virtual_mac(ears: &Socket) -> usize {
+    let mut frame = [0; 2048];
+    let mut ears = ears;
+    let mut heard = 0;
+    while let Ok(length) = ears.read(&mut frame) {
+        heard += usize::from(length > 12 && frame[6..12] == [0, 0, 0x5e, 0, 2, 51]);
+    }
+    heard
+}
+
+/// Each frame from the virtual MAC moves the switches' tables: none of a host that let go, whoever made it let go. The
+/// kernel's first report of a change of groups comes after 10 ms, repeats used to come within a second.
+pub(crate) fn released_virtual_mac_is_silent() {
+    let ears =
+        Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(0x86dd_u16.to_be()))));
+    let ears = ears.unwrap();
+    ears.set_nonblocking(true).unwrap();
+    let mut i = instance("web", 51, &["2001:db8::10"]);
+    i.virtual_mac = true;
+    let shared = model(vec![i]);
+    let hold_v6 = |secs| {
+        let families = [false, true];
+        let want = Want::Hold { lease_secs: Some(secs), not_after: Instant::MAX, families };
+        Own { instance: InstanceIx(0), order: 1, want }
+    };
+    let (mut w, _) = worker(shared.clone());
+
+    own(&mut w, hold_v6(5)).unwrap();
+    sleep(100);
+    assert_ne!(frames_of_virtual_mac(&ears), 0, "an owner reports its group");
+    w.own(free(0));
+    while !matches!(w.step(), Step::Applied(_)) {}
+    // Its device is still there.
+    assert_eq!(links().len(), 1);
+    sleep(1200);
+    assert_eq!(frames_of_virtual_mac(&ears), 0, "after a release");
+    own(&mut w, hold_v6(1)).unwrap();
+    let device = links()[0]["ifname"].as_str().unwrap().to_owned();
+    assert!(address(&device, "2001:db8::10").is_some(), "a silenced device is used again");
+
+    // Killed or hung: the kernel alone ends it.
+    while address(&device, "2001:db8::10").is_some() {
+        sleep(5);
+    }
+    sleep(100);
+    frames_of_virtual_mac(&ears);
+    sleep(1200);
+    assert_eq!(frames_of_virtual_mac(&ears), 0, "after the end of its lease");
+    drop(w);
+
+    let (mut w, dir) = worker(shared);
+    own(&mut w, hold_v6(5)).unwrap();
+    drop(w);
+    sleep(100);
+    frames_of_virtual_mac(&ears);
+    let done = cleanup(&dir).unwrap();
+    assert_eq!((done.addresses, done.devices), (1, 1), "{done:?}");
+    sleep(1200);
+    assert_eq!(frames_of_virtual_mac(&ears), 0, "after a clean-up");
 }
 
 pub(crate) fn settings_survive_a_crash() {

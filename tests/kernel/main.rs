@@ -30,6 +30,7 @@ fn main() {
         ("reload_keeps_what_stays", leases::reload_keeps_what_stays),
         ("virtual_mac_comes_and_goes", devices::virtual_mac_comes_and_goes),
         ("virtual_mac_answers_a_peer", devices::virtual_mac_answers_a_peer),
+        ("a_virtual_mac_that_serves_no_more_is_silent", devices::released_virtual_mac_is_silent),
         ("settings_survive_a_crash", devices::settings_survive_a_crash),
         ("routes_and_rules_come_and_go", devices::routes_and_rules_come_and_go),
         ("filter_refuses_packets", devices::filter_refuses_packets),

@@ -31,7 +31,10 @@ keys! {
         CLUSTER "cluster" "a table" "{ name = \"shop\" }";
         HOSTS "hosts" "a table of hosts" "{ lb1 = {}, lb2 = {} }";
         INSTANCE "instance" "a table of instances" "{ web = { vrid = 51 } }";
+        POOL "pool" "a table of pools" "{ shops = { vrids = \"100-111\" } }";
         SYNC "sync" "a table of sync groups" "{ all = { instances = [\"lan\", \"wan\"] } }";
+        CHECK "check" "a table of checks" "{ nginx = { http = \"http://127.0.0.1/healthz\" } }";
+        HOOK "hook" "a table of hooks" "{ notify = { on = [\"active\"], run = [\"/etc/vipd/hooks/notify\"] } }";
     }
 }
 
@@ -48,6 +51,7 @@ keys! {
     /// `[hosts.NAME]`
     host {
         PATHS "paths" "a list of addresses of this host, one per network" "[\"192.0.2.11\", \"10.9.0.11\"]";
+        CAPACITY "capacity" "an integer from 1 to 1000000" "100";
     }
 }
 
@@ -67,7 +71,14 @@ keys! {
         ACCEPT "accept" "true or false" "true";
         VIRTUAL_MAC "virtual-mac" "true or false" "false";
         CLAIM "claim" "\"address\" or \"route\"" "\"address\"";
-        STANDBY "standby" "\"hot\" (\"warm\" and \"cold\" are not in this version)" "\"hot\"";
+        STANDBY "standby" "\"hot\", \"warm\" or \"cold\"" "\"hot\"";
+        ACTIVATION "activation" "a table" "{ run = [\"/etc/vipd/hooks/start\"] }";
+        CHECKS "checks" "a list of check names" "[\"nginx\", \"uplink\"]";
+        DAMPING "damping" "a table, or \"off\"" "{ half-life = \"10m\", suppress = 2500 }";
+        MOVE_BUDGET "move-budget" "a table, or \"off\"" "{ limits = [\"3 in 10m\"] }";
+        STICKINESS "stickiness" "an integer from 0 to 253" "10";
+        PRIORITY_HOLD "priority-hold" "a duration from 0s to 1h" "\"10s\"";
+        LOAD "load" "an integer from 0 to 1000000" "40";
         UNICAST_PEERS "unicast-peers" "a list of addresses of the other hosts" "[\"192.0.2.11\", \"192.0.2.12\"]";
         SOURCE "source" "an address of this host, or a list of one per family" "{ lb1 = \"192.0.2.11\", lb2 = \"192.0.2.12\" }";
         CHECKSUM "checksum" "\"rfc9568\" or \"rfc5798\"" "\"rfc9568\"";
@@ -93,6 +104,36 @@ keys! {
         KEYS "keys" "a table of absolute paths by key id, 1 to 255" "{ \"1\" = \"/etc/vipd/advert.key\" }";
         ACTIVE_KEY "active-key" "the id of one of the keys, 1 to 255" "1";
         WINDOW "window" "a duration from 1s to 300s, or \"monotonic\"" "\"5s\"";
+    }
+}
+
+keys! {
+    /// `[instance.NAME.activation]`
+    activation {
+        RUN "run" "a list: the absolute path of a program, and its arguments" "[\"/etc/vipd/hooks/start\", \"web\"]";
+        READY "ready" "the name of a check" "\"nginx\"";
+        TIMEOUT "timeout" "a duration from 1s to 1h" "\"30s\"";
+        USER "user" "the name of a user" "\"vipd-hooks\"";
+        ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
+    }
+}
+
+keys! {
+    /// `[instance.NAME.damping]`
+    damping {
+        HALF_LIFE "half-life" "a duration from 1s to 24h" "\"10m\"";
+        SUPPRESS "suppress" "an integer from 1 to 1000000" "2500";
+        REUSE "reuse" "an integer from 1 to 1000000" "1000";
+        CEILING "ceiling" "an integer from 1 to 1000000" "10000";
+        MAX_SUPPRESS "max-suppress" "a duration from 1s to 24h" "\"60m\"";
+    }
+}
+
+keys! {
+    /// `[instance.NAME.move-budget]`
+    move_budget {
+        LIMITS "limits" "a list of \"N in DURATION\", N from 1 to 1000, DURATION from 1s to 24h" "[\"3 in 10m\", \"6 in 60m\"]";
+        QUIET "quiet" "a duration from 1s to 24h" "\"60m\"";
     }
 }
 
@@ -124,8 +165,133 @@ keys! {
     }
 }
 
+keys! {
+    /// `[pool.NAME]`: these, and the keys of an instance that [`pool_keys`] lets through.
+    pool {
+        VRIDS "vrids" "a range of integers from 1 to 255, or a list of integers and ranges" "\"100-111\"";
+        ADDRESSES "addresses" "a list of addresses or ranges, one address for each VRID" "[\"192.0.2.100-111/24\"]";
+        HOSTS "hosts" "a list of host names" "[\"lb1\", \"lb2\", \"lb3\"]";
+    }
+}
+
+/// Keys of an instance that a pool decides itself, or that make sense for one address only.
+const NOT_IN_POOLS: &[Key] = &[
+    instance::VRID,
+    instance::ADDRESSES,
+    instance::UNADVERTISED,
+    instance::PRIORITY,
+    instance::ROUTE,
+    instance::RULE,
+];
+
+/// Every key of `[pool.NAME]`.
+pub(super) fn pool_keys() -> Vec<Key> {
+    let decided = |key: &&Key| !NOT_IN_POOLS.iter().any(|k| k.name == key.name);
+    pool::ALL.iter().chain(instance::ALL.iter().filter(decided)).copied().collect()
+}
+
+keys! {
+    /// `[check.NAME]`. Which keys go with which kind: [`KINDS`].
+    check {
+        LINK "link" "an interface name of 1 to 15 characters" "\"eth1\"";
+        ADDRESS "address" "an address of this host" "\"192.0.2.11\"";
+        ROUTE "route" "a prefix whose host bits are zero" "\"0.0.0.0/0\"";
+        INSTANCE "instance" "the name of an instance" "\"wan\"";
+        GATEWAY "gateway" "the address of a neighbour" "\"192.0.2.1\"";
+        PING "ping" "an address" "\"192.0.2.1\"";
+        TCP "tcp" "an address with a port" "\"127.0.0.1:443\"";
+        HTTP "http" "a URL that begins with http:// or https://" "\"http://127.0.0.1/healthz\"";
+        DNS "dns" "the address of a server, with a port unless it is 53" "\"127.0.0.1\"";
+        UNIX "unix" "an absolute path of at most 107 octets" "\"/run/app.sock\"";
+        UNIT "unit" "the name of a systemd unit with its ending" "\"nginx.service\"";
+        PROCESS "process" "the name of a process, 1 to 15 octets" "\"nginx\"";
+        PID_FILE "pid-file" "an absolute path" "\"/run/nginx.pid\"";
+        SCRIPT "script" "a list: the absolute path of a program, and its arguments" "[\"/usr/lib/nagios/plugins/check_load\"]";
+        FILE "file" "an absolute path" "\"/run/app/health\"";
+        ABSENT "absent" "an absolute path" "\"/etc/vipd/drain\"";
+        PRESSURE "pressure" "\"cpu\", \"memory\" or \"io\"" "\"memory\"";
+        DISK "disk" "an absolute path" "\"/var\"";
+        INTERVAL "interval" "a duration from 100ms to 1h" "\"2s\"";
+        TIMEOUT "timeout" "a duration from 10ms to 10m" "\"1s\"";
+        FALL "fall" "an integer from 1 to 100" "3";
+        RISE "rise" "an integer from 1 to 100" "2";
+        SEVERITY "severity" "\"info\", \"degrade\", \"fail\", \"fatal\" or \"drain\"" "\"fail\"";
+        WEIGHT "weight" "an integer from 0 to 253" "20";
+        MIN_SPEED "min-speed" "a speed in Mbit/s, an integer from 1 to 1000000" "1000";
+        MIN_SLAVES "min-slaves" "an integer from 1 to 64" "2";
+        ACTIVE "active" "true or false" "true";
+        INTERFACE "interface" "an interface name of 1 to 15 characters" "\"eth0\"";
+        SOURCE "source" "an address of this host" "{ lb1 = \"192.0.2.11\", lb2 = \"192.0.2.12\" }";
+        METHOD "method" "an HTTP method in capital letters" "\"GET\"";
+        HOST "host" "a Host header: a name or address, with a port if need be" "\"shop.example\"";
+        STATUS "status" "a status or range of statuses from 100 to 599, or a list of them" "[\"200-299\", 401]";
+        BODY "body" "a text of 1 to 1024 octets" "\"ready\"";
+        SERVER_NAME "server-name" "a host name" "\"shop.example\"";
+        VERIFY "verify" "true or false" "true";
+        CA_FILE "ca-file" "an absolute path" "\"/etc/ssl/own-ca.pem\"";
+        EXPIRY "expiry" "a duration from 0s to 2160h" "\"336h\"";
+        NAME "name" "a domain name" "\"shop.example\"";
+        RECORD "record" "\"A\", \"AAAA\", \"SOA\", \"NS\" or \"TXT\"" "\"A\"";
+        AT_LEAST "at-least" "an integer from 1 to 10000" "1";
+        USER "user" "the name of a user" "\"nagios\"";
+        ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
+        MAX_AGE "max-age" "a duration from 1s to 24h" "\"60s\"";
+        WARN "warn" "a number of percent from 0 to 100" "20.0";
+        FAIL "fail" "a number of percent from 0 to 100" "60.0";
+        WRITE "write" "true or false" "false";
+    }
+}
+
+/// The kinds of checks: the key that says the kind, and the keys that only some kinds take.
+pub(super) const KINDS: &[(Key, &[Key])] = &[
+    (check::LINK, &[check::MIN_SPEED, check::MIN_SLAVES]),
+    (check::ADDRESS, &[]),
+    (check::ROUTE, &[]),
+    (check::INSTANCE, &[check::ACTIVE]),
+    (check::GATEWAY, &[check::INTERFACE]),
+    (check::PING, &[check::SOURCE]),
+    (check::TCP, &[check::SOURCE]),
+    (
+        check::HTTP,
+        &[
+            check::METHOD,
+            check::HOST,
+            check::STATUS,
+            check::BODY,
+            check::SERVER_NAME,
+            check::VERIFY,
+            check::CA_FILE,
+            check::EXPIRY,
+        ],
+    ),
+    (check::DNS, &[check::NAME, check::RECORD]),
+    (check::UNIX, &[]),
+    (check::UNIT, &[]),
+    (check::PROCESS, &[check::AT_LEAST]),
+    (check::PID_FILE, &[]),
+    (check::SCRIPT, &[check::USER, check::ENV]),
+    (check::FILE, &[check::MAX_AGE]),
+    (check::ABSENT, &[]),
+    (check::PRESSURE, &[check::WARN, check::FAIL]),
+    (check::DISK, &[check::WARN, check::FAIL, check::WRITE]),
+];
+
+keys! {
+    /// `[hook.NAME]`
+    hook {
+        ON "on" "a list of \"active\", \"backup\", \"fault\" and \"stop\"" "[\"active\", \"backup\", \"fault\"]";
+        RUN "run" "a list: the absolute path of a program, and its arguments" "[\"/etc/vipd/hooks/notify\"]";
+        FIFO "fifo" "an absolute path" "\"/run/app/notify.fifo\"";
+        CALL "call" "\"vipd\" or \"keepalived\"" "\"vipd\"";
+        INSTANCES "instances" "a list of instance names" "[\"web\"]";
+        USER "user" "the name of a user" "\"vipd-hooks\"";
+        ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
+        TIMEOUT "timeout" "a duration from 100ms to 10m" "\"30s\"";
+    }
+}
+
 /// Sections and keys that the design has and this version of vipd does not.
-pub(super) const NOT_YET: &[&str] = &["check", "hook", "pool", "replicate", "checks"];
+pub(super) const NOT_YET: &[&str] = &["replicate"];
 
 #[cfg(test)]
 mod tests {
@@ -134,14 +300,20 @@ mod tests {
     use super::*;
     use toml::de::{DeTable, DeValue};
 
-    const SECTIONS: [(&str, &[Key]); 7] = [
+    const SECTIONS: [(&str, &[Key]); 13] = [
         ("## `[cluster]`", cluster::ALL),
         ("## `[hosts.NAME]`", host::ALL),
         ("## `[instance.NAME]`", instance::ALL),
         ("## `[instance.NAME.hmac]`", hmac::ALL),
+        ("## `[instance.NAME.activation]`", activation::ALL),
+        ("## `[instance.NAME.damping]`", damping::ALL),
+        ("## `[instance.NAME.move-budget]`", move_budget::ALL),
         ("## `[[instance.NAME.route]]`", route::ALL),
         ("## `[[instance.NAME.rule]]`", rule::ALL),
+        ("## `[pool.NAME]`", pool::ALL),
         ("## `[sync.NAME]`", sync::ALL),
+        ("## `[check.NAME]`", check::ALL),
+        ("## `[hook.NAME]`", hook::ALL),
     ];
 
     #[test]

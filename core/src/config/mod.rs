@@ -15,11 +15,18 @@ mod duration;
 mod hash;
 mod keys;
 pub mod model;
+mod rank;
 mod read;
+mod read_check;
+mod read_flap;
 mod read_instance;
+mod read_pool;
+mod read_program;
 mod resolve;
+mod resolve_health;
 mod schema;
 mod section;
+mod target;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity, Style};

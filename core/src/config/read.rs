@@ -4,10 +4,10 @@
 
 use super::diagnostic::Findings;
 use super::keys::{Key, cluster, file, host, instance, sync};
-use super::read_instance;
-use super::schema::{ClusterDecl, File, GroupDecl, HostDecl, InstanceDecl};
-use super::section::{At, Scope, Section, Span};
-use super::value;
+use super::schema::{CheckDecl, ClusterDecl, File, GroupDecl, HookDecl, HostDecl, InstanceDecl};
+use super::section::{At, LeftOut, Scope, Section, Span};
+use super::{read_check, read_instance, read_pool, read_program, value};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
@@ -23,7 +23,10 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
         .map(|(name, section)| read_host(name, &section, findings))
         .collect();
 
-    top.demand(&file::INSTANCE, findings);
+    let pools = named_sections(&top, &file::POOL, "pool", findings);
+    if pools.is_empty() {
+        top.demand(&file::INSTANCE, findings);
+    }
     let instances = named_sections(&top, &file::INSTANCE, "instance", findings);
     let host_names: Vec<Arc<str>> = hosts.iter().map(|h| Arc::clone(&h.name.value)).collect();
     let mut views: Vec<Vec<InstanceDecl>> = hosts.iter().map(|_| Vec::new()).collect();
@@ -34,19 +37,92 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
             if !taking_part.contains(me) {
                 continue;
             }
-            let scope = Scope { hosts: &host_names, taking_part: &taking_part, me };
-            view.extend(read_instance::read(name.clone(), &section.per_host(scope), findings));
+            let left_out = LeftOut::ByPriority;
+            let scope = Scope { hosts: &host_names, taking_part: &taking_part, me, left_out };
+            let section = section.per_host(scope);
+            let identity = read_instance::read_identity(name.clone(), &section, findings);
+            view.extend(read_instance::read(identity, &section, findings));
         }
     }
+    let mut instance_names: Vec<_> = instances.into_iter().map(|(name, _)| name).collect();
+    for (name, section) in &pools {
+        read_pool::read(name, section, &host_names, &mut instance_names, &mut views, findings);
+    }
+    instance_names.sort_by(|a, b| a.value.cmp(&b.value));
+    for view in &mut views {
+        view.sort_by(|a, b| a.name.value.cmp(&b.name.value));
+    }
 
+    let (check_names, checks) = read_checks(&top, &host_names, &views, findings);
+    let (hook_names, hooks) = read_hooks(&top, &host_names, findings);
     let groups = named_sections(&top, &file::SYNC, "sync", findings)
         .into_iter()
         .filter_map(|(name, section)| read_group(name, &section, findings))
         .collect();
-    let instance_names = instances.into_iter().map(|(name, _)| name).collect();
-    let hosts_span = top.key_span(&file::HOSTS);
-    let instances_span = top.key_span(&file::INSTANCE);
-    File { cluster, hosts, hosts_span, instance_names, instances_span, views, groups }
+    File {
+        cluster,
+        hosts,
+        hosts_span: top.key_span(&file::HOSTS),
+        instance_names,
+        instances_span: top.key_span(&file::INSTANCE),
+        views,
+        groups,
+        check_names,
+        checks,
+        hook_names,
+        hooks,
+    }
+}
+
+/// Sections by name, and each of them as each host sees it.
+type ByHost<T> = (Vec<At<Arc<str>>>, Vec<Vec<T>>);
+
+/// The checks: each for the hosts whose instances use it. One that nobody uses is read all the same, for
+/// what is wrong in it.
+fn read_checks(
+    top: &Section<'_>,
+    hosts: &[Arc<str>],
+    views: &[Vec<InstanceDecl>],
+    findings: &mut Findings<'_>,
+) -> ByHost<CheckDecl> {
+    let mut by_host: Vec<Vec<CheckDecl>> = hosts.iter().map(|_| Vec::new()).collect();
+    let mut names = Vec::new();
+    let names_of = |view: &Vec<InstanceDecl>| -> BTreeSet<Arc<str>> {
+        view.iter().flat_map(InstanceDecl::uses).map(|used| Arc::clone(&used.value)).collect()
+    };
+    let used: Vec<BTreeSet<Arc<str>>> = views.iter().map(names_of).collect();
+    for (name, section) in named_sections(top, &file::CHECK, "check", findings) {
+        let users = hosts.iter().zip(&used).filter(|(_, used)| used.contains(&name.value));
+        let users: Vec<Arc<str>> = users.map(|(host, _)| Arc::clone(host)).collect();
+        let readers = if users.is_empty() { hosts } else { users.as_slice() };
+        for (me, list) in hosts.iter().zip(&mut by_host).filter(|(me, _)| readers.contains(me)) {
+            let scope = Scope { hosts, taking_part: readers, me, left_out: LeftOut::Unused };
+            let check = read_check::read(name.clone(), &section.per_host(scope), findings);
+            if !users.is_empty() {
+                list.extend(check);
+            }
+        }
+        names.push(name);
+    }
+    (names, by_host)
+}
+
+/// The hooks as each host sees them.
+fn read_hooks(
+    top: &Section<'_>,
+    hosts: &[Arc<str>],
+    findings: &mut Findings<'_>,
+) -> ByHost<HookDecl> {
+    let mut by_host: Vec<Vec<HookDecl>> = hosts.iter().map(|_| Vec::new()).collect();
+    let mut names = Vec::new();
+    for (name, section) in named_sections(top, &file::HOOK, "hook", findings) {
+        for (me, list) in hosts.iter().zip(&mut by_host) {
+            let scope = Scope { hosts, taking_part: hosts, me, left_out: LeftOut::Unused };
+            list.extend(read_program::read_hook(name.clone(), &section.per_host(scope), findings));
+        }
+        names.push(name);
+    }
+    (names, by_host)
 }
 
 /// The hosts that take part in an instance: all of them, unless its priorities are a table by host.
@@ -63,7 +139,8 @@ fn taking_part(
     let named = |host: &&Arc<str>| table.contains_key(host.as_ref());
     let taking_part: Vec<_> = hosts.iter().filter(named).cloned().collect();
     if taking_part.is_empty() {
-        let scope = Scope { hosts, taking_part: &taking_part, me: "" };
+        let left_out = LeftOut::ByPriority;
+        let scope = Scope { hosts, taking_part: &taking_part, me: "", left_out };
         section.check_hosts(&instance::PRIORITY, table, scope, findings);
         findings.error(
             &section.key_span(&instance::PRIORITY),
@@ -135,7 +212,9 @@ fn read_host(name: At<Arc<str>>, section: &Section<'_>, findings: &mut Findings<
     let paths = section
         .list(&host::PATHS, findings, value::unicast_address)
         .unwrap_or_else(|| section.at(Vec::new()));
-    HostDecl { name, paths }
+    let capacity =
+        section.optional(&host::CAPACITY, findings, |v| value::integer(v, 1..=1_000_000));
+    HostDecl { name, paths, capacity }
 }
 
 fn read_group(

@@ -1,13 +1,15 @@
 //! `[instance.NAME]` -> [`InstanceDecl`], for one host.
 //!
-//! Called by `read` once per instance and host. Defaults of single keys are given here.
+//! Called by `read` once per instance and host, by `read_pool` once per member of a pool and host. Defaults of
+//! single keys are given here.
 
 use super::diagnostic::Findings;
 use super::keys::{hmac, instance, route, rule};
-use super::model::{ChecksumFlavour, Claim, HmacMode, OnConflict};
+use super::model::{ChecksumFlavour, Claim, HmacMode, OnConflict, StandbyKind};
 use super::schema::{HmacDecl, InstanceDecl, RouteDecl, RuleDecl};
 use super::section::{At, Section, refuse};
 use super::value::{self, Wrong};
+use super::{read_flap, read_program};
 use crate::time::Duration;
 use crate::types::{Interval, Priority, Version, Vip, Vrid};
 use std::ops::RangeInclusive;
@@ -26,32 +28,55 @@ const SETTLES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(6
 /// Freshness windows of the trailer.
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
-/// The instance as the host of the section's scope sees it; `None`: what cannot be left out is missing
-/// or wrong (reported).
-pub(super) fn read(
+/// What tells one instance from another: in a section of its own it is written, in a pool it is dealt.
+#[derive(Clone)]
+pub(super) struct Identity {
+    pub(super) name: At<Arc<str>>,
+    /// As [`InstanceDecl::subject`].
+    pub(super) subject: Arc<str>,
+    pub(super) vrid: Option<At<Vrid>>,
+    pub(super) addresses: Option<At<Vec<At<Vip>>>>,
+    pub(super) unadvertised: Vec<At<Vip>>,
+    pub(super) priority: At<Priority>,
+}
+
+/// The identity that a section of its own says.
+pub(super) fn read_identity(
     name: At<Arc<str>>,
     section: &Section<'_>,
     findings: &mut Findings<'_>,
-) -> Option<InstanceDecl> {
+) -> Identity {
     let (s, f) = (section, findings);
-
-    // The required keys first, each read before any of them ends the attempt, so that all are reported.
     let vrid = s.required(&instance::VRID, f, |v| {
         let number = value::integer(v, 1..=255)?;
         Vrid::new(number).map_err(|e| Wrong::Not(e.value))
     });
-    let interface = s.required(&instance::INTERFACE, f, value::interface);
     s.demand(&instance::ADDRESSES, f);
     let addresses = s.nonempty_list(&instance::ADDRESSES, f, value::virtual_addresses).map(expand);
     let unadvertised = s.list(&instance::UNADVERTISED, f, value::virtual_addresses).map(expand);
-
     let priority = s
         .optional(&instance::PRIORITY, f, |v| {
             let number = value::integer(v, 1..=255)?;
             Priority::new(number).map_err(|e| Wrong::Not(e.value))
         })
         .unwrap_or_else(|| s.at(default_priority()));
+    let unadvertised = unadvertised.map(|list| list.value).unwrap_or_default();
+    let subject = format!("instance {}", name.value).into();
+    Identity { name, subject, vrid, addresses, unadvertised, priority }
+}
 
+/// The instance as the host of the section's scope sees it; `None`: what cannot be left out is missing
+/// or wrong (reported).
+pub(super) fn read(
+    identity: Identity,
+    section: &Section<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<InstanceDecl> {
+    let (s, f) = (section, findings);
+    let Identity { name, subject, vrid, addresses, unadvertised, priority } = identity;
+
+    // What cannot be left out does not end the attempt before all keys are read, so that all are reported.
+    let interface = s.required(&instance::INTERFACE, f, value::interface);
     let version = s
         .optional(&instance::VERSION, f, |v| {
             value::integer(v, 2..=3).map(|n: u8| if n == 2 { Version::V2 } else { Version::V3 })
@@ -63,7 +88,8 @@ pub(super) fn read(
     let flag = |key, default: bool, f: &mut Findings<'_>| {
         s.optional(key, f, value::boolean).unwrap_or_else(|| s.at(default))
     };
-    s.optional(&instance::STANDBY, f, |v| value::word(v, &[("hot", ())]));
+    let standbys =
+        [("hot", StandbyKind::Hot), ("warm", StandbyKind::Warm), ("cold", StandbyKind::Cold)];
     let claims = [("address", Claim::Address), ("route", Claim::Route)];
     let flavours = [("rfc9568", ChecksumFlavour::Rfc9568), ("rfc5798", ChecksumFlavour::Rfc5798)];
     let conflicts = [("alarm", OnConflict::Alarm), ("refuse", OnConflict::Refuse)];
@@ -92,14 +118,24 @@ pub(super) fn read(
     let settle = s.optional(&instance::SETTLE, f, |v| value::duration_or(v, SETTLES, "off"));
     let routes = s.tables(&instance::ROUTE, f).iter().filter_map(|r| read_route(r, f)).collect();
     let rules = s.tables(&instance::RULE, f).iter().filter_map(|r| read_rule(r, f)).collect();
+    let standby = s
+        .optional(&instance::STANDBY, f, |v| value::word(v, &standbys))
+        .unwrap_or_else(|| s.at(StandbyKind::Hot));
+    let activation = s
+        .table(&instance::ACTIVATION, f)
+        .and_then(|section| read_program::read_activation(&section, f));
+    let checks = s.list(&instance::CHECKS, f, value::name);
+    let flap = read_flap::read(s, f);
+    let load = s.optional(&instance::LOAD, f, |v| value::integer(v, 0..=1_000_000));
 
     Some(InstanceDecl {
         name,
+        subject,
         vrid: vrid?,
         interface: interface?,
         version,
         addresses: addresses?,
-        unadvertised: unadvertised.map(|list| list.value).unwrap_or_default(),
+        unadvertised,
         priority,
         interval,
         preempt,
@@ -115,7 +151,7 @@ pub(super) fn read(
         hmac,
         lease,
         stale_holder_wait,
-        on_conflict: on_conflict.map_or(OnConflict::Alarm, |at| at.value),
+        on_conflict,
         shared_fate,
         prefix_route,
         targets: targets.map(|list| list.value).unwrap_or_default(),
@@ -123,6 +159,11 @@ pub(super) fn read(
         settle: settle.map_or(DEFAULT_SETTLE, |at| at.value.unwrap_or_default()),
         routes,
         rules,
+        standby,
+        activation,
+        checks: checks.map(|list| list.value).unwrap_or_default(),
+        flap,
+        load,
     })
 }
 
@@ -133,7 +174,7 @@ fn default_priority() -> Priority {
 }
 
 /// Ranges expanded to addresses; each bears the place of its range.
-fn expand(ranges: At<Vec<At<Vec<Vip>>>>) -> At<Vec<At<Vip>>> {
+pub(super) fn expand(ranges: At<Vec<At<Vec<Vip>>>>) -> At<Vec<At<Vip>>> {
     let addresses = ranges.value.into_iter().flat_map(|range| {
         let span = range.span;
         range.value.into_iter().map(move |vip| At { value: vip, span: span.clone() })

@@ -6,12 +6,13 @@
 use super::canonical;
 use super::hash::stable_hash;
 use super::model::{
-    Auth, ChecksumFlavour, FlapControl, Heartbeat, HmacAuth, Host, Instance, Link, Model, Standby,
-    StandbyKind, SyncGroup, Transport, VirtualRoute, VirtualRule,
+    Auth, ChecksumFlavour, Heartbeat, HmacAuth, Host, Instance, Link, Model, OnConflict, SyncGroup,
+    Transport, VirtualRoute, VirtualRule,
 };
-use super::schema::{File, HmacDecl, InstanceDecl, RouteDecl, RuleDecl};
+use super::resolve_health;
+use super::schema::{CheckDecl, File, HmacDecl, HookDecl, InstanceDecl, RouteDecl, RuleDecl};
 use crate::time::Duration;
-use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Priority};
+use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(300);
 pub(super) fn resolve(file: &File) -> Vec<Model> {
     let mut models: Vec<Model> = (0u8..)
         .map(HostIx)
-        .zip(file.by_host())
-        .map(|(ix, (_, instances))| model(file, ix, instances))
+        .zip(file.with_checks().zip(&file.hooks))
+        .map(|(ix, ((_, instances, checks), hooks))| model(file, ix, instances, checks, hooks))
         .collect();
     let hash = stable_hash(canonical::render(&models).as_bytes());
     for model in &mut models {
@@ -38,7 +39,13 @@ pub(super) fn resolve(file: &File) -> Vec<Model> {
     models
 }
 
-fn model(file: &File, host: HostIx, declared: &[InstanceDecl]) -> Model {
+fn model(
+    file: &File,
+    host: HostIx,
+    declared: &[InstanceDecl],
+    checks: &[CheckDecl],
+    hooks: &[HookDecl],
+) -> Model {
     let hosts = file.hosts.iter().map(|h| Host {
         name: Arc::clone(&h.name.value),
         paths: h.paths.value.iter().map(|p| p.value).collect(),
@@ -50,9 +57,12 @@ fn model(file: &File, host: HostIx, declared: &[InstanceDecl]) -> Model {
         .iter()
         .map(|decl| {
             let link = link_of(decl, &mut links);
-            instance(file, &hosts, host, link, heartbeat.is_some(), decl)
+            let place =
+                Place { file, hosts: &hosts, me: host, link, heartbeats: heartbeat.is_some() };
+            instance(&place, decl, checks)
         })
         .collect();
+    let checks = resolve_health::checks(checks, declared, &links);
     let sync_groups = file.groups.iter().filter_map(|group| {
         let members = group.members.value.iter().filter_map(|member| {
             let at = declared.binary_search_by(|d| d.name.value.cmp(&member.value)).ok()?;
@@ -70,8 +80,8 @@ fn model(file: &File, host: HostIx, declared: &[InstanceDecl]) -> Model {
         heartbeat,
         links,
         instances,
-        checks: Vec::new(),
-        hooks: Vec::new(),
+        checks,
+        hooks: resolve_health::hooks(hooks, declared),
         hash: 0,
     }
 }
@@ -98,14 +108,19 @@ fn link_of(decl: &InstanceDecl, links: &mut Vec<Link>) -> LinkIx {
     LinkIx(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
-fn instance(
-    file: &File,
-    hosts: &[Host],
+/// Where an instance runs.
+struct Place<'f> {
+    file: &'f File,
+    hosts: &'f [Host],
     me: HostIx,
     link: LinkIx,
+    /// Are there heartbeats?
     heartbeats: bool,
-    decl: &InstanceDecl,
-) -> Instance {
+}
+
+fn instance(place: &Place<'_>, decl: &InstanceDecl, checks: &[CheckDecl]) -> Instance {
+    let Place { file, hosts, me, link, heartbeats } = *place;
+    let name = decl.name.value.as_ref();
     let source_in = |family| decl.source.iter().map(|s| s.value).find(|s| Family::of(s) == family);
     let source = Family::ALL.map(source_in);
     let own = &hosts[usize::from(me.0)].paths;
@@ -128,7 +143,7 @@ fn instance(
         version: decl.version.value,
         addresses: decl.addresses.value.iter().map(|vip| vip.value).collect(),
         unadvertised: decl.unadvertised.iter().map(|vip| vip.value).collect(),
-        priorities: priorities(file, &decl.name.value),
+        priorities: by_host(file, name, |d| d.priority.value),
         priority: decl.priority.value,
         interval: decl.interval.value,
         preempt: decl.preempt.value,
@@ -143,28 +158,25 @@ fn instance(
         auth: auth(decl),
         lease: decl.lease,
         stale_holder_wait: decl.stale_holder_wait.as_ref().is_none_or(|w| w.value),
-        on_conflict: decl.on_conflict,
+        on_conflict: decl.on_conflict.as_ref().map_or(OnConflict::Alarm, |c| c.value),
         shared_fate: heartbeats && decl.shared_fate.as_ref().is_none_or(|s| s.value),
         prefix_route: decl.prefix_route,
         targets: decl.targets.iter().map(|t| t.value).collect(),
         routes: decl.routes.iter().map(|r| virtual_route(decl, r)).collect(),
         rules: decl.rules.iter().map(virtual_rule).collect(),
         strict: decl.strict.value,
-        standby: Standby::Hot,
-        standbys: priorities(file, &decl.name.value)
-            .iter()
-            .map(|p| p.map(|_| StandbyKind::Hot))
-            .collect(),
-        checks: Vec::new(),
-        flap: FlapControl::OFF,
+        standby: resolve_health::standby(decl, checks),
+        standbys: by_host(file, name, |d| d.standby.value),
+        checks: resolve_health::used(decl, checks),
+        flap: decl.flap.clone(),
     }
 }
 
-/// Priorities of the instance by host.
-fn priorities(file: &File, name: &str) -> Vec<Option<Priority>> {
+/// What the instance `name` says of each host; `None`: that host does not take part.
+fn by_host<T>(file: &File, name: &str, value: impl Fn(&InstanceDecl) -> T) -> Vec<Option<T>> {
     let of_host = |instances: &Vec<InstanceDecl>| {
         let at = instances.binary_search_by(|d| d.name.value.as_ref().cmp(name)).ok()?;
-        Some(instances[at].priority.value)
+        Some(value(&instances[at]))
     };
     file.views.iter().map(of_host).collect()
 }

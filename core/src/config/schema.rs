@@ -3,7 +3,10 @@
 //! Made by `read` and `read_instance`, looked at by `check`, turned into the model by `resolve`.
 //! Single values are legal; what they mean together is not yet proved.
 
-use super::model::{ChecksumFlavour, Claim, HmacMode, OnConflict};
+use super::model::{
+    Account, Call, ChecksumFlavour, Claim, FlapControl, HmacMode, Moment, OnConflict, Probe,
+    Program, Severity, StandbyKind,
+};
 use super::section::{At, Span};
 use crate::time::Duration;
 use crate::types::{Family, Interval, Priority, Version, Vip, Vrid};
@@ -28,6 +31,15 @@ pub(super) struct File {
     pub(super) views: Vec<Vec<InstanceDecl>>,
     /// Sorted by name.
     pub(super) groups: Vec<GroupDecl>,
+    /// Every `[check.NAME]`, those with errors included, sorted by name.
+    pub(super) check_names: Vec<At<Arc<str>>>,
+    /// The checks that instances of each host use, by position of the host, sorted by name. One that no
+    /// instance uses is in none of them.
+    pub(super) checks: Vec<Vec<CheckDecl>>,
+    /// Every `[hook.NAME]`, sorted by name.
+    pub(super) hook_names: Vec<At<Arc<str>>>,
+    /// The hooks as each host sees them, whether or not it runs one of their instances, by position of the host, sorted by name.
+    pub(super) hooks: Vec<Vec<HookDecl>>,
 }
 
 impl File {
@@ -38,12 +50,26 @@ impl File {
 
     /// What each host that takes part says of the instance `name`, in the order of the hosts.
     pub(super) fn views_of(&self, name: &str) -> Vec<(&HostDecl, &InstanceDecl)> {
+        self.views_at(name).into_iter().map(|(at, decl)| (&self.hosts[at], decl)).collect()
+    }
+
+    /// As [`Self::views_of`], with the positions of the hosts.
+    pub(super) fn views_at(&self, name: &str) -> Vec<(usize, &InstanceDecl)> {
+        let of_host = |(at, instances): (usize, &'_ Vec<InstanceDecl>)| {
+            let found = instances.binary_search_by(|i| i.name.value.as_ref().cmp(name)).ok()?;
+            Some((at, found))
+        };
+        let found = self.views.iter().enumerate().filter_map(of_host);
+        found.map(|(at, found)| (at, &self.views[at][found])).collect()
+    }
+
+    /// Each host with its instances and the checks that they use.
+    pub(super) fn with_checks(
+        &self,
+    ) -> impl Iterator<Item = (&HostDecl, &[InstanceDecl], &[CheckDecl])> {
         self.by_host()
-            .filter_map(|(host, instances)| {
-                let at = instances.binary_search_by(|i| i.name.value.as_ref().cmp(name)).ok()?;
-                Some((host, &instances[at]))
-            })
-            .collect()
+            .zip(&self.checks)
+            .map(|((host, instances), c)| (host, instances, c.as_slice()))
     }
 
     /// Do hosts have heartbeat paths?
@@ -65,12 +91,17 @@ pub(super) struct ClusterDecl {
 pub(super) struct HostDecl {
     pub(super) name: At<Arc<str>>,
     pub(super) paths: At<Vec<At<IpAddr>>>,
+    /// Load that it can carry; `None`: not written.
+    pub(super) capacity: Option<At<u32>>,
 }
 
 /// `[instance.NAME]` as one host sees it.
 #[derive(Clone)]
 pub(super) struct InstanceDecl {
     pub(super) name: At<Arc<str>>,
+    /// What a message calls it when it is about the section: `instance web`, or `pool shops` for all members of a
+    /// pool, so that what is wrong with the section is told once.
+    pub(super) subject: Arc<str>,
     pub(super) vrid: At<Vrid>,
     pub(super) interface: At<Arc<str>>,
     pub(super) version: At<Version>,
@@ -95,7 +126,8 @@ pub(super) struct InstanceDecl {
     pub(super) lease: bool,
     /// `None`: not written.
     pub(super) stale_holder_wait: Option<At<bool>>,
-    pub(super) on_conflict: OnConflict,
+    /// `None`: not written.
+    pub(super) on_conflict: Option<At<OnConflict>>,
     /// `None`: not written; else: is it shared?
     pub(super) shared_fate: Option<At<bool>>,
     pub(super) prefix_route: bool,
@@ -105,6 +137,12 @@ pub(super) struct InstanceDecl {
     pub(super) settle: Duration,
     pub(super) routes: Vec<RouteDecl>,
     pub(super) rules: Vec<RuleDecl>,
+    pub(super) standby: At<StandbyKind>,
+    pub(super) activation: Option<ActivationDecl>,
+    pub(super) checks: Vec<At<Arc<str>>>,
+    pub(super) flap: FlapControl,
+    /// `None`: not written.
+    pub(super) load: Option<At<u32>>,
 }
 
 impl InstanceDecl {
@@ -116,6 +154,12 @@ impl InstanceDecl {
     /// The first advertised address of `family`: there is a virtual router in that family.
     pub(super) fn router(&self, family: Family) -> Option<&At<Vip>> {
         self.addresses.value.iter().find(|vip| vip.value.family() == family)
+    }
+
+    /// The checks that say something about this instance, the one of its activation included.
+    pub(super) fn uses(&self) -> impl Iterator<Item = &At<Arc<str>>> {
+        let ready = self.activation.as_ref().and_then(|a| a.ready.as_ref());
+        self.checks.iter().chain(ready)
     }
 
     /// Is `addr` among the claimed addresses?
@@ -165,6 +209,93 @@ pub(super) struct RuleDecl {
     pub(super) to: Option<At<IpNet>>,
     pub(super) table: u32,
     pub(super) preference: At<u32>,
+}
+
+/// `[instance.NAME.activation]`.
+#[derive(Clone)]
+pub(super) struct ActivationDecl {
+    pub(super) span: Span,
+    pub(super) program: ProgramDecl,
+    pub(super) ready: Option<At<Arc<str>>>,
+}
+
+/// A program of the operator.
+#[derive(Clone)]
+pub(super) struct ProgramDecl {
+    /// Absolute path and arguments.
+    pub(super) argv: Vec<Arc<str>>,
+    pub(super) account: Account,
+    /// By name.
+    pub(super) env: Vec<(Arc<str>, Arc<str>)>,
+    pub(super) timeout: Duration,
+}
+
+impl From<ProgramDecl> for Program {
+    fn from(decl: ProgramDecl) -> Self {
+        let ProgramDecl { argv, account, env, timeout } = decl;
+        Self { argv, account, env, timeout }
+    }
+}
+
+/// `[check.NAME]` as one host sees it.
+pub(super) struct CheckDecl {
+    pub(super) name: At<Arc<str>>,
+    pub(super) probe: At<ProbeDecl>,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) fall: u32,
+    pub(super) rise: u32,
+    pub(super) severity: At<Severity>,
+    pub(super) weight: At<u8>,
+}
+
+/// What is looked at: what names other parts of the file is kept by name until all of them are known.
+pub(super) enum ProbeDecl {
+    /// An instance of this host.
+    Instance { name: Arc<str>, active: bool },
+    /// A neighbour; without an interface on the one of the instances that use the check.
+    Gateway { addr: IpAddr, interface: Option<At<Arc<str>>> },
+    /// Complete as read.
+    Whole(Probe),
+}
+
+impl ProbeDecl {
+    /// The address that is asked, if it is written as one.
+    pub(super) fn target(&self) -> Option<IpAddr> {
+        match self {
+            Self::Gateway { addr, .. }
+            | Self::Whole(Probe::Ping { addr, .. } | Probe::Address { addr }) => Some(*addr),
+            Self::Whole(Probe::Tcp { to, .. }) => Some(to.ip()),
+            Self::Whole(Probe::Dns { server, .. }) => Some(server.ip()),
+            Self::Whole(Probe::Http(http)) => http.host.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Can it warn, that is weigh without having failed?
+    pub(super) fn can_warn(&self) -> bool {
+        match self {
+            Self::Whole(Probe::Http(http)) => http.tls,
+            Self::Whole(Probe::Script(_) | Probe::Pressure { .. } | Probe::Disk { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+/// `[hook.NAME]` as one host sees it.
+pub(super) struct HookDecl {
+    pub(super) name: At<Arc<str>>,
+    /// In order, each once.
+    pub(super) on: Vec<Moment>,
+    /// Empty: all instances.
+    pub(super) instances: Vec<At<Arc<str>>>,
+    pub(super) run: HookRunDecl,
+}
+
+/// What a hook does.
+pub(super) enum HookRunDecl {
+    Program(ProgramDecl, Call),
+    Fifo(PathBuf),
 }
 
 /// `[sync.NAME]`.

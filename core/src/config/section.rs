@@ -33,6 +33,43 @@ pub(super) struct Scope<'d> {
     pub(super) taking_part: &'d [Arc<str>],
     /// The host whose values are wanted.
     pub(super) me: &'d str,
+    /// Why the others take no part, and what would make them.
+    pub(super) left_out: LeftOut,
+}
+
+/// Why a host takes no part in a section.
+#[derive(Copy, Clone)]
+pub(super) enum LeftOut {
+    /// `priority` is a table without that host.
+    ByPriority,
+    /// `hosts` of the pool does not name it.
+    ByPool,
+    /// No instance of that host uses the check.
+    Unused,
+}
+
+impl LeftOut {
+    fn why(self) -> &'static str {
+        match self {
+            Self::ByPriority => "priority leaves that host out",
+            Self::ByPool => "hosts leaves that host out",
+            Self::Unused => "no instance of that host uses the check",
+        }
+    }
+
+    fn fix(self, host: &str) -> String {
+        match self {
+            Self::ByPriority => format!("give {host} a priority, or remove it here"),
+            Self::ByPool => format!("add {host} to hosts, or remove it here"),
+            Self::Unused => format!("remove {host} here"),
+        }
+    }
+}
+
+/// A table, or the word that stands for none.
+pub(super) enum TableOr<'d> {
+    Word,
+    Table(Section<'d>),
 }
 
 /// One table of the file.
@@ -173,8 +210,8 @@ impl<'d> Section<'d> {
             if scope.hosts.iter().any(|h| h.as_ref() == name) {
                 findings.warning(
                     &host.span(),
-                    format!("{} for {name} is not used: priority leaves that host out", key.name),
-                    format!("give {name} a priority, or remove it here"),
+                    format!("{} for {name} is not used: {}", key.name, scope.left_out.why()),
+                    scope.left_out.fix(name),
                 );
             } else {
                 unknown_name(
@@ -290,6 +327,24 @@ impl<'d> Section<'d> {
     /// The table `key`, which keeps the scope of this one.
     pub(super) fn table(&self, key: &Key, findings: &mut Findings<'_>) -> Option<Self> {
         let node = self.pick_table(key, findings)?;
+        self.as_table(key, node, findings)
+    }
+
+    /// As [`Self::table`], but `word` may stand for none.
+    pub(super) fn table_or(
+        &self,
+        key: &Key,
+        word: &str,
+        findings: &mut Findings<'_>,
+    ) -> Option<TableOr<'d>> {
+        let node = self.pick_table(key, findings)?;
+        if node.get_ref().as_str() == Some(word) {
+            return Some(TableOr::Word);
+        }
+        self.as_table(key, node, findings).map(TableOr::Table)
+    }
+
+    fn as_table(&self, key: &Key, node: Node<'d>, findings: &mut Findings<'_>) -> Option<Self> {
         match node.get_ref() {
             DeValue::Table(table) => {
                 let title = match self.title.strip_suffix(']') {

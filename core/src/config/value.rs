@@ -23,11 +23,11 @@ pub(super) enum Wrong {
 
 impl Wrong {
     /// The value itself is the reason.
-    fn value(value: &DeValue<'_>) -> Self {
+    pub(super) fn value(value: &DeValue<'_>) -> Self {
         Self::Not(describe(value))
     }
 
-    fn because(why: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn because(why: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::Because(why.into(), fix.into())
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn text<'d>(value: &'d DeValue<'_>) -> Result<&'d str, Wrong> {
+pub(super) fn text<'d>(value: &'d DeValue<'_>) -> Result<&'d str, Wrong> {
     value.as_str().ok_or_else(|| Wrong::value(value))
 }
 
@@ -131,8 +131,8 @@ pub(super) fn interval(value: &DeValue<'_>, version: Version) -> Result<Interval
     }
 }
 
-/// Is `name` fit to be the name of a cluster, host, instance or sync group: safe in file names, labels
-/// of metrics and log lines?
+/// Is `name` fit to be the name of a cluster, host, instance, pool, check, hook or sync group: safe in file
+/// names, labels of metrics and log lines?
 pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -163,6 +163,37 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
     } else {
         Err(Wrong::value(value))
     }
+}
+
+/// An absolute path of a file or folder, the root folder included.
+pub(super) fn folder(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
+    if value.as_str() == Some("/") { Ok("/".into()) } else { path(value) }
+}
+
+/// A whole or broken number of percent, 0 to 100.
+pub(super) fn percent(value: &DeValue<'_>) -> Result<f32, Wrong> {
+    let number = match value {
+        DeValue::Integer(_) => integer::<u8>(value, 0..=100).ok().map(f32::from),
+        DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+        _ => None,
+    };
+    number.filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| Wrong::value(value))
+}
+
+/// A text of 1 to `max` octets without a NUL.
+pub(super) fn free_text(value: &DeValue<'_>, max: usize) -> Result<Arc<str>, Wrong> {
+    let text = text(value)?;
+    let legal = (1..=max).contains(&text.len()) && !text.contains('\0');
+    if legal { Ok(text.into()) } else { Err(Wrong::value(value)) }
+}
+
+/// Name of a user as Linux tools make them.
+pub(super) fn user(value: &DeValue<'_>) -> Result<Arc<str>, Wrong> {
+    let text = text(value)?;
+    let legal = text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if legal { Ok(text.into()) } else { Err(Wrong::value(value)) }
 }
 
 /// A password of version 2, zero-padded (RFC 2338 section 5.3.10).

@@ -9,6 +9,9 @@ use crate::vrrp::{Expiry, Heard, Reaction};
 use crate::wire::receive::{Accepted, Datagram, validate};
 use crate::wire::vrrp::Advert;
 
+/// The lowest priority of an advert.
+pub(super) const WEAKEST: u8 = 1;
+
 impl Engine {
     pub(super) fn on_packet(&mut self, packet: &Packet<'_>) {
         self.on_frame_seen(packet.link);
@@ -68,11 +71,19 @@ impl Engine {
         if owner_speaks && doubtful && self.units[u].is_active() {
             let cause = Cause::Overslept(self.units[u].overslept.unwrap_or(Duration::ZERO));
             self.units[u].overslept = None;
-            let winner = heard.priority;
             self.stand_back(u, cause, Some(heard));
-            // It may have served until now: the one last advert makes the other owner announce (DESIGN 5.4).
-            self.last_advert(u, winner);
+            // It may have served until now: the one last advert makes the other owner announce (DESIGN 5.4). Who owned
+            // when this one was queued may have been followed by a weaker one: it must outrank nobody.
+            self.advertise(u, WEAKEST);
             return;
+        }
+        if !owner_speaks && self.units[u].overslept.is_some() {
+            // What is still queued may show the owner after the one that left: no answer before it is read
+            // (DESIGN 5.3). The advert that is overdue follows.
+            return;
+        }
+        if v == 0 {
+            self.owner_seen(u, heard.src, heard.priority, at);
         }
         self.refresh_preemption(u);
         let Some(local) = self.units[u].voices[v].source else {
@@ -84,6 +95,7 @@ impl Engine {
         };
         let reaction = self.units[u].vr.hear(heard, local);
         self.react(u, heard, reaction, accepted.authenticated);
+        self.press_order(u);
     }
 
     fn react(&mut self, u: UnitIx, heard: Heard, reaction: Reaction, authenticated: bool) {

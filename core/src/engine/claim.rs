@@ -1,10 +1,12 @@
 //! Becoming and ceasing to be owner. Advert first, address second, announcement third (DESIGN 5.4).
 
+use super::adverts::WEAKEST;
 use super::io::{Alarm, Cause, EventKind};
 use super::{Engine, UnitIx};
+use crate::config::model::StandbyKind;
 use crate::policy::Closed;
 use crate::time::{Duration, Instant};
-use crate::types::{HostIx, State};
+use crate::types::{Class, HostIx, State};
 use crate::vrrp::{Expiry, Heard, Params};
 
 /// A Backup whose timer is served later than this many intervals listens once more.
@@ -29,15 +31,52 @@ impl Engine {
             self.units[u].vr.ask_again(now + interval);
             return;
         }
+        let ordered = expiry == Expiry::Ordered;
+        let never = self.class(u) >= Class::Drained && !ordered;
+        if never || self.waits_for_order(u) {
+            // Drained, or told to wait for an operator: looks again whether that is still so.
+            self.units[u].vr.ask_again(now + interval);
+            return;
+        }
+        if matches!(expiry, Expiry::Preempts(_))
+            && self.class(u) > Class::Healthy
+            && let Some(heard) = self.units[u].vr.heard().copied()
+        {
+            // Second choice by now: the weaker owner is the owner.
+            self.units[u].vr.owner_alive(heard.at);
+            return;
+        }
         // Woken late: adverts may have been lost meanwhile, listen once more (DESIGN 5.3).
         if self.units[u].vr.lateness(now) > interval && self.units[u].late_rounds < LATE_ROUNDS {
             self.units[u].late_rounds += 1;
             self.units[u].vr.owner_alive(now);
+            // Silent holders are asked anew before the new end: what was answered before the pause is old.
+            self.stale_wait_over(u);
+            self.press_order(u);
+            return;
+        }
+        let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
+        if let Some(again) = self.second_choice_waits(u, released).filter(|_| !ordered) {
+            self.units[u].vr.ask_again(again);
             return;
         }
         let cause = match expiry {
-            Expiry::Released => Cause::Released,
+            Expiry::Released => {
+                let last = self.last_owner(self.units[u].instance);
+                last.filter(|host| self.offered_by(u, *host))
+                    .map_or(Cause::Released, Cause::Offered)
+            }
+            Expiry::Unable(host) if self.offered_by(u, host) => Cause::Offered(host),
             Expiry::Unable(host) => Cause::PeerUnable(host),
+            Expiry::Ordered => {
+                if !self.owner_speaks(u)
+                    && let Some(again) = self.stale_holder_forbids(u)
+                {
+                    self.units[u].vr.ask_again(again);
+                    return;
+                }
+                Cause::Promoted
+            }
             Expiry::Preempts(priority) => match self.weaker_owner_silent(u) {
                 None => Cause::Preempts(priority),
                 Some(silence) => {
@@ -57,8 +96,32 @@ impl Engine {
                 Cause::Silence(self.units[u].vr.silence(now))
             }
         };
+        if let Some(again) = self.activation_forbids(u) {
+            self.units[u].vr.ask_again(again);
+            return;
+        }
+        let promoted = cause == Cause::Promoted;
         self.become_active(u, cause);
+        for o in self.units_of(self.units[u].instance) {
+            // An operator means the instance, with both families.
+            if promoted && self.units[o].state() == State::Backup {
+                self.become_active(o, Cause::Promoted);
+            }
+        }
         self.sync_claimed(u);
+    }
+
+    /// Did that host let go because others are better?
+    fn offered_by(&self, u: UnitIx, host: HostIx) -> bool {
+        self.record(host, u).is_some_and(|r| r.state == State::Backup && r.class >= Class::Failing)
+    }
+
+    /// Is an owner known to live?
+    fn owner_speaks(&self, u: UnitIx) -> bool {
+        let now = self.now.mono;
+        let unit = &self.units[u];
+        self.living_owner(u).is_some()
+            || unit.vr.heard().is_some_and(|h| now.since(h.at) < h.interval.duration() * 3)
     }
 
     /// For how long the owner that is to be preempted has said nothing, when an advert of it is overdue: it may have
@@ -77,6 +140,11 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
+        if self.class(u) >= Class::Failing && cause != Cause::Adopted {
+            self.units[u].offers.claimed_unfit(now);
+        }
+        let group_pinned = self.others(u).any(|o| self.units[o].pinned);
+        self.units[u].pinned = self.ordered(u) || cause == Cause::Promoted || group_pinned;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -84,6 +152,9 @@ impl Engine {
         self.units[u].release_asked = None;
         self.units[u].yielding = None;
         self.units[u].last_sent = None;
+        self.units[u].farewell = false;
+        self.units[u].deferred = None;
+        self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
         }
@@ -92,7 +163,10 @@ impl Engine {
         self.raise_epoch(u);
         self.stale_wait_over(u);
         self.order_hold(u);
+        self.owned_here(u, &cause);
+        self.order_done(u);
         self.entered(u, State::Backup, cause);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
@@ -108,13 +182,14 @@ impl Engine {
     /// The advert of a host that yielded: weaker than the winner's, so that the winner answers and announces.
     pub(super) fn last_advert(&mut self, u: UnitIx, winner: u8) {
         let own = self.units[u].vr.params().priority;
-        self.advertise(u, if own < winner { own } else { 1 });
+        self.advertise(u, if own < winner { own } else { WEAKEST });
     }
 
     /// Active becomes Backup without an advert: it may not own any more, or another owner was found.
     pub(super) fn stand_back(&mut self, u: UnitIx, cause: Cause, winner: Option<Heard>) {
         let now = self.now.mono;
-        if matches!(cause, Cause::Overslept(_) | Cause::LeaseEnded) {
+        let slept = self.units[u].overslept.is_some() || matches!(cause, Cause::Overslept(_));
+        if slept || cause == Cause::LeaseEnded {
             // It stood still: the time in which it has to be healthy before it preempts begins anew.
             self.units[u].gates.unusable(now, true);
             self.units[u].gates.usable(now);
@@ -138,11 +213,16 @@ impl Engine {
         self.rearm(u);
     }
 
-    fn left_active(&mut self, u: UnitIx, cause: Cause) {
+    pub(super) fn left_active(&mut self, u: UnitIx, cause: Cause) {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
+        self.units[u].pinned = false;
+        self.units[u].deferred = None;
+        self.set_priority(u);
         self.refresh_preemption(u);
+        self.lost(u, true, &cause);
         self.entered(u, State::Active, cause);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Cannot own any more: priority 0 where a packet can still leave, then Initialize.
@@ -153,7 +233,8 @@ impl Engine {
         }
         let was_active = self.units[u].is_active();
         let holds = self.units[u].keeps_addresses();
-        if was_active {
+        // Who stood still may have been followed as owner: it leaves without a word (DESIGN 5.3).
+        if was_active && self.units[u].overslept.is_none() {
             self.advertise(u, 0);
         }
         self.units[u].vr.shut_down();
@@ -161,6 +242,12 @@ impl Engine {
         self.units[u].overslept = None;
         self.units[u].leaving = None;
         self.units[u].gates.unusable(self.now.mono, was_active);
+        self.units[u].pinned = false;
+        self.units[u].farewell = false;
+        self.units[u].deferred = None;
+        self.order_done(u);
+        self.set_priority(u);
+        self.lost(u, was_active, &cause);
         self.stale_wait_over(u);
         if holds {
             self.order_free(u);
@@ -180,10 +267,14 @@ impl Engine {
         let now = self.now.mono;
         let unit = &self.units[u];
         let link = &self.links[usize::from(unit.link.0)];
-        if self.stopping || !link.usable() || unit.source().is_none() || now < unit.barred_until {
+        let fit = self.fitness(unit.instance).health.class;
+        let barred = now < unit.barred_until || unit.leaving.is_some() || fit == Class::Unable;
+        if self.stopping || !link.usable() || unit.source().is_none() || barred {
             return;
         }
-        self.units[u].gates.usable(now);
+        if fit == Class::Healthy {
+            self.units[u].gates.usable(now);
+        }
         self.units[u].vr.listen(now);
         self.refresh_preemption(u);
         let cause =
@@ -195,7 +286,12 @@ impl Engine {
         if self.may_adopt(u) {
             self.units[u].adopted_until = now + self.units[u].interval();
             self.become_active(u, Cause::Adopted);
-        } else if owner && self.peers.is_none() && self.backup_until.is_none() {
+        } else if owner
+            && self.peers.is_none()
+            && self.backup_until.is_none()
+            && self.own_class(u) == Class::Healthy
+            && self.instance(u).standby.kind() == StandbyKind::Hot
+        {
             self.become_active(u, Cause::Startup);
         }
         self.rearm(u);
@@ -214,6 +310,14 @@ impl Engine {
     /// The gate that keeps this unit from preempting, if one does.
     pub(super) fn preempt_gate(&self, u: UnitIx) -> Option<Closed> {
         let instance = self.instance(u);
+        // Each advert asks: the rest of the group is looked at only where something is wrong.
+        let class = if self.unwell > 0 { self.class(u) } else { self.own_class(u) };
+        if class > Class::Healthy {
+            return Some(Closed::SecondChoice(class));
+        }
+        if self.waits_for_order(u) {
+            return Some(Closed::Cold);
+        }
         if instance.priority.is_owner() {
             return None;
         }
@@ -235,7 +339,7 @@ impl Engine {
     }
 
     /// Books a change of state: time, cause, event; peers hear of it at once.
-    fn entered(&mut self, u: UnitIx, from: State, cause: Cause) {
+    pub(super) fn entered(&mut self, u: UnitIx, from: State, cause: Cause) {
         let now = self.now.mono;
         let unit = &mut self.units[u];
         unit.since = now;
@@ -254,6 +358,8 @@ impl Engine {
             EventKind::Transition { from, to, cause, owner, priority, epoch },
         );
         self.urgent();
+        self.instance_checks(instance);
+        self.look_for_standby(u);
         self.rearm(u);
     }
 

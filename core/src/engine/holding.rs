@@ -231,16 +231,16 @@ impl Engine {
             return;
         }
         // The unit that claims this very address: where the families run by themselves, the other one has no say.
+        // Who hands over keeps its addresses as an owner does, until the release (DESIGN 5.5).
         let claims = |u: &UnitIx| {
-            self.units[*u].is_active() && self.unit_vips(*u).any(|vip| vip.addr == addr)
+            self.units[*u].keeps_addresses() && self.unit_vips(*u).any(|vip| vip.addr == addr)
         };
         let Some(u) = self.units_of(ix).into_iter().find(claims) else { return };
-        if self.units[u].leaving.is_some() {
-            return;
-        }
         if self.lease_may_have_ended(u) {
             // Ended by its own lifetime: never put back by rule 8, others may own by now (DESIGN 5.1).
-            self.stand_back(u, Cause::LeaseEnded, None);
+            if self.units[u].is_active() {
+                self.stand_back(u, Cause::LeaseEnded, None);
+            }
             return;
         }
         self.repair(u, addr);

@@ -24,6 +24,10 @@ pub(super) struct Leaving {
     noticed: bool,
     /// The release was ordered.
     released: bool,
+    /// Only offered: if nobody comes it goes on as owner. For this cause.
+    offer: Option<Cause>,
+    /// Who advertised meanwhile.
+    heard: Option<Heard>,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,11 @@ impl Leaving {
     /// Was the release ordered?
     pub(super) fn released(&self) -> bool {
         self.released
+    }
+
+    /// Is somebody else known to own now?
+    pub(super) fn succeeded(&self) -> bool {
+        self.successor != Successor::None || self.heard.is_some()
     }
 
     /// Peers may announce: the release is near.
@@ -75,15 +84,33 @@ impl Engine {
                         self.order_free(u);
                     }
                 }
-                State::Initialize => {}
+                State::Initialize => {
+                    // What was offered is given now.
+                    if let Some(leaving) = &mut self.units[u].leaving {
+                        leaving.offer = None;
+                        self.left_by_stop(u);
+                    }
+                }
             }
             self.rearm(u);
         }
         self.urgent();
     }
 
-    /// Says priority 0 and keeps the addresses.
+    /// Stops: for good.
     fn leave(&mut self, u: UnitIx) {
+        self.say_zero(u, None);
+        self.left_by_stop(u);
+    }
+
+    /// Offers the addresses to whoever is better, for `cause`.
+    pub(super) fn offer(&mut self, u: UnitIx, cause: Cause) {
+        self.say_zero(u, Some(cause));
+        self.urgent();
+    }
+
+    /// Says priority 0 and keeps the addresses.
+    fn say_zero(&mut self, u: UnitIx, offer: Option<Cause>) {
         let now = self.now.mono;
         self.advertise(u, 0);
         // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
@@ -95,7 +122,13 @@ impl Engine {
             successor: Successor::None,
             noticed: false,
             released: false,
+            offer,
+            heard: None,
         });
+    }
+
+    fn left_by_stop(&mut self, u: UnitIx) {
+        let now = self.now.mono;
         let (instance, priority) = (self.units[u].instance, self.units[u].vr.params().priority);
         let epoch = self.epoch_of(instance);
         self.units[u].since = now;
@@ -114,6 +147,9 @@ impl Engine {
     /// Somebody advertises while we leave.
     pub(super) fn successor_heard(&mut self, u: UnitIx, heard: &Heard) {
         let now = self.now.mono;
+        if let Some(leaving) = self.units[u].leaving.as_mut().filter(|_| heard.priority > 0) {
+            leaving.heard = Some(*heard);
+        }
         // A vipd host tells when its kernel has the addresses; that is waited for.
         if heard.priority == 0 || self.host_of(heard.src).is_some() {
             return;
@@ -156,6 +192,13 @@ impl Engine {
         }
         let Some(leaving) = &mut self.units[u].leaving else { return };
         if leaving.release_at <= now {
+            if !leaving.succeeded()
+                && let Some(cause) = leaving.offer.take()
+            {
+                self.units[u].leaving = None;
+                self.take_back(u, cause);
+                return;
+            }
             leaving.released = true;
             self.order_free(u);
         }
@@ -186,11 +229,19 @@ impl Engine {
     /// The kernel let go of the instance: who leaves it is done.
     pub(super) fn released(&mut self, instance: InstanceIx) {
         for u in self.units_of(instance) {
+            self.farewell(u);
             let Some(leaving) = self.units[u].leaving.take_if(|l| l.released) else { continue };
             if leaving.successor == Successor::Foreign {
                 // A neighbour may have resolved us during the overlap; an Active answers a weak advert with
                 // announcements (measured with keepalived).
                 self.advertise(u, 1);
+            }
+            if let Some(cause) = leaving.offer {
+                self.units[u].vr.listen(self.now.mono);
+                if let Some(heard) = leaving.heard {
+                    self.units[u].vr.step_down(heard);
+                }
+                self.left_active(u, cause);
             }
             self.rearm(u);
         }

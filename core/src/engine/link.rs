@@ -79,7 +79,10 @@ impl Engine {
         if usable && (!was_usable || recreated) {
             slot.settle_until = now + slot.settle;
         }
-        let mac_changed = old.mac != slot.state.mac;
+        if usable && (!was_usable || recreated || old.addrs != slot.state.addrs) {
+            self.find_paths(link);
+        }
+        let mac_changed = old.mac != self.links[usize::from(link.0)].state.mac;
         for u in self.units_on(link) {
             if was_usable && (!usable || recreated) {
                 self.fault(u, Cause::LinkDown);
@@ -159,7 +162,7 @@ impl Engine {
         self.on_frame_seen(seen.link);
         self.reach_answered(seen);
         let Some(ix) = self.by_addr.get(&(seen.link, seen.addr)).copied() else {
-            if self.peers.is_some() && self.host_of(seen.addr).is_none() {
+            if self.peers.is_some() && !self.is_of_group(seen.addr) {
                 let now = self.now.mono;
                 self.links[usize::from(seen.link.0)].heard_neighbour(seen.addr, now);
             }

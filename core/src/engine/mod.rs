@@ -8,23 +8,28 @@
 //!
 //! Rooms: `unit` what is elected (one virtual router, or both families in shared fate); `adverts` packets in and
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
-//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `peers` and `heartbeats` in and out; `link` interfaces
+//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class
+//! and priority; `flap` penalties and the move budget; `offer` an unfit owner lets go; `standby` warm and cold; `peers` and `heartbeats` in and out; `link` interfaces
 //! and their neighbours; `sync` groups; `report` events and limits; `snapshot` what status shows.
 
 mod adverts;
 mod agenda;
 mod claim;
+mod fitness;
+mod flap;
 mod heartbeats;
 mod holding;
 pub mod io;
 mod lease;
 mod leave;
 mod link;
+mod offer;
 mod peers;
 mod report;
 mod silence;
 pub mod snapshot;
 mod stale;
+mod standby;
 mod sync;
 mod unit;
 
@@ -34,15 +39,19 @@ use crate::types::{Family, InstanceIx, LinkIx, RouterId, Vrid};
 use crate::wire::auth::KeyRing;
 use crate::wire::receive::GlobalCounters;
 use agenda::Agenda;
+use fitness::{Checks, Fitness};
+use flap::Ownership;
 use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
 use peers::Peers;
 use report::Reporter;
+use standby::StandbyState;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use sync::Groups;
 use unit::Unit;
 
 /// Secrets, read from their files by the edge.
@@ -77,6 +86,16 @@ pub struct Engine {
     /// The shortest advert interval.
     fastest: Duration,
     holdings: Vec<Holding>,
+    groups: Groups,
+    checks: Checks,
+    /// By instance.
+    fitness: Vec<Fitness>,
+    /// Instances whose class is not `healthy`, as last told.
+    unwell: usize,
+    /// By instance: who owned last.
+    ownership: Vec<Ownership>,
+    /// By instance.
+    standby: Vec<StandbyState>,
     renew: RenewClock,
     peers: Option<Peers>,
     global: GlobalCounters,
@@ -115,6 +134,12 @@ impl Engine {
         let mut engine = Self {
             links: model.links.iter().map(Link::new).collect(),
             holdings: model.instances.iter().map(Holding::new).collect(),
+            groups: Groups::new(&model, &units),
+            checks: Checks::new(&model, now.mono),
+            unwell: 0,
+            fitness: model.instances.iter().map(Fitness::new).collect(),
+            ownership: vec![Ownership::default(); model.instances.len()],
+            standby: vec![StandbyState::default(); model.instances.len()],
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
             started: now.mono,
@@ -133,6 +158,7 @@ impl Engine {
             fastest,
             peers,
         };
+        engine.first_judgement();
         if engine.peers.is_some() {
             engine.set_slot(Slot::Heartbeat, now.mono);
         }
@@ -162,7 +188,11 @@ impl Engine {
             Input::FrameSeen(link) => self.on_frame_seen(link),
             Input::Applied(applied) => self.on_applied(&applied),
             Input::Renewed(renewed) => self.on_renewed(&renewed),
-            Input::Check { .. } | Input::Activated { .. } | Input::Order { .. } => {}
+            Input::Check { check, reading } => self.on_check(check, &reading),
+            Input::Activated { instance, order, result } => {
+                self.on_activated(instance, order, result);
+            }
+            Input::Order { instance, order } => self.on_order(instance, order),
             Input::Stop => self.on_stop(),
         }
         self.tell_peers_if_urgent();

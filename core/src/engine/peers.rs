@@ -10,7 +10,7 @@ use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
 use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, Family, HostIx, InstanceIx, Mac, State};
+use crate::types::{Class, Epoch, Family, HostIx, InstanceIx, Mac, State};
 use crate::vrrp::Expiry;
 use crate::wire::heartbeat::{Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,7 +154,10 @@ impl Engine {
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
-                    *hears = heard.age_ms <= patience && heard.boot == peers.boot;
+                    let again = heard.age_ms <= patience && heard.boot == peers.boot;
+                    // A cut of this direction alone is seen by its far side only.
+                    path_back |= again && !*hears;
+                    *hears = again;
                 }
             }
             peer.macs.extend(beat.links.iter().map(|l| l.mac));
@@ -236,10 +239,10 @@ impl Engine {
         let now = self.now.mono;
         let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
         let owns = new.state == State::Active && !new.leaving;
+        let own = self.peers.as_ref().map(|p| p.own_hash);
         if self.units[u].gates.waits_for() == Some(host) {
             // The winner hears us on the service segment again, or is owner no more.
-            let own = self.peers.as_ref().map_or(0, |p| p.own_hash);
-            let heard = new.hears == Some(own)
+            let heard = new.hears == own
                 || (new.reaches_target != Some(false) && self.reaches_host(u, host) == Some(true));
             if !owns || (heard && self.units[u].vr.silence(now) < self.units[u].interval() * 2) {
                 self.units[u].gates.heard_by(host);
@@ -249,6 +252,9 @@ impl Engine {
             State::Backup => {
                 if owns && new.applied {
                     self.winner_applied(u, host);
+                }
+                if owns {
+                    self.warm_up(u, host, new.class);
                 }
                 // Who was yielded to yields in turn, our word that we own having crossed its advert: the addresses
                 // are still here, and stay.
@@ -260,12 +266,16 @@ impl Engine {
                 }
                 let gone = new.state == State::Initialize;
                 // Read late, the news may be older than the adverts of the next owner (DESIGN 5.3).
-                let news = !self.units[u].vr.silence(at).is_zero();
+                let news = !self.units[u].vr.silence(at).is_zero()
+                    && !old.is_some_and(|o| self.claimed_since(u, host, o.epoch));
                 if owned && gone && news && self.living_owner(u).is_none() {
                     // Told at once: no need to wait for the silence of its adverts.
                     let first = self.first_in_line(u);
                     let expiry = if new.leaving { Expiry::Released } else { Expiry::Unable(host) };
                     self.units[u].vr.owner_gone(at, expiry, first);
+                } else if self.let_go_for_us(u, host, old, new) && news {
+                    let first = self.first_in_line(u);
+                    self.units[u].vr.owner_gone(at, Expiry::Unable(host), first);
                 } else if self.units[u].release_asked.is_some()
                     && old.is_some_and(|o| o.holds)
                     && !new.holds
@@ -290,9 +300,10 @@ impl Engine {
                     self.stand_back(u, Cause::Overslept(gap), None);
                 } else if owns {
                     self.settle_two_owners(u, host, new);
-                } else if new.release_request {
+                } else if new.release_request && new.hears != own {
                     self.release_requested(u, host, new);
                 }
+                self.consider_hand_over(u);
             }
             State::Initialize => {
                 if owns && new.applied && self.units[u].leaving.is_some() {
@@ -300,6 +311,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Did the owner let go for a better host, and are the addresses off now?
+    fn let_go_for_us(
+        &self,
+        u: UnitIx,
+        host: HostIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+    ) -> bool {
+        old.is_some_and(|o| o.holds)
+            && !new.holds
+            && new.state == State::Backup
+            && new.class >= Class::Failing
+            && self.last_owner(self.units[u].instance) == Some(host)
+            && self.living_owner(u).is_none()
     }
 
     /// Looks who has gone silent on all paths.
@@ -363,6 +390,15 @@ impl Engine {
         self.peers.as_ref()?.get(host)?.records.get(&key).map(|(_, r)| *r)
     }
 
+    /// Has another host claimed after `host` did with `epoch`, by its last word? It may be silent and still hold the
+    /// addresses: that `host`, which slept, does not own is no news then.
+    fn claimed_since(&self, u: UnitIx, host: HostIx, epoch: Epoch) -> bool {
+        let key = self.instance(u).key;
+        let others = self.peers.iter().flat_map(|p| p.of_instance(key)).filter(|p| p.host != host);
+        let mut records = others.filter_map(|p| p.records.get(&key));
+        records.any(|(_, r)| r.state == State::Active && !r.leaving && r.epoch > epoch)
+    }
+
     /// The highest epoch that any peer spoke of.
     pub(super) fn highest_epoch_heard(&self, ix: InstanceIx) -> Epoch {
         let key = self.model.instance(ix).key;
@@ -375,6 +411,11 @@ impl Engine {
     pub(super) fn host_of(&self, addr: IpAddr) -> Option<HostIx> {
         let peers = self.peers.as_ref()?;
         peers.all.iter().find(|p| p.links.iter().any(|l| l.addrs.contains(&addr))).map(|p| p.host)
+    }
+
+    /// Is this the service address or a heartbeat address of a host of the group?
+    pub(super) fn is_of_group(&self, addr: IpAddr) -> bool {
+        self.host_of(addr).is_some() || self.model.hosts.iter().any(|h| h.paths.contains(&addr))
     }
 
     pub(super) fn mac_of_a_peer(&self, mac: Mac) -> bool {

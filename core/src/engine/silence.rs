@@ -3,6 +3,7 @@
 
 use super::io::{Alarm, Cause, NeighbourIn, Output, Probe};
 use super::{Engine, Slot, UnitIx};
+use crate::config::model::StandbyKind;
 use crate::policy::Standing;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, Family, HostIx, LinkIx, Mac, State};
@@ -92,10 +93,10 @@ impl Engine {
     /// Our own standing in the order of eligibility.
     pub(super) fn standing(&self, u: UnitIx) -> Standing {
         let unit = &self.units[u];
-        Standing { class: unit.class(), priority: unit.vr.params().priority, addr: unit.source() }
+        Standing { class: self.class(u), priority: unit.vr.params().priority, addr: unit.source() }
     }
 
-    fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
+    pub(super) fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
         let family = self.units[u].voices[0].family;
         let addr = self.peer_addr(host, record.link, family);
         Standing { class: record.class, priority: record.priority, addr }
@@ -105,7 +106,8 @@ impl Engine {
     pub(super) fn first_in_line(&self, u: UnitIx) -> bool {
         let mine = self.standing(u);
         self.living_peers(u)
-            .filter(|(_, r)| r.state == State::Backup && r.class < Class::Unable)
+            .filter(|(_, r)| r.state == State::Backup && r.class < Class::Drained)
+            .filter(|(h, _)| self.standby_of(u, *h) != Some(StandbyKind::Cold))
             .all(|(h, r)| self.standing_of(u, h, r).compare(&mine) == Ordering::Less)
     }
 
@@ -240,25 +242,8 @@ impl Engine {
             peers.reach.seen.retain(|at, asked| questions.contains_key(at) || fresh(asked.last));
         }
         for (link, addr) in questions.into_keys() {
-            let state = &self.links[usize::from(link.0)].state;
-            if !self.links[usize::from(link.0)].usable() {
-                continue;
-            }
-            let source = match addr {
-                IpAddr::V4(_) => None,
-                IpAddr::V6(_) => {
-                    let own = state.addrs.iter().copied();
-                    let ll = own
-                        .into_iter()
-                        .find(|a| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local()));
-                    if ll.is_none() {
-                        continue;
-                    }
-                    ll
-                }
-            };
-            let from = state.mac;
-            self.push(Output::Probe(Probe { link, addr, to: None, from, source }));
+            let Some(probe) = self.question(link, addr) else { continue };
+            self.push(Output::Probe(probe));
             if let Some(peers) = &mut self.peers {
                 let first = Asked { last: now, open: None, answered: None };
                 let asked = peers.reach.seen.entry((link, addr)).or_insert(first);
@@ -280,6 +265,41 @@ impl Engine {
             }
             let at = now + peers.reach.pace;
             self.set_slot(Slot::Reach, at);
+        }
+    }
+
+    /// Who has `addr`? `None` where nobody can be asked.
+    fn question(&self, link: LinkIx, addr: IpAddr) -> Option<Probe> {
+        let slot = &self.links[usize::from(link.0)];
+        let source = match addr {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(_) => {
+                let ours = |a: &&IpAddr| matches!(a, IpAddr::V6(v) if v.is_unicast_link_local());
+                Some(*slot.state.addrs.iter().find(ours)?)
+            }
+        };
+        slot.usable().then_some(Probe { link, addr, to: None, from: slot.state.mac, source })
+    }
+
+    /// The interface carries again: asks where the heartbeat paths through it lead. While it did not, our kernel asked
+    /// in vain, and it asks next up to a second later. It learns from answers to others as well: so our heartbeats
+    /// arrive at once, and an owner that we preempt keeps the address until it reads that we have it.
+    pub(super) fn find_paths(&mut self, link: LinkIx) {
+        if self.peers.is_none() {
+            return;
+        }
+        let model = std::sync::Arc::clone(&self.model);
+        let addrs = &self.links[usize::from(link.0)].state.addrs;
+        let own = &model.hosts[usize::from(model.host.0)].paths;
+        let through: Vec<usize> =
+            (0..own.len()).filter(|path| addrs.contains(&own[*path])).collect();
+        for (host, ix) in model.hosts.iter().zip(0..) {
+            let there = through.iter().filter_map(|path| host.paths.get(*path));
+            for addr in there.filter(|_| HostIx(ix) != model.host) {
+                if let Some(probe) = self.question(link, *addr) {
+                    self.push(Output::Probe(probe));
+                }
+            }
         }
     }
 

@@ -1,13 +1,18 @@
 //! What status shows: plain data, taken between two inputs.
 
 use super::Engine;
-use super::io::{Alarm, Cause, LinkState, PeerView};
+use super::io::{Alarm, Cause, LinkState, PeerView, Verdict};
+use super::standby::Activating;
+use crate::config::model::StandbyKind;
 use crate::policy::Closed;
+use crate::policy::check::Progress;
+use crate::policy::stamp::{instant, stamp};
 use crate::time::{Duration, Instant};
-use crate::types::{Class, Epoch, Family, HostIx, InstanceIx, State, Vip};
+use crate::types::{CheckIx, Class, Epoch, Family, HostIx, InstanceIx, State, Vip};
 use crate::vrrp::Expiry;
 use crate::wire::receive::{GlobalCounters, RouterCounters};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
@@ -18,6 +23,8 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Virtual routers, one entry per unit: an instance in shared fate has one, others one per family.
     pub units: Vec<UnitView>,
+    /// Checks, by position in the model.
+    pub checks: Vec<CheckView>,
     /// Service interfaces, by position in the model.
     pub links: Vec<LinkState>,
     /// Peers, where heartbeats run.
@@ -65,6 +72,79 @@ pub struct UnitView {
     pub gate: Option<Closed>,
     /// Handing over or stopping.
     pub leaving: bool,
+    /// Why the class is not better, where a check of this instance is the reason.
+    pub culprit: Option<(CheckIx, Verdict)>,
+    /// Time left until the first word of its checks is waited for no longer.
+    pub awaits_checks: Option<Duration>,
+    /// Time left until the priority may follow the checks.
+    pub priority_change: Option<Duration>,
+    /// Unfit owner: time left until it tries again to hand over; zero: when a better host is there.
+    pub next_offer: Option<Duration>,
+    /// How this host stands by.
+    pub standby: StandbyKind,
+    /// Where its activation is.
+    pub activation: ActivationView,
+    /// An operator ordered it to claim, and it has not yet.
+    pub ordered: bool,
+    /// It owns because an operator said so.
+    pub pinned: bool,
+    /// What keeps the address from bouncing.
+    pub flap: FlapView,
+}
+
+/// One check.
+#[derive(Clone, Debug)]
+pub struct CheckView {
+    /// Which one.
+    pub check: CheckIx,
+    /// The verdict that counts; `None`: nothing said yet.
+    pub settled: Option<Verdict>,
+    /// How long it has been so.
+    pub since: Option<Duration>,
+    /// What was seen last.
+    pub detail: Arc<str>,
+    /// The last reading, and how long ago.
+    pub last: Option<(Verdict, Duration)>,
+    /// On its way to another verdict.
+    pub progress: Option<Progress>,
+    /// Could not be run, again and again.
+    pub unknown: bool,
+}
+
+/// Where the activation of a standby is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActivationView {
+    /// Not asked for.
+    Idle,
+    /// Running.
+    Running {
+        /// For so long.
+        since: Duration,
+        /// Taken to have failed after so long.
+        left: Duration,
+    },
+    /// Ready to claim, for this long.
+    Ready(Duration),
+    /// Failed.
+    Failed {
+        /// Time left until it may be tried again.
+        retry: Duration,
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+/// Flap control of one instance.
+#[derive(Clone, Debug)]
+pub struct FlapView {
+    /// Penalty; `None`: damping is off.
+    pub penalty: Option<u32>,
+    /// Second choice by penalties, for this long.
+    pub suppressed: Option<Duration>,
+    /// Held by the move budget, for this long unless something moves or somebody acknowledges.
+    pub held: Option<Duration>,
+    /// Automatic moves in each window of the budget: so many, of so many, in so long.
+    pub moves: Vec<(u32, u32, Duration)>,
 }
 
 impl Engine {
@@ -81,6 +161,11 @@ impl Engine {
             at: now,
             uptime: now.since(self.started),
             units: (0..self.units.len()).map(|u| self.unit_view(u, now)).collect(),
+            checks: (0u16..)
+                .map(CheckIx)
+                .take(self.model.checks.len())
+                .map(|check| self.check_view(check, now))
+                .collect(),
             links: self.links.iter().map(|l| l.state.clone()).collect(),
             peers: peers.collect(),
             alarms: self.reporter.alarms.keys().cloned().collect(),
@@ -108,7 +193,7 @@ impl Engine {
             cause: unit.cause.clone(),
             priority: unit.vr.params().priority,
             configured: self.instance(u).priority.get(),
-            class: unit.class(),
+            class: self.class(u),
             epoch: self.epoch_of(unit.instance),
             owner,
             owner_host: if unit.is_active() {
@@ -122,6 +207,59 @@ impl Engine {
             next_claim: unit.vr.next_claim().map(|(at, why)| (at.since(now), why)),
             gate: self.preempt_gate(u).filter(|_| unit.state() == State::Backup),
             leaving: unit.leaving.is_some(),
+            culprit: self.fitness(unit.instance).health.culprit,
+            awaits_checks: self.fitness(unit.instance).health.awaits.map(|at| at.since(now)),
+            priority_change: self.fitness(unit.instance).priority_due().map(|at| at.since(now)),
+            next_offer: self.offer_due(u).map(|at| at.since(now)),
+            standby: self.instance(u).standby.kind(),
+            activation: self.activation_view(unit.instance, now),
+            ordered: self.standby(unit.instance).ordered,
+            pinned: unit.pinned,
+            flap: self.flap_view(unit.instance, now),
+        }
+    }
+
+    fn check_view(&self, check: CheckIx, now: Instant) -> CheckView {
+        let state = &self.checks.states[usize::from(check.0)];
+        CheckView {
+            check,
+            settled: state.settled(),
+            since: state.settled().map(|_| now.since(state.since())),
+            detail: Arc::clone(state.detail()),
+            last: state.last().map(|(verdict, at)| (verdict, now.since(at))),
+            progress: state.progress(self.model.check(check)),
+            unknown: state.unknown(),
+        }
+    }
+
+    fn activation_view(&self, ix: InstanceIx, now: Instant) -> ActivationView {
+        match &self.standby(ix).activating {
+            Activating::Running { since, until, .. } => {
+                ActivationView::Running { since: now.since(*since), left: until.since(now) }
+            }
+            Activating::Ready { until } if *until > now => ActivationView::Ready(until.since(now)),
+            Activating::Failed { at, why } => {
+                ActivationView::Failed { retry: at.since(now), why: Arc::clone(why) }
+            }
+            Activating::Idle | Activating::Ready { .. } => ActivationView::Idle,
+        }
+    }
+
+    fn flap_view(&self, ix: InstanceIx, now: Instant) -> FlapView {
+        let flap = &self.model.instance(ix).flap;
+        let fitness = self.fitness(ix);
+        let left = |at| instant(at).since(now);
+        let at = stamp(now);
+        FlapView {
+            penalty: flap.damping.as_ref().map(|c| fitness.penalty.value(c, at)),
+            suppressed: flap.damping.as_ref().and_then(|c| fitness.penalty.free_at(c)).map(left),
+            held: flap.budget.as_ref().and_then(|c| fitness.moves.free_at(c)).map(left),
+            moves: flap
+                .budget
+                .iter()
+                .flat_map(|c| &c.limits)
+                .map(|(most, within)| (fitness.moves.within(*within, at), *most, *within))
+                .collect(),
         }
     }
 }

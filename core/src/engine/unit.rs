@@ -5,14 +5,15 @@
 
 use super::io::{Cause, Output};
 use super::leave::Leaving;
+use super::offer::Offers;
 use super::stale::StaleWait;
 use super::{Engine, UnitIx};
 use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
-use crate::types::{Class, Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
-use crate::vrrp::announce::Schedule;
+use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
@@ -64,6 +65,16 @@ pub(super) struct Unit {
     pub(super) weaker_at: Instant,
     /// We asked an unreachable owner over heartbeats to release, since then (DESIGN 5.9).
     pub(super) release_asked: Option<Instant>,
+    /// Hands over because somebody better is there: how often it was tried.
+    pub(super) offers: Offers,
+    /// Let go for a better host: priority 0 goes out when the addresses are off.
+    pub(super) farewell: bool,
+    /// Second choice: lets others go first until then, after the owner that was last heard at the first time.
+    pub(super) deferred: Option<(Instant, Instant)>,
+    /// Backup: its timer was put off to then, because it has to be activated first.
+    pub(super) parked: Option<Instant>,
+    /// Owns because an operator said so.
+    pub(super) pinned: bool,
 }
 
 impl Unit {
@@ -97,7 +108,11 @@ impl Unit {
                     link: instance.link,
                     voices: families.into_iter().map(|f| Voice::new(f, instance, ring)).collect(),
                     vr: VirtualRouter::new(params),
-                    announce: Schedule::default(),
+                    announce: Schedule::new(if instance.virtual_mac {
+                        VIRTUAL_MAC_REPEATS
+                    } else {
+                        REPEATS
+                    }),
                     gates: PreemptGates::default(),
                     since: now,
                     cause: Cause::Startup,
@@ -113,6 +128,11 @@ impl Unit {
                     weaker_run: 0,
                     weaker_at: Instant::ZERO,
                     release_asked: None,
+                    offers: Offers::default(),
+                    farewell: false,
+                    deferred: None,
+                    parked: None,
+                    pinned: false,
                 }
             })
             .collect()
@@ -144,10 +164,6 @@ impl Unit {
 
     pub(super) fn speaks(&self, family: Family) -> bool {
         self.voices.iter().any(|v| v.family == family)
-    }
-
-    pub(super) fn class(&self) -> Class {
-        if self.state() == State::Initialize { Class::Unable } else { Class::Healthy }
     }
 }
 
@@ -218,6 +234,7 @@ impl Engine {
     pub(super) fn unit_deadline(&self, u: UnitIx) -> Instant {
         let unit = &self.units[u];
         let mut at = unit.vr.deadline().min(unit.announce.deadline()).min(self.stale_deadline(u));
+        at = at.min(self.policy_deadline(u));
         if let Some(leaving) = &unit.leaving {
             at = at.min(leaving.deadline());
         }
@@ -233,6 +250,7 @@ impl Engine {
     /// The unit's own slot of the agenda came up.
     pub(super) fn unit_due(&mut self, u: UnitIx) {
         let now = self.now.mono;
+        self.policy_due(u);
         if self.units[u].state() == State::Initialize && self.units[u].leaving.is_none() {
             self.try_start(u);
         }

@@ -2,6 +2,15 @@
 //!
 //! Called by the engine, per unit. It never looks at packets or the kernel. None of its gates may keep the
 //! address from a group that has no owner (P4): they bind preemption only.
+//!
+//! Here: gates and the order of eligibility. `check` readings to verdicts; `health` verdicts to class and priority;
+//! `damping` and `budget` what keeps the address from bouncing; `stamp` times that outlive a restart.
+
+pub mod budget;
+pub mod check;
+pub mod damping;
+pub mod health;
+pub mod stamp;
 
 use crate::time::{Duration, Instant};
 use crate::types::{Class, HostIx};
@@ -52,6 +61,10 @@ pub enum Closed {
     HoldDown(Instant),
     /// The winner of a settlement does not hear us.
     Unheard(HostIx),
+    /// Second choice: the class of this host, or of its sync group, is not `healthy`.
+    SecondChoice(Class),
+    /// A cold standby claims by an operator's order only.
+    Cold,
 }
 
 impl PreemptGates {

@@ -87,6 +87,8 @@ pub enum Expiry {
     Unable(HostIx),
     /// A weaker owner with this priority is still advertising.
     Preempts(u8),
+    /// An operator wants it.
+    Ordered,
 }
 
 /// What a timer asks for.
@@ -214,6 +216,7 @@ impl VirtualRouter {
         self.params = params;
         if changed && let Timer::Down { expiry, .. } = self.timer {
             self.timer = match expiry {
+                Expiry::Ordered => Timer::Down { at: self.anchor, expiry },
                 Expiry::Released | Expiry::Unable(_) => {
                     Timer::Down { at: self.anchor + self.skew(), expiry }
                 }

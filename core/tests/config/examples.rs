@@ -6,13 +6,17 @@ use vipd_core::config::model::{Auth, ChecksumFlavour, Model, Transport};
 use vipd_core::config::{load, load_all_hosts, stable_hash};
 use vipd_core::types::{HostIx, InstanceIx};
 
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("pair.toml", include_str!("../../../config/pair.toml")),
     ("dual-stack.toml", include_str!("../../../config/dual-stack.toml")),
     ("router-virtual-mac.toml", include_str!("../../../config/router-virtual-mac.toml")),
     ("active-active.toml", include_str!("../../../config/active-active.toml")),
     ("unicast-cloud.toml", include_str!("../../../config/unicast-cloud.toml")),
     ("auth-hmac.toml", include_str!("../../../config/auth-hmac.toml")),
+    ("health-checks.toml", include_str!("../../../config/health-checks.toml")),
+    ("warm-standby.toml", include_str!("../../../config/warm-standby.toml")),
+    ("cold-standby.toml", include_str!("../../../config/cold-standby.toml")),
+    ("active-active-pool.toml", include_str!("../../../config/active-active-pool.toml")),
 ];
 
 fn example(name: &str, host: &str) -> Model {

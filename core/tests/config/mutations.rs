@@ -7,18 +7,37 @@ use vipd_core::config::{load, load_all_hosts};
 
 const FULL: &str = include_str!("full.toml");
 
-/// Every value that is not a table, lists and their elements included.
-fn leaves(value: &DeValue<'_>, span: Range<usize>, out: &mut Vec<(Range<usize>, &'static str)>) {
+/// Any text fits here: arguments of programs, variables, what an answer has to contain.
+const FREE_TEXT: [&str; 2] = ["body", "SITE"];
+/// Here any text fits but in the first place.
+const ARGUMENTS: [&str; 2] = ["run", "script"];
+
+/// Every value that is not a table, lists and their elements included. `free`: any text fits.
+fn leaves(
+    value: &DeValue<'_>,
+    span: Range<usize>,
+    free: bool,
+    out: &mut Vec<(Range<usize>, &'static str)>,
+) {
     match value {
+        DeValue::String(_) if free => out.push((span, "free text")),
         DeValue::Table(table) => {
-            table.iter().for_each(|(_, v)| leaves(v.get_ref(), v.span(), out));
+            for (key, v) in table.iter() {
+                let key = key.get_ref().as_ref();
+                match v.get_ref().as_array().filter(|_| ARGUMENTS.contains(&key)) {
+                    Some(list) => list.iter().enumerate().for_each(|(n, v)| {
+                        leaves(v.get_ref(), v.span(), n > 0, out);
+                    }),
+                    None => leaves(v.get_ref(), v.span(), FREE_TEXT.contains(&key), out),
+                }
+            }
         }
         DeValue::Array(array) => {
             // The value of [[...]] has no text of its own.
             if array.iter().all(|v| !v.get_ref().is_table()) {
                 out.push((span, value.type_str()));
             }
-            array.iter().for_each(|v| leaves(v.get_ref(), v.span(), out));
+            array.iter().for_each(|v| leaves(v.get_ref(), v.span(), false, out));
         }
         _ => out.push((span, value.type_str())),
     }
@@ -34,12 +53,13 @@ fn the_full_file_is_legal() {
 fn any_single_wrong_value_is_found_on_its_line() {
     let mut values = Vec::new();
     let document = DeTable::parse(FULL).unwrap();
-    document.get_ref().iter().for_each(|(_, v)| leaves(v.get_ref(), v.span(), &mut values));
+    document.get_ref().iter().for_each(|(_, v)| leaves(v.get_ref(), v.span(), false, &mut values));
     assert!(values.len() > 60, "{}", values.len());
     for (span, kind) in values {
         let wrong: &[&str] = match kind {
             "string" => &["7.5", "true", "1979-05-27", "\"\"", "\"?? no such thing\"", "[[]]"],
             "integer" => &["-1", "99999999999", "99999999999999999999", "1.5", "\"1\"", "[1]"],
+            "free text" => &["7.5", "true", "1979-05-27", "[[]]", "\"\\u0000\""],
             "boolean" => &["\"maybe\"", "1", "[]"],
             _ => &["true", "\"\"", "[7]", "[[]]"],
         };
@@ -68,7 +88,7 @@ fn any_misspelt_key_is_found_with_the_right_one() {
             .enumerate()
             .map(
                 |(n, l)| {
-                    if n == number { l.replacen(key, &format!("{key}x"), 1) } else { l.into() }
+                    if n == number { l.replacen(key, &format!("{key}_"), 1) } else { l.into() }
                 },
             )
             .map(|l: String| l + "\n")

@@ -3,7 +3,9 @@
 use crate::bench::{Bench, Orders, Said, WEB, beating, eth0, ip, mac, ms};
 use crate::world::{Cuts, TARGET, World};
 use std::net::SocketAddr;
-use vipd_core::engine::io::{Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input};
+use vipd_core::engine::io::{
+    Alarm, Cause, EventKind, HeartbeatIn, HeartbeatOut, Input, LinkState, NeighbourIn,
+};
 use vipd_core::time::Duration;
 use vipd_core::types::{HostIx, LinkIx, State};
 use vipd_core::vrrp::Expiry;
@@ -340,6 +342,62 @@ fn a_weaker_owner_that_dies_before_it_is_preempted_lets_go_first() {
     assert_eq!(world.holders(), [0]);
 }
 
+#[test]
+fn a_peer_that_hears_this_host_again_is_announced_to() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(20_000));
+    // Cut is the way from lb1 to the others alone: lb1 goes on hearing both.
+    world.no_beats = Cuts::from([(0, 1), (0, 2)]);
+    world.run(ms(10_000));
+    world.forget();
+    world.run(ms(5000));
+    assert!(world.hosts[0].announced().is_empty());
+    world.no_beats = Cuts::new();
+    world.run(ms(2001));
+    assert!(!world.hosts[0].announced().is_empty());
+}
+
+#[test]
+fn an_old_owner_that_wakes_up_without_a_link_speaks_for_itself_alone() {
+    // lb2 took over from lb1, which hangs, and hangs as well: its kernel serves the address, lb3 waits.
+    let mut world = World::settled(&beating("advert-interval = \"100ms\""), 3);
+    world.hung.insert(0);
+    world.run(ms(3000));
+    assert_eq!(world.owners(), [1]);
+    world.hung.insert(1);
+    world.run(ms(500));
+    world.hung.remove(&0);
+    link_down(&mut world, 0);
+    world.run(ms(50));
+    assert_eq!((world.owners(), world.holders()), (vec![], vec![1]));
+}
+
+#[test]
+fn told_to_release_after_a_pause_the_preempt_delay_begins_anew() {
+    let text = beating(&format!("preempt-delay = \"5s\"\ntargets = [\"{TARGET}\"]"));
+    let mut world = World::settled(&text, 2);
+    world.no_target.insert(0);
+    world.run(ms(10_000));
+    // lb2 hears lb1 over heartbeats alone and asks it to release; lb1 reads that after a pause.
+    world.no_adverts = World::around(0);
+    world.no_segment = World::around(0);
+    world.no_beats = Cuts::from([(1, 0)]);
+    world.run(ms(3000));
+    world.forget();
+    world.run(ms(2000));
+    let asking: Vec<_> =
+        beats_of(&world.hosts[1]).into_iter().filter(|b| b.to.ip() == ip("192.0.2.11")).collect();
+    let lb1 = &mut world.hosts[0];
+    lb1.stand_still(ms(3500));
+    for beat in &asking[asking.len() - 2..] {
+        hear_beat(lb1, 2, beat);
+        assert_eq!(lb1.causes().last(), Some(&(State::Backup, Cause::Isolated)));
+    }
+    lb1.hear(2, 100);
+    let next = lb1.unit().next_claim.unwrap();
+    assert_eq!(next.1, Expiry::Silence, "not before it was healthy for 5 s");
+}
+
 /// Every heartbeat of `from` to host `to` that was not handed over yet.
 fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
     let addr = ip(&format!("192.0.2.1{m}"));
@@ -355,8 +413,10 @@ fn a_question_that_just_went_out_says_nothing_of_the_segment() {
     let (mut lb1, mut lb2) = (Bench::up(&text, 1), Bench::owner(&text, 2));
     lb2.run(ms(1000));
     pass_beats(&mut lb2, 2, &mut lb1, 1);
-    // lb1 slept, wakes up and preempts; the word of lb2 that it owns crosses the advert.
+    // Both reach the target; lb1 sleeps, wakes up and preempts; the word of lb2 that it owns crosses the advert.
     lb1.run(ms(500));
+    lb1.neighbour(TARGET, mac(99), true);
+    lb2.neighbour(TARGET, mac(99), true);
     lb1.stand_still(ms(3000));
     lb1.hear(2, 100);
     lb1.give(Input::Timeout);
@@ -364,7 +424,7 @@ fn a_question_that_just_went_out_says_nothing_of_the_segment() {
     assert!(lb1.probes().iter().any(|(_, p)| p.addr == ip(TARGET)));
     lb2.run(ms(1000));
     pass_beats(&mut lb2, 2, &mut lb1, 1);
-    assert_eq!(lb1.state(), State::Active);
+    assert_eq!(lb1.state(), State::Active, "the answer is on its way");
     // Without an answer for long enough it is the one that is cut off.
     lb1.run(ms(20));
     for _ in 0..200 {
@@ -394,6 +454,9 @@ fn addresses_that_a_winner_gives_back_during_the_overlap_never_go() {
 #[test]
 fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
     let (mut lb1, mut lb2) = (Bench::owner(&beating(""), 1), Bench::up(&beating(""), 2));
+    // Its heartbeat is due before its advert.
+    lb1.run(ms(100));
+    lb1.log.clear();
     lb1.stand_still(ms(10_000));
     lb2.run(ms(10));
     pass_beats(&mut lb2, 2, &mut lb1, 1);
@@ -402,6 +465,35 @@ fn who_stood_still_tells_its_peers_nothing_before_it_has_read() {
     lb1.give(Input::Timeout);
     assert_eq!(lb1.state(), State::Backup);
     assert!(!beats_of(&lb1).is_empty());
-    pass_beats(&mut lb1, 1, &mut lb2, 2);
-    assert_eq!(lb2.unit().owner_host, None);
+    for beat in beats_of(&lb1).iter().filter(|b| b.to.ip() == ip("192.0.2.12")) {
+        hear_beat(&mut lb2, 1, beat);
+        assert_eq!(lb2.unit().owner_host, None, "not even for a moment");
+    }
+}
+
+#[test]
+fn an_interface_that_carries_again_asks_where_the_heartbeat_paths_lead() {
+    let text =
+        beating("").replace("192.0.2.1", "2001:db8::1").replace("2001:db8::10/24", "192.0.2.10/24");
+    let six = |n: u8| LinkState {
+        addrs: [eth0(n).addrs, vec![ip(&format!("2001:db8::1{n}"))]].concat(),
+        ..eth0(n)
+    };
+    let mut lb1 = Bench::up(&text, 1);
+    lb1.give(Input::Link { link: LinkIx(0), state: LinkState { running: false, ..six(1) } });
+    lb1.log.clear();
+    lb1.give(Input::Link { link: LinkIx(0), state: six(1) });
+    let asked: Vec<_> = lb1.probes().into_iter().map(|(_, p)| (p.addr, p.to, p.source)).collect();
+    let of = |peer: &str| (ip(peer), None, Some(ip("fe80::11")));
+    assert_eq!(asked, [of("2001:db8::12"), of("2001:db8::13")], "not those of other networks");
+    // Their answers are those of hosts of the group: no target, by which anybody would know which side is cut off.
+    lb1.give(Input::Neighbour(NeighbourIn {
+        link: LinkIx(0),
+        addr: ip("2001:db8::12"),
+        mac: mac(2),
+        reply: true,
+    }));
+    lb1.log.clear();
+    lb1.run(ms(1500));
+    assert!(lb1.probes().iter().all(|(_, p)| p.addr != ip("2001:db8::12")), "asked as a target");
 }

@@ -168,6 +168,53 @@ fn overslept_an_owner_among_what_was_queued_wins_whatever_its_priority() {
 }
 
 #[test]
+fn overslept_a_release_among_what_was_queued_is_not_answered_before_the_rest_is_read() {
+    let mut lb1 = Bench::owner(&plain("lease = \"off\""), 1);
+    lb1.run(ms(100));
+    for then_an_owner in [true, false] {
+        lb1.log.clear();
+        lb1.stand_still(ms(9000));
+        // One that cleaned up, then the one that owns now.
+        lb1.hear_late(&lb1.advert(Family::V4, 0), "192.0.2.13", ms(5000));
+        assert!(lb1.adverts().is_empty(), "the next one in the queue may own");
+        if then_an_owner {
+            lb1.hear_late(&lb1.advert(Family::V4, 100), "192.0.2.12", ms(400));
+            assert_eq!((lb1.state(), lb1.priorities()), (State::Backup, vec![1]));
+            lb1.hear(2, 0);
+            lb1.become_owner();
+        } else {
+            lb1.give(Input::Timeout);
+            assert_eq!((lb1.state(), lb1.priorities()), (State::Active, vec![150]));
+        }
+    }
+}
+
+#[test]
+fn overslept_its_last_word_outranks_nobody_who_may_own_by_now() {
+    let mut lb2 = Bench::owner(&plain("lease = \"off\""), 2);
+    lb2.run(ms(100));
+    lb2.log.clear();
+    lb2.stand_still(ms(9000));
+    // lb1 owned first; lb3, which is weaker than lb2, owns now.
+    lb2.hear_late(&lb2.advert(Family::V4, 150), "192.0.2.11", ms(5000));
+    lb2.hear_late(&lb2.advert(Family::V4, 50), "192.0.2.13", ms(400));
+    assert_eq!((lb2.state(), lb2.priorities()), (State::Backup, vec![1]));
+}
+
+#[test]
+fn overslept_a_lost_link_is_left_without_a_word() {
+    let mut lb1 = Bench::owner(&plain(""), 1);
+    lb1.run(ms(100));
+    lb1.log.clear();
+    lb1.stand_still(ms(9000));
+    // The link went and came while it slept: a priority 0 would leave, in the name of whoever owns by now.
+    let mut state = crate::bench::eth0(1);
+    state.running = false;
+    lb1.give(Input::Link { link: crate::bench::ETH0, state });
+    assert_eq!((lb1.state(), lb1.story()), (State::Initialize, vec!["free"]));
+}
+
+#[test]
 fn overslept_with_nobody_heard_it_goes_on_and_announces() {
     let mut lb1 = Bench::owner(&plain("advert-interval = \"100ms\""), 1);
     lb1.run(ms(20_000));

@@ -80,6 +80,54 @@ fn a_hung_agents_kernel_answers_and_the_claim_waits_for_its_silence() {
 }
 
 #[test]
+fn a_claim_that_is_served_late_waits_for_the_answers_it_could_not_have_yet() {
+    let (mut world, _) = lost("advert-interval = \"100ms\"", 2, |w| {
+        w.hung.insert(0);
+    });
+    // lb2 stands still from before its first question until after its deadline.
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.hung.insert(1);
+    world.run(m + ms(50));
+    world.hung.remove(&1);
+    world.run(ms(100));
+    assert_eq!(world.hosts[1].causes(), [], "the kernel of lb1 answers");
+    assert_eq!(world.hosts[1].alarms(), [Alarm::StaleHolder(HostIx(0))]);
+    world.until(ms(2000), |w| w.holders().is_empty());
+    world.until(ms(100), |w| w.owners() == [1]);
+}
+
+#[test]
+fn a_pause_in_the_middle_of_the_wait_costs_one_detection_time_and_no_more() {
+    let (mut world, _) = lost("advert-interval = \"100ms\"", 2, |w| {
+        w.hung.insert(0);
+    });
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.run(m + ms(50));
+    assert_eq!(world.hosts[1].alarms(), [Alarm::StaleHolder(HostIx(0))]);
+    world.hung.insert(1);
+    world.run(ms(1500));
+    assert_eq!(world.holders(), [] as [usize; 0]);
+    world.hung.remove(&1);
+    world.forget();
+    let woken = world.now;
+    world.run(ms(600));
+    assert_eq!(world.hosts[1].adverts()[0].0 - woken, m, "asked inside the skew, not after it");
+}
+
+#[test]
+fn the_last_word_of_a_yielding_host_ends_no_wait() {
+    let (mut world, _) = lost("advert-interval = \"100ms\"", 3, |w| {
+        w.hung.insert(0);
+    });
+    let m = ms(300) + ms(100) * 156 / 256;
+    world.run(m + ms(50));
+    world.hosts[1].now = world.now;
+    world.hosts[1].hear(3, 1);
+    world.run(ms(100));
+    assert_eq!((world.owners(), world.holders()), (vec![], vec![0]));
+}
+
+#[test]
 fn it_never_ends_in_nobody_owning() {
     let (mut world, last) = lost("advert-interval = \"100ms\"", 3, |w| {
         w.hung.insert(0);

@@ -1,6 +1,6 @@
 //! The clean stop: V48, V49, make before break (DESIGN 5.5).
 
-use crate::bench::{Bench, ms, plain};
+use crate::bench::{Bench, VIP, ms, plain};
 use vipd_core::engine::io::{Cause, Input};
 use vipd_core::types::State;
 
@@ -51,6 +51,21 @@ fn a_foreign_successor_gets_an_overlap_and_is_made_to_announce() {
     assert_eq!(lb1.story(), ["release", "free", "advert"]);
     assert_eq!(lb1.priorities(), [0, 1]);
     assert!(lb1.engine.stopped());
+}
+
+#[test]
+fn what_somebody_removes_during_the_overlap_is_put_back_without_a_word() {
+    let mut lb1 = Bench::owner(&plain(""), 1);
+    lb1.run(ms(500));
+    lb1.give(Input::Stop);
+    lb1.run(ms(100));
+    lb1.log.clear();
+    lb1.removed(VIP);
+    assert_eq!(lb1.story(), ["hold"]);
+    lb1.run(ms(5000));
+    assert_eq!(lb1.story(), ["hold", "release", "free"]);
+    lb1.removed(VIP);
+    assert_eq!(lb1.holds(), 1, "not after the release");
 }
 
 #[test]

@@ -31,6 +31,10 @@ impl Brain for Engine {
         Self::stopped(self)
     }
 
+    fn start_as_backup(&mut self, until: Instant) {
+        Self::start_as_backup(self, until);
+    }
+
     fn settling(&self) -> bool {
         Self::settling(self, LINK)
     }

@@ -118,6 +118,8 @@ impl Brain for Plain {
         self.done
     }
 
+    fn start_as_backup(&mut self, _: Instant) {}
+
     fn settling(&self) -> bool {
         false
     }

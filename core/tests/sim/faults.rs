@@ -6,6 +6,7 @@ use crate::schedule::Fault;
 use crate::wire::Net;
 use crate::world::{Breakage, Event, World};
 use vipd_core::engine::io::Input;
+use vipd_core::types::Family;
 
 impl World {
     pub(crate) fn begin(&mut self, ix: usize) {
@@ -48,6 +49,7 @@ impl World {
                     self.resolve(vip.addr);
                 }
             }
+            Fault::Sick(host) => self.sickens(host, 1),
             Fault::Remove(host) => {
                 for vip in self.scenario.vips() {
                     if self.hosts[host].kernel.remove(vip.addr) {
@@ -89,6 +91,7 @@ impl World {
             }
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
+            Fault::Sick(host) => self.sickens(host, -1),
             Fault::Resolve | Fault::Remove(_) => {}
         }
     }
@@ -101,6 +104,9 @@ impl World {
     }
 
     fn carrier(&mut self, host: usize, by: i32) {
+        if by > 0 {
+            self.note(Fact::LinkLost(host));
+        }
         let cuts = self.hosts[host].carrier_cuts.saturating_add_signed(by);
         self.hosts[host].carrier_cuts = cuts;
         let state = self.link_state(host);
@@ -134,6 +140,7 @@ impl World {
             _ => self.note(Fact::Agent(host, wanted)),
         }
         if wanted == Agent::Off {
+            self.hosts[host].died_leaving = false;
             for addr in self.hosts[host].kernel.power_off() {
                 self.note(Fact::Drops(host, addr));
             }
@@ -143,7 +150,7 @@ impl World {
     pub(crate) fn die(&mut self, host: usize) {
         let h = &mut self.hosts[host];
         h.brain = None;
-        h.leaving = false;
+        h.died_leaving = std::mem::take(&mut h.leaving);
         h.kernel.agent_died();
         h.queues.clear();
         h.kernel_due = false;
@@ -156,20 +163,27 @@ impl World {
         let state = self.link_state(host);
         let h = &mut self.hosts[host];
         h.boot += 1;
-        h.brain = Some((self.maker)(h.model.clone(), h.boot, now));
+        let mut brain = (self.maker)(h.model.clone(), h.boot, now);
+        if std::mem::take(&mut h.died_leaving) {
+            brain.start_as_backup(self.now);
+        }
+        h.brain = Some(brain);
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });
         self.feed(host, Input::Addresses { link: LINK, present: &present });
+        self.check(host);
         self.set_timer(host);
     }
 
     /// The process goes on: its kernel thread first, with the order that it was about to execute; then the protocol
     /// thread reads every socket, in any order, and only then looks at its timer.
     fn resume(&mut self, host: usize, as_what: Agent) {
-        let rival = self.rival(host);
+        let rivals = Family::ALL.map(|family| (family, self.rival(host, family)));
         self.note(Fact::Agent(host, as_what));
-        if let Some((rival, priority)) = rival {
-            self.note(Fact::ResumedOver(host, rival, priority));
+        for (family, rival) in rivals {
+            if let Some((rival, priority)) = rival {
+                self.note(Fact::ResumedOver(host, family, rival, priority));
+            }
         }
         if std::mem::take(&mut self.hosts[host].kernel_due) {
             self.kernel_step(host);
@@ -183,14 +197,19 @@ impl World {
                 self.feed(host, item.input(self.now));
             }
         }
+        self.check(host);
         self.act_on_timer(host);
         self.set_timer(host);
     }
 
-    /// The owner whose fresh adverts wait in the queue of a host that resumes.
-    fn rival(&self, host: usize) -> Option<(usize, u8)> {
-        let (from, at, priority) = self.hosts[host].queues.adverts().next_back()?;
-        let owns = self.hosts[from].kernel.held().next().is_some();
+    /// The owner whose fresh adverts wait in the queue of a host that resumes. Without heartbeats each family runs by
+    /// itself, and its adverts alone speak of its owner; with them either family speaks for both (DESIGN 5.11).
+    fn rival(&self, host: usize, family: Family) -> Option<(usize, u8)> {
+        let shared = self.scenario.heartbeats;
+        let speaks = |of: Family| shared || of == family;
+        let mut adverts = self.hosts[host].queues.adverts();
+        let (from, at, _, priority) = adverts.rfind(|(_, _, of, _)| speaks(*of))?;
+        let owns = self.hosts[from].kernel.held().any(|addr| speaks(Family::of(&addr)));
         let fresh = self.now - at < self.scenario.t() * 3 / 2;
         (owns && fresh && priority > 0 && self.hosts[from].agent.runs()).then_some((from, priority))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{HeartbeatIn, Input, LinkState, NeighbourIn, Output, Packet};
 use vipd_core::time::{Instant, Now};
-use vipd_core::types::{LinkIx, Mac, PathIx};
+use vipd_core::types::{Family, LinkIx, Mac, PathIx};
 
 /// The service interface of every host.
 pub(crate) const LINK: LinkIx = LinkIx(0);
@@ -19,6 +19,8 @@ pub(crate) trait Brain {
     fn poll_output(&mut self) -> Option<Output>;
     fn deadline(&self) -> Instant;
     fn stopped(&self) -> bool;
+    /// Before the first input: the last run died while it handed over (DESIGN 5.7).
+    fn start_as_backup(&mut self, until: Instant);
     /// Does it wait for a first frame on the service interface?
     fn settling(&self) -> bool;
 }
@@ -120,10 +122,14 @@ impl Queues {
         self.0 = Default::default();
     }
 
-    /// Adverts that wait, oldest first: sender, arrival, priority.
-    pub(crate) fn adverts(&self) -> impl DoubleEndedIterator<Item = (usize, Instant, u8)> + '_ {
+    /// Adverts that wait, oldest first: sender, arrival, family, priority.
+    pub(crate) fn adverts(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (usize, Instant, Family, u8)> + '_ {
         self.0[0].iter().filter_map(|item| match item {
-            Item::Advert { at, from, payload, .. } => Some((*from, *at, payload[2])),
+            Item::Advert { at, from, src, payload, .. } => {
+                Some((*from, *at, Family::of(src), payload[2]))
+            }
             _ => None,
         })
     }
@@ -148,10 +154,14 @@ pub(crate) struct Host {
     pub(crate) timer_gen: u64,
     /// The agent was told to stop and has not left yet.
     pub(crate) leaving: bool,
+    /// The last run died while it handed over, as its runtime folder tells the next one.
+    pub(crate) died_leaving: bool,
     /// Faults that want the agent hung, dead or off, as counters: they may overlap.
     pub(crate) hung: u32,
     pub(crate) dead: u32,
     pub(crate) off: u32,
+    /// Failures of its service that are on.
+    pub(crate) sick: u32,
 }
 
 impl Host {
@@ -169,9 +179,11 @@ impl Host {
             timer: None,
             timer_gen: 0,
             leaving: false,
+            died_leaving: false,
             hung: 0,
             dead: 0,
             off: 0,
+            sick: 0,
         }
     }
 

@@ -256,6 +256,7 @@ impl World {
     /// The engine said that it is done: the process ends. It starts again unless a fault is on.
     fn left(&mut self, host: usize) {
         self.die(host);
+        self.hosts[host].died_leaving = false;
         self.hosts[host].agent = Agent::Dead;
         self.note(Fact::Agent(host, Agent::Dead));
         let stop = |f: &crate::schedule::Timed| {

@@ -32,6 +32,7 @@ fn status() -> Status {
         uptime_s: 1.0,
         scheduling: Scheduling::default(),
         instances: vec![],
+        checks: vec![],
         peers: vec![],
         interfaces: vec![],
         alarms: vec![],

@@ -13,6 +13,10 @@ use std::sync::Arc;
 const HOSTS_MAX: usize = 32;
 /// Most instances of a file.
 const INSTANCES_MAX: usize = 4000;
+/// Most checks of a file.
+const CHECKS_MAX: usize = 1000;
+/// Most hooks of a file.
+const HOOKS_MAX: usize = 100;
 /// Most heartbeat paths of a host.
 const PATHS_MAX: usize = 8;
 
@@ -54,6 +58,17 @@ fn check_counts(file: &File, findings: &mut Findings<'_>) {
             "the file has no instance",
             "add a section [instance.NAME] for each set of addresses that moves",
         );
+    }
+    for (names, what, most) in
+        [(&file.check_names, "checks", CHECKS_MAX), (&file.hook_names, "hooks", HOOKS_MAX)]
+    {
+        if let Some(name) = names.get(most) {
+            findings.error(
+                &name.span,
+                format!("{} {what}; a file has at most {most}", names.len()),
+                "several instances can share one",
+            );
+        }
     }
     if let Some(name) = file.instance_names.get(INSTANCES_MAX) {
         findings.error(

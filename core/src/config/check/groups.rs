@@ -1,6 +1,7 @@
 //! Sync groups: existing members, each in one group, that can move together.
 
 use crate::config::diagnostic::Findings;
+use crate::config::model::StandbyKind;
 use crate::config::schema::{File, GroupDecl};
 use crate::config::section::{At, unknown_name};
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ fn check_members(file: &File, group: &GroupDecl, findings: &mut Findings<'_>) {
     };
     for (member, ranking) in members {
         let pair = format!("{} and {}", first.value, member.value);
+        check_standby(file, (first, member), &pair, findings);
         if sorted(&ranking) != sorted(&first_ranking) {
             findings.error(
                 &member.span,
@@ -91,5 +93,37 @@ fn check_members(file: &File, group: &GroupDecl, findings: &mut Findings<'_>) {
                 findings.warning(&member.span, prefer, fix);
             }
         }
+    }
+}
+
+/// A host claims for both or for none.
+fn check_standby(
+    file: &File,
+    (first, member): (&At<Arc<str>>, &At<Arc<str>>),
+    pair: &str,
+    findings: &mut Findings<'_>,
+) {
+    let word = |kind| match kind {
+        StandbyKind::Hot => "hot",
+        StandbyKind::Warm => "warm",
+        StandbyKind::Cold => "cold",
+    };
+    let firsts = file.views_of(&first.value);
+    let differs = file.views_of(&member.value).into_iter().find_map(|(host, decl)| {
+        let (_, other) = firsts.iter().find(|(h, _)| h.name.value == host.name.value)?;
+        let (mine, theirs) = (other.standby.value, decl.standby.value);
+        (mine != theirs).then_some((host, mine, theirs))
+    });
+    if let Some((host, mine, theirs)) = differs {
+        findings.error(
+            &member.span,
+            format!(
+                "{pair} stand by differently on {} ({} and {}): they cannot move together",
+                host.name.value,
+                word(mine),
+                word(theirs)
+            ),
+            "give both instances one standby for each host",
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! One instance as one host sees it: versions, authentication, ways of claiming; and VRIDs per interface.
 
 use crate::config::diagnostic::Findings;
-use crate::config::model::Claim;
+use crate::config::model::{Claim, OnConflict};
 use crate::config::schema::{HmacDecl, InstanceDecl};
 use crate::time::Duration;
 use crate::types::{Family, Version};
@@ -151,6 +151,13 @@ fn check_without_heartbeats(decl: &InstanceDecl, findings: &mut Findings<'_>) {
     {
         let message = "stale-holder-wait has no effect: without heartbeats the hardware addresses of peers are not known";
         findings.warning(&wait.span, message, help);
+    }
+    if let Some(conflict) = &decl.on_conflict
+        && conflict.value == OnConflict::Refuse
+    {
+        let message =
+            "on-conflict = \"refuse\" has no effect: the question before a claim needs heartbeats";
+        findings.warning(&conflict.span, message, help);
     }
     if let Some(target) = decl.targets.first() {
         findings.warning(

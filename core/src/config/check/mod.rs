@@ -6,12 +6,17 @@
 
 mod addresses;
 mod agreement;
+mod capacity;
 mod cluster;
+mod dependencies;
 mod groups;
+mod health;
 mod instance;
 mod priority;
 mod routes;
+mod standby;
 mod transport;
+mod weights;
 
 use super::diagnostic::Findings;
 use super::schema::File;
@@ -35,6 +40,11 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
         let views = file.views_of(&name.value);
         priority::check(file, &views, findings);
         agreement::check(&views, findings);
+        standby::check(&views, findings);
     }
     groups::check(file, findings);
+    health::check(file, &claims, findings);
+    dependencies::check(file, findings);
+    weights::check(file, findings);
+    capacity::check(file, findings);
 }

@@ -17,7 +17,7 @@ pub(super) fn check(
     {
         findings.warning(
             &decl.priority.span,
-            format!("only host {} takes part in instance {}", host.name.value, decl.name.value),
+            format!("only host {} takes part in {}", host.name.value, decl.subject),
             "give the other hosts a priority",
         );
     }

@@ -44,15 +44,22 @@ impl Watch {
             return;
         }
         let disturbed = since.max(first.since).max(second.since);
-        let leaving = first.agent == Agent::Leaving || second.agent == Agent::Leaving;
         let from = start.max(disturbed);
+        // Who offers because its service fails keeps the addresses as one that stops does, well again or not.
+        let offers = |h: &HostView| self.offers(h, from);
+        let leaving = first.agent == Agent::Leaving
+            || second.agent == Agent::Leaving
+            || offers(first)
+            || offers(second);
         // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
         // Long after the last disturbance a second owner is a preempting one, whom the first hears at once.
-        // A third host that starts says priority 0, which a Backup may read after the owner's answer to it; then it is
-        // the owner's next advert that settles it, for answers are rate-limited.
-        let healed = start > disturbed.max(self.agents_changed) + self.longest_down + t;
+        // A third host that cleans up says priority 0, which a Backup may read after the owner's answer to it; then it
+        // is the owner's next advert that settles it, for answers are rate-limited.
+        let third = (0..self.hosts.len()).filter(|h| *h != a && *h != b);
+        let left = third.filter_map(|h| self.hosts[h].left).any(|at| at + t + SLACK > start);
+        let healed = start > disturbed + self.longest_down + t && !left;
         let most = match leaving || self.scenario.heartbeats {
             true => overlap + to_settle + SLACK,
             false if healed => SLACK,
@@ -65,6 +72,12 @@ impl Watch {
             );
             self.fail(from + most, Rule::TwoOwners, what);
         }
+    }
+
+    /// Did this host hand over, or try to, a moment before `at`, because its service fails?
+    pub(super) fn offers(&self, host: &HostView, at: Instant) -> bool {
+        let window = self.longest_down + OVERLAP;
+        self.scenario.checks && (host.sick || at.since(host.sickened) < window)
     }
 
     fn judge_holder(&mut self, now: Instant, view: &AddrView, host: usize) {
@@ -136,9 +149,9 @@ impl Watch {
         };
         // Without heartbeats an owner learns of a rival by an advert alone: of one that was cut off, and was gone before
         // it sent the next one over the whole wire, it hears nothing, whoever resolved the address meanwhile.
-        let rival = (0..self.hosts.len()).find(|h| mac(*h) == entry);
-        let heard = rival.is_none_or(|h| self.hosts[h].advert.is_some_and(|at| at >= whole));
-        let could_know = self.scenario.heartbeats || (seen >= whole && heard);
+        let rival = (0..self.hosts.len()).find(|h| mac(*h) == entry).map(|h| &self.hosts[h]);
+        let heard = |r: &HostView| r.advert.max(r.left).is_some_and(|at| at >= whole);
+        let could_know = self.scenario.heartbeats || rival.is_some_and(heard);
         if self.hosts[owner].agent != Agent::Running || !could_know {
             return;
         }
@@ -157,7 +170,11 @@ impl Watch {
     /// The strongest running host owns once nothing has kept it from taking over for long enough.
     fn judge_rank(&mut self, now: Instant, view: &AddrView) {
         let (Some(calm), Some((owner, _))) = (self.calm_since(view), view.settled) else { return };
-        if !self.scenario.preempt || self.hosts[owner].agent != Agent::Running {
+        // With checks the strongest may be unfit, suppressed or held.
+        if !self.scenario.preempt
+            || self.scenario.checks
+            || self.hosts[owner].agent != Agent::Running
+        {
             return;
         }
         let rank = |h: usize| self.scenario.priorities[h];

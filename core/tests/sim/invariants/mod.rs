@@ -24,8 +24,11 @@ pub(crate) enum Fact {
     Drops(usize, IpAddr),
     /// The agent process is now in this state.
     Agent(usize, Agent),
-    /// The process runs again and finds adverts of an owner, still owner now, in its queue: who, with what priority.
-    ResumedOver(usize, usize, u8),
+    /// The process runs again and finds adverts of a family's owner, still owner now, in its queue: who, with what
+    /// priority.
+    ResumedOver(usize, Family, usize, u8),
+    /// The service interface of a host lost its carrier.
+    LinkLost(usize),
     /// Is the service net whole; is the net of the second heartbeat path?
     Whole { service: bool, second: bool },
     /// An advert left a host: family, priority.
@@ -34,6 +37,8 @@ pub(crate) enum Fact {
     Announced(usize, IpAddr),
     /// Somebody removes an address by hand: the drop follows.
     Tampers(IpAddr),
+    /// The service of a host fails from now on, or is well again.
+    Sick(usize, bool),
     /// The client's entry changed.
     Sees(IpAddr, Mac),
 }
@@ -98,9 +103,15 @@ struct HostView {
     started: Instant,
     /// Last advert with a priority above 0.
     advert: Option<Instant>,
+    /// Last advert with priority 0.
+    left: Option<Instant>,
     /// Did its kernel have an address when the agent began to hang?
     owned_when_hung: bool,
-    muzzle: Option<Muzzle>,
+    /// By family.
+    muzzle: [Option<Muzzle>; 2],
+    /// Does its service fail, and when did it last fail or recover?
+    sick: bool,
+    sickened: Instant,
 }
 
 /// What a resumed agent may not do for a moment.
@@ -108,8 +119,8 @@ struct HostView {
 struct Muzzle {
     until: Instant,
     rival: usize,
-    /// By family: a yielding owner's one last advert must be below this; `None`: none is due.
-    last_advert_below: [Option<u8>; 2],
+    /// A yielding owner's one last advert must be below this; `None`: none is due.
+    last_advert_below: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -157,8 +168,11 @@ impl Watch {
             since: Instant::ZERO,
             started: Instant::ZERO,
             advert: None,
+            left: None,
             owned_when_hung: false,
-            muzzle: None,
+            muzzle: [None, None],
+            sick: false,
+            sickened: Instant::ZERO,
         };
         let addr = |addr| AddrView {
             addr,
@@ -211,18 +225,25 @@ impl Watch {
                 }
                 view.agent = *agent;
                 view.since = now;
-                view.muzzle = None;
+                view.muzzle = [None, None];
                 self.agents_changed = now;
             }
-            Fact::ResumedOver(host, rival, priority) => {
-                self.resumed_over(now, *host, *rival, *priority)
+            Fact::ResumedOver(host, family, rival, priority) => {
+                self.resumed_over(now, *host, *family, (*rival, *priority));
             }
+            // It says so over the second path: who waited behind it may claim.
+            Fact::LinkLost(host) if self.scenario.heartbeats => self.unmuzzle(*host, &Family::ALL),
+            Fact::LinkLost(_) => {}
             Fact::Whole { service, second } => {
                 self.second = second.then_some(self.second.unwrap_or(now));
                 self.whole = (*service && *second).then_some(now);
             }
             Fact::Advert(host, family, priority) => self.advert(now, *host, *family, *priority),
             Fact::Announced(host, addr) => self.announced(now, *host, *addr),
+            Fact::Sick(host, sick) => {
+                self.hosts[*host].sick = *sick;
+                self.hosts[*host].sickened = now;
+            }
             Fact::Tampers(addr) => self.addr(*addr).tampered = now,
             Fact::Sees(addr, mac) => {
                 if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
@@ -250,7 +271,8 @@ impl Watch {
 
     /// Since when nothing has happened to any agent, net, or to this address by hand.
     fn calm_since(&self, view: &AddrView) -> Option<Instant> {
-        Some(self.whole?.max(self.agents_changed).max(view.tampered))
+        let calm = self.whole?.max(self.agents_changed).max(view.tampered);
+        Some(self.hosts.iter().map(|h| h.sickened).fold(calm, Instant::max))
     }
 
     fn addr(&mut self, addr: IpAddr) -> &mut AddrView {

@@ -1,6 +1,6 @@
 //! What must not happen at all: judged when it happens.
 
-use super::{AddrView, Muzzle, Rule, SLACK, Watch};
+use super::{Muzzle, Rule, SLACK, Watch};
 use crate::host::Agent;
 use crate::scenario::host_name;
 use std::net::IpAddr;
@@ -61,7 +61,9 @@ impl Watch {
     fn judge_move(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
         let Some(calm) = self.calm_since(&view) else { return };
-        if now - calm > self.scenario.to_settle() {
+        // An owner whose service fails tries again to hand over, less and less often.
+        let unfit = view.settled.is_some_and(|(owner, _)| self.hosts[owner].sick);
+        if now - calm > self.scenario.to_settle() && !unfit {
             let what = format!("{} claims {addr}, nothing happened since {calm}", host_name(host));
             self.fail(now, Rule::NeedlessMove, what);
         }
@@ -80,6 +82,7 @@ impl Watch {
         let bound = self.scenario.priorities[host] != 255;
         if steady
             && bound
+            && !self.offers(other, now)
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -95,16 +98,23 @@ impl Watch {
     /// so does whoever yields (DESIGN 5.5).
     fn judge_release(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
-        let Some(whole) = self.whole else { return };
+        // What a hand takes off is no release.
+        let Some(whole) = self.whole.filter(|_| view.tampered != now) else { return };
         let me = &self.hosts[host];
         let moment = match me.agent {
             Agent::Leaving => me.since,
-            Agent::Running if self.scenario.heartbeats && view.tampered != now => now,
+            // Whose service fails lets go first: there is nothing to keep up (DESIGN 5.9).
+            Agent::Running if me.sick || now - me.sickened < SLACK => return,
+            Agent::Running if self.scenario.heartbeats => now,
             _ => return,
         };
         let ready = |since: Instant| moment - since > self.longest_down * 2 && since < moment;
         let others = || (0..self.hosts.len()).filter(|h| *h != host);
-        let heir = |h: usize| self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since);
+        // Whose service fails gives others time to come.
+        let fit = |h: usize| !self.hosts[h].sick && ready(self.hosts[h].sickened);
+        let heir = |h: usize| {
+            self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since) && fit(h)
+        };
         let heirs = match me.agent {
             Agent::Leaving => others().any(heir),
             _ => ready(me.since),
@@ -174,7 +184,13 @@ impl Watch {
         }
     }
 
-    pub(super) fn resumed_over(&mut self, now: Instant, host: usize, rival: usize, priority: u8) {
+    pub(super) fn resumed_over(
+        &mut self,
+        now: Instant,
+        host: usize,
+        family: Family,
+        (rival, priority): (usize, u8),
+    ) {
         let view = &self.hosts[host];
         // A stronger host may preempt in the same moment; one with a delay has to be healthy for that long first.
         let own = self.scenario.priorities[host];
@@ -182,33 +198,40 @@ impl Watch {
         let outranks = own > priority && (own == 255 || self.scenario.preempt && free);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
         if silent && !outranks {
-            self.hosts[host].muzzle = Some(Muzzle {
+            self.hosts[host].muzzle[family as usize] = Some(Muzzle {
                 until: now + SLACK / 2,
                 rival,
-                last_advert_below: [view.owned_when_hung.then_some(priority); 2],
+                // Who stops says its last word after the release, also where a hand took the address off before.
+                last_advert_below: (view.owned_when_hung || view.agent == Agent::Leaving)
+                    .then_some(priority),
             });
         }
     }
 
-    /// Without heartbeats each family runs by itself: a rival in the other one is none (DESIGN 5.11).
+    /// Who waited behind this owner may claim.
+    pub(super) fn unmuzzle(&mut self, owner: usize, families: &[Family]) {
+        for view in &mut self.hosts {
+            for family in families {
+                view.muzzle[*family as usize].take_if(|m| m.rival == owner);
+            }
+        }
+    }
+
+    /// The owner behind which the host has to keep quiet at the moment.
     fn muzzled(&self, now: Instant, host: usize, family: Family) -> Option<usize> {
-        let muzzle = self.hosts[host].muzzle.as_ref().filter(|m| now <= m.until)?;
-        let of_family =
-            |a: &AddrView| a.held[muzzle.rival].is_some() && Family::of(&a.addr) == family;
-        (self.scenario.heartbeats || self.addrs.iter().any(of_family)).then_some(muzzle.rival)
+        let muzzle = self.hosts[host].muzzle[family as usize].as_ref();
+        muzzle.filter(|m| now <= m.until).map(|m| m.rival)
     }
 
     pub(super) fn advert(&mut self, now: Instant, host: usize, family: Family, priority: u8) {
         if priority == 0 {
-            // Who waited behind this owner may claim.
-            for view in &mut self.hosts {
-                view.muzzle.take_if(|m| m.rival == host);
-            }
+            self.hosts[host].left = Some(now);
+            self.unmuzzle(host, &[family]);
             return;
         }
         if let Some(rival) = self.muzzled(now, host, family) {
-            let muzzle = self.hosts[host].muzzle.as_mut();
-            let allowed = muzzle.and_then(|m| m.last_advert_below[family as usize].take());
+            let muzzle = self.hosts[host].muzzle[family as usize].as_mut();
+            let allowed = muzzle.and_then(|m| m.last_advert_below.take());
             if allowed.is_none_or(|below| priority >= below && priority > 1) {
                 let what = format!(
                     "{} advertises {priority} right after it resumed, {} owns",

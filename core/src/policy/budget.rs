@@ -1,0 +1,122 @@
+//! The move budget: so many moves within so long, then the address stays where it is until somebody looked, or until it
+//! was quiet for long enough.
+//!
+//! Called by the engine, per instance; every host of the group counts what it sees. What is dead or fatal is replaced
+//! all the same.
+
+use super::stamp::{Stamp, ms};
+use crate::config::model::Budget;
+use crate::time::Duration;
+
+/// While held, an owner whose check fails hands over at most once in this time.
+pub const FAIL_EVERY: Duration = Duration::from_secs(600);
+/// Moves remembered; the oldest goes.
+const REMEMBERED: usize = 64;
+
+/// Moves of one instance, as this host saw them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Oldest first.
+    at: Vec<Stamp>,
+    held: Option<Stamp>,
+}
+
+impl Moves {
+    /// As remembered.
+    pub fn recalled(mut at: Vec<Stamp>, held: Option<Stamp>) -> Self {
+        at.sort_unstable();
+        Self { at, held }
+    }
+
+    /// When each remembered move happened, oldest first.
+    pub fn times(&self) -> &[Stamp] {
+        &self.at
+    }
+
+    /// Held since then.
+    pub const fn held(&self) -> Option<Stamp> {
+        self.held
+    }
+
+    /// The address moved by itself; true: the budget is spent by it.
+    pub fn moved(&mut self, config: &Budget, now: Stamp) -> bool {
+        self.at.push(now);
+        let excess = self.at.len().saturating_sub(REMEMBERED);
+        self.at.drain(..excess);
+        let spent = config.limits.iter().any(|(most, within)| self.within(*within, now) >= *most);
+        let newly = spent && self.held.is_none();
+        if newly {
+            self.held = Some(now);
+        }
+        newly
+    }
+
+    /// Moves in the last `window`.
+    pub fn within(&self, window: Duration, now: Stamp) -> u32 {
+        let recent = self.at.iter().filter(|at| now.saturating_sub(**at) < ms(window));
+        u32::try_from(recent.count()).unwrap_or(u32::MAX)
+    }
+
+    /// When the hold ends by itself; `None`: it is not held.
+    pub fn free_at(&self, config: &Budget) -> Option<Stamp> {
+        let last = self.at.last().copied().max(self.held)?;
+        self.held.map(|_| last + ms(config.quiet))
+    }
+
+    /// Ends the hold if it was quiet for long enough; true: it ended.
+    pub fn tick(&mut self, config: &Budget, now: Stamp) -> bool {
+        let over = self.free_at(config).is_some_and(|at| at <= now);
+        if over {
+            self.acknowledge();
+        }
+        over
+    }
+
+    /// Somebody looked: the budget begins anew.
+    pub fn acknowledge(&mut self) {
+        self.at.clear();
+        self.held = None;
+    }
+
+    /// While held: when a failing owner may hand over again.
+    pub fn fail_move_at(&self) -> Option<Stamp> {
+        self.held?;
+        self.at.last().map(|last| last + ms(FAIL_EVERY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Stamp = 60_000;
+
+    fn config() -> Budget {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        Budget { limits: vec![(3, minutes(10)), (6, minutes(60))], quiet: minutes(60) }
+    }
+
+    #[test]
+    fn the_third_move_in_ten_minutes_holds() {
+        let (c, mut m) = (config(), Moves::default());
+        assert!(!m.moved(&c, 0));
+        assert!(!m.moved(&c, 4 * MINUTE));
+        assert!(m.moved(&c, 9 * MINUTE));
+        assert_eq!(m.within(Duration::from_secs(600), 9 * MINUTE), 3);
+        // A dead owner is replaced all the same, and quiet begins anew.
+        assert!(!m.moved(&c, 20 * MINUTE));
+        assert_eq!(m.free_at(&c), Some(80 * MINUTE));
+        assert_eq!(m.fail_move_at(), Some(30 * MINUTE));
+        assert!(!m.tick(&c, 80 * MINUTE - 1));
+        assert!(m.tick(&c, 80 * MINUTE) && m.held().is_none());
+    }
+
+    #[test]
+    fn slow_moves_spend_the_longer_budget() {
+        let (c, mut m) = (config(), Moves::default());
+        let held: Vec<bool> = (0..6).map(|n| m.moved(&c, n * 6 * MINUTE)).collect();
+        assert_eq!(held, [false, false, false, false, false, true]);
+        m.acknowledge();
+        assert_eq!((m.held(), m.times().len()), (None, 0));
+    }
+}
