@@ -2,6 +2,7 @@
 
 use super::adverts::WEAKEST;
 use super::io::{Alarm, Cause, EventKind};
+use super::peers::unfit;
 use super::{Engine, UnitIx};
 use crate::config::model::StandbyKind;
 use crate::policy::Closed;
@@ -113,7 +114,7 @@ impl Engine {
 
     /// Did that host let go because others are better?
     fn offered_by(&self, u: UnitIx, host: HostIx) -> bool {
-        self.record(host, u).is_some_and(|r| r.state == State::Backup && r.class >= Class::Failing)
+        self.record(host, u).is_some_and(|r| unfit(&r))
     }
 
     /// Is an owner known to live?

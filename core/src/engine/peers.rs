@@ -109,6 +109,11 @@ impl Peers {
     }
 }
 
+/// A Backup that let go, if it did, because others are better: not one that starts and may not claim yet.
+pub(super) fn unfit(record: &InstanceRecord) -> bool {
+    record.state == State::Backup && matches!(record.class, Class::Failing | Class::Drained)
+}
+
 impl Engine {
     pub(super) fn on_heartbeat(&mut self, input: &HeartbeatIn<'_>) {
         let at = self.now.mono.before(input.age);
@@ -323,8 +328,7 @@ impl Engine {
     ) -> bool {
         old.is_some_and(|o| o.holds)
             && !new.holds
-            && new.state == State::Backup
-            && new.class >= Class::Failing
+            && unfit(new)
             && self.last_owner(self.units[u].instance) == Some(host)
             && self.living_owner(u).is_none()
     }
