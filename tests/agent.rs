@@ -43,6 +43,7 @@ fn main() -> std::process::ExitCode {
         trial("a_readable_key_is_refused", readable_key),
         trial("a_configuration_that_is_not_there_is_3", no_configuration),
         trial("the_service_manager_is_told", service_manager),
+        trial("orders_are_refused_with_a_reason", orders),
         trial("sighup_and_a_second_sigterm_do_no_harm", signals),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -443,4 +444,25 @@ fn signals() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ended(), Some(0));
     assert!(!holds(VIP));
+}
+
+fn orders() {
+    let host = Host::with_link("orders");
+    host.configure("");
+    let agent = host.start_active();
+    let order = |verb: &str, instance: &str| {
+        let output = host.vipd(verb).arg(instance).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    };
+    assert_eq!(order("promote", "web"), (0, "web is active on this host already\n".into()));
+    assert_eq!(order("ack", "web"), (0, "web: acknowledged\n".into()));
+    let (code, said) = order("promote", "wbe");
+    assert_eq!(code, 4);
+    assert!(said.contains("there are: web"), "{said}");
+    let log = fs::read_to_string(host.dir.join("log")).unwrap();
+    assert!(log.contains("web: ack ordered by user 0"), "{log}");
+    // Nothing to run is configured: no process was started for it.
+    assert!(!log.contains("exec"), "{log}");
+    drop(agent);
 }

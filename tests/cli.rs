@@ -190,3 +190,14 @@ fn without_rights(dir: &Path, command: &Command) -> Output {
     fs::copy(command.get_program(), &binary).unwrap();
     Command::new(binary).args(command.get_args()).uid(65534).gid(65534).output().unwrap()
 }
+
+#[test]
+fn orders_need_an_instance_and_an_agent() {
+    let dir = Dir::new("orders");
+    for verb in ["promote", "ack"] {
+        assert_eq!(code(&dir.vipd().arg(verb).output().unwrap()), 2);
+        let output = dir.vipd().args([verb, "web"]).output().unwrap();
+        assert_eq!(code(&output), 6);
+        assert!(stderr(&output).contains("vipd run"), "{}", stderr(&output));
+    }
+}

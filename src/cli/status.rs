@@ -3,7 +3,7 @@
 use super::{Exit, Failure, Place, say};
 use crate::control::client::{self, ClientError};
 use crate::control::socket_path;
-use crate::control::status::{Instance, Peer, Status};
+use crate::control::status::{Check, Instance, Moves, Peer, Status};
 use clap::Args;
 use std::fmt::Write;
 
@@ -97,6 +97,9 @@ fn render(status: &Status, out: &mut String) -> std::fmt::Result {
     for i in &status.instances {
         details(&label(status, i), i, out)?;
     }
+    if !status.checks.is_empty() {
+        checks(&status.checks, out)?;
+    }
     if !status.peers.is_empty() {
         writeln!(out)?;
         for peer in &status.peers {
@@ -138,6 +141,15 @@ fn details(label: &str, i: &Instance, out: &mut String) -> std::fmt::Result {
     if let Some(next) = &i.next {
         writeln!(out, "  next       {next}")?;
     }
+    for (n, wait) in i.waits.iter().enumerate() {
+        writeln!(out, "  {:9}  {wait}", if n == 0 { "waits" } else { "" })?;
+    }
+    if !i.standby.is_empty() && i.standby != "hot" {
+        writeln!(out, "  standby    {}", i.standby)?;
+    }
+    if let Some(flap) = flap_line(i) {
+        writeln!(out, "  moves      {flap}")?;
+    }
     for family in i.families.iter().filter(|family| family.source.is_none()) {
         writeln!(out, "  {:9}  no source address: sends no adverts", family.family)?;
     }
@@ -145,6 +157,52 @@ fn details(label: &str, i: &Instance, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  ! {}", alarm.message)?;
     }
     Ok(())
+}
+
+/// Moves and penalty, where there is something to say.
+fn flap_line(i: &Instance) -> Option<String> {
+    let moved = i.flap.moves.iter().any(|moves| moves.count > 0);
+    let penalty = i.flap.penalty.filter(|penalty| *penalty > 0);
+    if !moved && penalty.is_none() {
+        return None;
+    }
+    let window = |m: &Moves| format!("{} of {} in {}", m.count, m.limit, age(m.within_s));
+    let mut words: Vec<String> = i.flap.moves.iter().map(window).collect();
+    words.extend(penalty.map(|penalty| format!("penalty {penalty}")));
+    Some(words.join(", "))
+}
+
+/// A line per check: name, verdict, since when, what was seen.
+fn checks(all: &[Check], out: &mut String) -> std::fmt::Result {
+    let width = all.iter().map(|check| check.name.len()).max().unwrap_or(0).max("CHECK".len());
+    writeln!(
+        out,
+        "\n{:width$}  {:<7}  {:<7}  {:<8}  SEEN",
+        "CHECK", "VERDICT", "SINCE", "SEVERITY"
+    )?;
+    for check in all {
+        let state = match &check.state {
+            Some(state) => state.as_str(),
+            None => "-",
+        };
+        let since = check.since_s.map_or_else(|| "-".into(), age);
+        let progress = check.progress.map_or_else(String::new, |(n, of)| {
+            format!("{} {n}/{of}: ", check.last.as_deref().unwrap_or_default())
+        });
+        let head =
+            format!("{:width$}  {state:<7}  {since:<7}  {:<8}  ", check.name, check.severity);
+        let seen = format!("{progress}{}", check.detail);
+        writeln!(out, "{}", shortened(format!("{head}{seen}")).trim_end())?;
+    }
+    Ok(())
+}
+
+/// Not wider than a terminal of 80 columns; the whole text is in the JSON document.
+fn shortened(line: String) -> String {
+    match line.char_indices().nth(80) {
+        None => line,
+        Some(_) => line.chars().take(77).chain("...".chars()).collect(),
+    }
 }
 
 fn owner(i: &Instance) -> String {
@@ -193,7 +251,7 @@ fn age(seconds: f64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::control::status::{Alarm, Family, Owner, Path, SCHEMA, Scheduling};
+    use crate::control::status::{Alarm, Family, Flap, Owner, Path, SCHEMA, Scheduling};
 
     fn status() -> Status {
         let family = Family {
@@ -218,6 +276,11 @@ mod tests {
             next: Some("claims in 3.61 s if no advert comes".into()),
             addresses: vec!["192.0.2.10/24".into()],
             families: vec![family],
+            flap: Flap {
+                penalty: Some(1200),
+                moves: vec![Moves { count: 1, limit: 3, within_s: 600.0 }],
+                ..Flap::default()
+            },
             ..Instance::default()
         };
         let path = Path { address: "10.9.0.12".into(), heard_s: Some(0.42), hears_me: true };
@@ -230,6 +293,20 @@ mod tests {
             uptime_s: 42.0,
             scheduling: Scheduling { real_time: true, memory_locked: true, refused: None },
             instances: vec![web],
+            checks: vec![
+                Check {
+                    name: "nginx".into(),
+                    state: Some("pass".into()),
+                    since_s: Some(12.0),
+                    severity: "fail".into(),
+                    detail: "http 127.0.0.1:80: status 503, and a body that is much longer than the line".into(),
+                    last: Some("fail".into()),
+                    last_s: Some(0.4),
+                    progress: Some((2, 3)),
+                    unknown: false,
+                },
+                Check { name: "disk".into(), severity: "degrade".into(), ..Check::default() },
+            ],
             peers: vec![Peer {
                 host: "lb2".into(),
                 alive: true,
@@ -250,6 +327,11 @@ mod tests {
             text.contains("web       backup      3d04h    80/100     lb2 (192.0.2.11)"),
             "{text}"
         );
+        assert!(
+            text.contains("nginx  pass     12s      fail      fail 2/3: http 127.0.0.1:80"),
+            "{text}"
+        );
+        assert!(text.contains("moves      1 of 3 in 10m00s, penalty 1200"), "{text}");
         assert!(text.contains("heard 0.4 s ago, hears this host"), "{text}");
         assert!(text.contains("next       claims in 3.61 s"), "{text}");
     }

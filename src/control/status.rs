@@ -26,6 +26,9 @@ pub struct Status {
     pub scheduling: Scheduling,
     /// Instances of this host, by name.
     pub instances: Vec<Instance>,
+    /// Checks that an instance of this host uses, by name.
+    #[serde(default)]
+    pub checks: Vec<Check>,
     /// Other hosts; empty without heartbeats.
     pub peers: Vec<Peer>,
     /// Service interfaces.
@@ -82,8 +85,70 @@ pub struct Instance {
     pub applied: bool,
     /// Seconds until the kernel drops the addresses unless they are renewed.
     pub lease_left_s: Option<f64>,
+    /// Class of eligibility: `healthy`, `held`, `failing`, `drained` or `unable`.
+    #[serde(default)]
+    pub class: String,
+    /// `hot`, `warm` or `cold`.
+    #[serde(default)]
+    pub standby: String,
+    /// Names of its checks.
+    #[serde(default)]
+    pub checks: Vec<String>,
+    /// What it waits for, with the time that is left: one sentence each.
+    #[serde(default)]
+    pub waits: Vec<String>,
+    /// What keeps the address from bouncing.
+    #[serde(default)]
+    pub flap: Flap,
     /// Conditions to look at.
     pub alarms: Vec<Alarm>,
+}
+
+/// Flap control of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flap {
+    /// Penalty now; absent: damping is off.
+    pub penalty: Option<u32>,
+    /// Second choice by penalties for so many seconds more.
+    pub suppressed_s: Option<f64>,
+    /// Held by the move budget for so many seconds more, if nothing moves and nobody acknowledges.
+    pub held_s: Option<f64>,
+    /// Automatic moves in each window of the budget.
+    pub moves: Vec<Moves>,
+}
+
+/// Automatic moves in one window of the budget.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moves {
+    /// So many.
+    pub count: u32,
+    /// With this many the instance is held.
+    pub limit: u32,
+    /// Length of the window in seconds.
+    pub within_s: f64,
+}
+
+/// A health check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// `[check.NAME]`.
+    pub name: String,
+    /// The verdict that counts: `pass`, `warn`, `fail`; absent: nothing said yet.
+    pub state: Option<String>,
+    /// Seconds since it counts.
+    pub since_s: Option<f64>,
+    /// `info`, `degrade`, `fail`, `fatal` or `drain`.
+    pub severity: String,
+    /// What was seen last.
+    pub detail: String,
+    /// The last reading: `pass`, `warn`, `fail` or `unknown`.
+    pub last: Option<String>,
+    /// Seconds since then.
+    pub last_s: Option<f64>,
+    /// On its way to another verdict: readings in a row so far, and how many it takes.
+    pub progress: Option<(u32, u32)>,
+    /// Could not be run, again and again.
+    pub unknown: bool,
 }
 
 /// One family of an instance.

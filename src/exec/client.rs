@@ -80,6 +80,11 @@ impl Runner {
         Self { asks }
     }
 
+    /// Where nothing is configured that could run: no process is started, nothing is run.
+    pub fn none() -> Self {
+        Self { asks: mpsc::channel(1).0 }
+    }
+
     /// Runs `program` and waits at most `limit` for its end: its own time limit, and as long as the asker has
     /// patience with a missing executor.
     pub async fn run(
@@ -90,7 +95,7 @@ impl Runner {
     ) -> Outcome {
         let (answer, ended) = oneshot::channel();
         if self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
-            return Outcome::unknown("too many programs wait for `vipd exec`");
+            return Outcome::unknown("`vipd exec` takes no more: too many programs wait");
         }
         match tokio::time::timeout(limit, ended).await {
             Ok(Ok(outcome)) => outcome,

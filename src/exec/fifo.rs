@@ -39,6 +39,8 @@ pub(super) fn line(occasion: &Occasion) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Fifos {
     pipes: HashMap<PathBuf, Pipe>,
+    /// Does somebody try again what waits?
+    tended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,9 +73,21 @@ impl Fifos {
     }
 
     /// Writes what waits; true when nothing waits any more.
-    pub(super) fn flush(&mut self) -> bool {
+    fn flush(&mut self) -> bool {
         self.pipes.values_mut().for_each(Pipe::flush);
         self.pipes.values().all(|pipe| pipe.backlog.is_empty())
+    }
+
+    /// True for the first who asks while something waits: he tries again, every [`RETRY`], until nothing does.
+    pub(super) fn tend(&mut self) -> bool {
+        !self.flush() && !std::mem::replace(&mut self.tended, true)
+    }
+
+    /// True when nothing waits any more; then he who tended may go.
+    pub(super) fn tended(&mut self) -> bool {
+        let done = self.flush();
+        self.tended = !done;
+        done
     }
 
     /// The agent is gone: readers see the end of the file.
@@ -86,12 +100,13 @@ impl Fifos {
 impl Pipe {
     fn flush(&mut self) {
         let Some(file) = &mut self.file else { return };
-        while let Some(line) = self.backlog.front() {
-            // A line is shorter than PIPE_BUF: written whole or not at all.
+        while let Some(line) = self.backlog.front_mut() {
+            // A line is shorter than PIPE_BUF: written whole or not at all, unless a name is endless.
             match file.write(line.as_bytes()) {
-                Ok(_) => self.backlog.pop_front(),
+                Ok(written) if written >= line.len() => drop(self.backlog.pop_front()),
+                Ok(written) => *line = line.split_off(written),
                 Err(_) => return,
-            };
+            }
         }
     }
 }

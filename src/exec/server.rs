@@ -209,10 +209,10 @@ impl Executor {
         let mut fifos = self.fifos();
         if let Err(error) = fifos.write(path, fifo::line(occasion)) {
             tracing::error!("hook {hook}: {}: {error}", path.display());
-        } else if !fifos.flush() {
+        } else if fifos.tend() {
             let this = self.clone();
             tokio::spawn(async move {
-                while !this.fifos().flush() {
+                while !this.fifos().tended() {
                     tokio::time::sleep(fifo::RETRY).await;
                 }
             });
@@ -299,7 +299,7 @@ async fn bind(path: &Path) -> UnixListener {
 /// As the owner of the folder: nothing is made there with rights that its owner does not have, and the socket is
 /// the agent's to connect to.
 fn try_bind(path: &Path) -> io::Result<UnixListener> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     let owner = Uid::from_raw(fs::metadata(folder)?.uid());
     let me = geteuid();
     let switch = me.is_root() && !owner.is_root();

@@ -87,7 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn unix_sockets() {
-        let path = super::super::scratch("unix").join("app.sock");
+        let scratch = super::super::scratch("unix");
+        let path = scratch.join("app.sock");
         let mut unix = Unix { path: path.clone() };
         let gone = unix.run().await;
         assert_eq!(gone.verdict, Verdict::Fail);

@@ -44,12 +44,10 @@ impl Measure for Disk {
 
     async fn run(&mut self) -> Outcome {
         let limits = self.limits.clone();
-        match self.aside.run(move || measure(&limits)).await {
-            Ok(outcome) => outcome,
-            Err(Outcome { verdict, detail }) => {
-                Outcome::new(verdict, format!("disk {}: {detail}", self.limits.path.display()))
-            }
-        }
+        let measured = self.aside.run(move || measure(&limits)).await;
+        measured.unwrap_or_else(|instead| {
+            instead.about(format_args!("disk {}", self.limits.path.display()))
+        })
     }
 }
 
@@ -59,9 +57,7 @@ fn measure(limits: &Limits) -> Outcome {
         Ok(numbers) => numbers,
         Err(e) => {
             let e = io::Error::from(e);
-            // A path that is not there, or not for vipd, is no disk that failed.
-            let verdict =
-                if e.raw_os_error() == Some(libc::EIO) { Verdict::Fail } else { Verdict::Unknown };
+            let verdict = if is_nothing_there(&e) { Verdict::Unknown } else { Verdict::Fail };
             return Outcome::new(verdict, format!("{what}: {}", words(&e)));
         }
     };
@@ -83,6 +79,12 @@ fn measure(limits: &Limits) -> Outcome {
         Err(e) if is_own_trouble(&e) => Outcome::unknown(format!("{what}: {}", words(&e))),
         Err(e) => Outcome::fail(format!("{what}: write of 4 KiB: {}", words(&e))),
     }
+}
+
+/// A path that is not there, or not for vipd, is no disk that failed.
+fn is_nothing_there(e: &io::Error) -> bool {
+    let path = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP, libc::ENOSYS];
+    is_own_trouble(e) || e.raw_os_error().is_some_and(|n| path.contains(&n))
 }
 
 /// Of the agent, not of the disk: its rights, or its sandbox where the file system itself is writable.
@@ -190,7 +192,7 @@ mod tests {
         let outcome = disk.run().await;
         assert_eq!(outcome.verdict, Verdict::Pass, "{}", outcome.detail);
         assert!(outcome.detail.ends_with(">= 0 %, written"), "{}", outcome.detail);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&*folder).unwrap().count(), 0);
         let full = Disk::new(limits(&folder, 101.0, 101.0, None)).run().await;
         assert_eq!(full.verdict, Verdict::Fail, "{}", full.detail);
     }

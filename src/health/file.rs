@@ -70,7 +70,7 @@ impl Measure for Number {
         let (text, state) = match content.await {
             Ok(Ok(found)) => found,
             Ok(Err(e)) => return Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about(what),
         };
         let age = self.age(state, clock::monotonic(), SystemTime::now());
         if let Some(limit) = self.max_age.filter(|limit| age > *limit) {
@@ -141,7 +141,7 @@ impl Measure for Absent {
                 Outcome::pass(format!("{what} is absent"))
             }
             Ok(Err(e)) => Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(what),
         }
     }
 
@@ -157,7 +157,8 @@ mod tests {
     use std::fs;
 
     async fn says(content: &[u8]) -> Outcome {
-        let path = super::super::scratch("file").join("health");
+        let scratch = super::super::scratch("file");
+        let path = scratch.join("health");
         fs::write(&path, content).unwrap();
         Number::new(path, None).run().await
     }
@@ -187,7 +188,7 @@ mod tests {
         let folder = super::super::scratch("fifo");
         let fifo = folder.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for path in [fifo, folder.clone(), folder.join("none"), "/dev/zero".into()] {
+        for path in [fifo, folder.to_path_buf(), folder.join("none"), "/dev/zero".into()] {
             let outcome = Number::new(path, None).run().await;
             assert_eq!(outcome.verdict, Verdict::Unknown, "{}", outcome.detail);
         }
@@ -209,7 +210,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_file_says_nothing() {
-        let path = super::super::scratch("old").join("health");
+        let scratch = super::super::scratch("old");
+        let path = scratch.join("health");
         fs::write(&path, "0").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
@@ -220,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_switch_is_seen_at_once() {
-        let path = super::super::scratch("drain").join("drain");
+        let scratch = super::super::scratch("drain");
+        let path = scratch.join("drain");
         let mut absent = Absent::new(path.clone());
         assert_eq!(absent.run().await.verdict, Verdict::Pass);
         let wait = Duration::from_secs(5);

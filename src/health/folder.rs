@@ -28,7 +28,7 @@ impl Folder {
     /// For the file at `path`, an absolute one.
     pub(super) fn of(path: &Path) -> Self {
         Self {
-            path: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            path: path.parent().unwrap_or_else(|| Path::new("/")).to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
             events: None,
             armed: Arc::default(),

@@ -24,16 +24,25 @@
 mod aside;
 mod connect;
 mod disk;
+mod dns;
 mod file;
 mod folder;
+mod gateway;
+mod http;
+mod net;
+mod netlink;
 mod outcome;
+mod ping;
 mod pressure;
 mod process;
 mod script;
 mod task;
+mod tls;
+mod unit;
 
 pub use script::{ScriptEnd, ScriptError, Scripts};
 
+use netlink::{Events, Topic};
 use std::sync::Arc;
 use task::{Measure, watch};
 use tokio::task::JoinSet;
@@ -49,7 +58,8 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// The running checks of a configuration. Dropping it ends them.
 #[derive(Debug)]
 pub struct Checks {
-    tasks: JoinSet<()>,
+    /// Kept to be dropped.
+    _tasks: JoinSet<()>,
 }
 
 impl Checks {
@@ -66,18 +76,18 @@ impl Checks {
             report,
             first: Duration::ZERO,
             scripts: Arc::new(scripts),
+            bus: Arc::default(),
+            events: Events::default(),
         };
         let total = u32::try_from(model.checks.len().max(1)).unwrap_or(u32::MAX);
         for (n, check) in (0u16..).zip(&model.checks) {
             starter.first = check.interval.min(SPREAD) * u32::from(n) / total;
-            starter.start(CheckIx(n), check);
+            starter.start(model, CheckIx(n), check);
         }
-        Self { tasks: starter.tasks }
-    }
-
-    /// How many checks run.
-    pub fn count(&self) -> usize {
-        self.tasks.len()
+        if starter.events.is_needed() {
+            starter.tasks.spawn(starter.events.run());
+        }
+        Self { _tasks: starter.tasks }
     }
 }
 
@@ -87,10 +97,12 @@ struct Starter<R, S> {
     report: R,
     first: Duration,
     scripts: Arc<S>,
+    bus: Arc<unit::Bus>,
+    events: Events,
 }
 
 impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S> {
-    fn start(&mut self, ix: CheckIx, check: &Check) {
+    fn start(&mut self, model: &Model, ix: CheckIx, check: &Check) {
         match check.probe.clone() {
             // Judged by the engine.
             Probe::Instance { .. } => {}
@@ -118,25 +130,79 @@ impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S>
                 let limits = disk::Limits { path, warn, fail, write };
                 self.spawn(ix, check, disk::Disk::new(limits));
             }
-            _ => {}
+            Probe::Link { interface, min_speed, min_slaves } => {
+                let wake = self.events.listen(Topic::Link(Arc::clone(&interface)));
+                let limits = net::Limits { speed: min_speed, slaves: min_slaves };
+                self.spawn(ix, check, net::Link::new(interface, limits, wake));
+            }
+            Probe::Address { addr } => {
+                let wake = self.events.listen(Topic::Address(addr));
+                self.spawn(ix, check, net::Address::new(addr, wake));
+            }
+            Probe::Route { to } => {
+                let wake = self.events.listen(Topic::Route(to));
+                self.spawn(ix, check, net::Route::new(to, wake));
+            }
+            Probe::Gateway { addr, link } => {
+                // An index of the model that the check comes from.
+                let Some(link) = model.links.get(usize::from(link.0)) else { return };
+                self.spawn(ix, check, gateway::Gateway::new(addr, Arc::clone(&link.name)));
+            }
+            Probe::Ping { addr, source } => self.spawn(ix, check, ping::Ping::new(addr, source)),
+            Probe::Http(probe) => self.spawn(ix, check, http::Http::new(probe, check.timeout)),
+            Probe::Dns { server, name, record } => {
+                self.spawn(ix, check, dns::Dns { server, name, record });
+            }
+            Probe::Unit { name } => {
+                let bus = Arc::clone(&self.bus);
+                self.spawn(ix, check, unit::Unit { name, bus });
+            }
         }
     }
 
     fn spawn(&mut self, ix: CheckIx, check: &Check, measure: impl Measure) {
-        let report = self.report.clone();
-        self.tasks.spawn(watch(ix, check.clone(), self.first, measure, report));
+        let (check, first, report) = (check.clone(), self.first, self.report.clone());
+        self.tasks.spawn(async move {
+            let interval = check.interval;
+            // Of its own task, which ends with this one.
+            let mut running = JoinSet::new();
+            running.spawn(watch(ix, check, first, measure, report.clone()));
+            while let Some(Ok(())) = running.join_next().await {}
+            // An error in vipd: better no word on the target than the last one for ever.
+            loop {
+                report(ix, task::crashed());
+                tokio::time::sleep(interval.max(SPREAD)).await;
+            }
+        });
     }
 }
 
-/// A fresh folder for a test, under the system's folder for such things.
+/// A fresh folder for a test, gone with the value.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-fn scratch(name: &str) -> std::path::PathBuf {
+struct Scratch(std::path::PathBuf);
+
+#[cfg(test)]
+impl std::ops::Deref for Scratch {
+    type Target = std::path::Path;
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _gone_already = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+fn scratch(name: &str) -> Scratch {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder =
         std::env::temp_dir().join(format!("vipd-health-{}-{name}-{n}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    folder
+    Scratch(folder)
 }

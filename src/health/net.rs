@@ -8,12 +8,12 @@ use super::netlink::{ask, dump};
 use super::outcome::{Outcome, words};
 use super::task::Measure;
 use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
 };
-use netlink_packet_route::AddressFamily;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -107,7 +107,8 @@ impl Measure for Link {
                 judge(&name, limits, speed(&class, &name), || active_slaves(&class, &name))
             })
         });
-        measured.await.unwrap_or_else(|instead| instead)
+        let name = &self.name;
+        measured.await.unwrap_or_else(|instead| instead.about(format_args!("link {name}")))
     }
 
     async fn changed(&mut self) {
@@ -129,7 +130,9 @@ fn judge(
             }
             Some(mbit) => said.push(format!("{mbit} Mbit/s >= {least} Mbit/s")),
             None => {
-                return Outcome::unknown(format!("link {name}: its driver does not tell its speed"));
+                return Outcome::unknown(format!(
+                    "link {name}: its driver does not tell its speed"
+                ));
             }
         }
     }
@@ -165,7 +168,8 @@ fn active_slaves(class: &Path, name: &str) -> io::Result<Option<u32>> {
     let reserve = fs::read_to_string(bond.join("mode"))?.starts_with("active-backup");
     let mut active = 0;
     for slave in slaves.split_ascii_whitespace() {
-        let says = |what: &str| fs::read_to_string(class.join(slave).join("bonding_slave").join(what));
+        let says =
+            |what: &str| fs::read_to_string(class.join(slave).join("bonding_slave").join(what));
         // A slave that left meanwhile is none.
         let has_link = says("mii_status").is_ok_and(|s| s.trim() == "up");
         let carries = reserve || says("state").is_ok_and(|s| s.trim() == "active");
@@ -197,7 +201,7 @@ impl Measure for Address {
             Ok(Ok(true)) => Outcome::pass(format!("address {addr}: on this host")),
             Ok(Ok(false)) => Outcome::fail(format!("address {addr}: not on this host")),
             Ok(Err(e)) => Outcome::unknown(format!("address {addr}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(format_args!("address {addr}")),
         }
     }
 
@@ -208,7 +212,7 @@ impl Measure for Address {
 
 /// Does the kernel deliver packets for `addr` here? Asked of the routing, which is right where a `bind` would not be
 /// (`ip_nonlocal_bind`), knows that a tentative address is not usable yet, and costs the same for one address and
-/// for thousands.
+/// for thousands. An IPv4 address remains when its interface goes down, reachable by the others; an IPv6 one does not.
 fn delivers(addr: IpAddr) -> io::Result<bool> {
     let mut m = RouteMessage::default();
     m.header.address_family = family(addr);
@@ -257,7 +261,7 @@ impl Measure for Route {
             Ok(Ok(true)) => Outcome::pass(format!("route {to}: in the main table")),
             Ok(Ok(false)) => Outcome::fail(format!("route {to}: not in the main table")),
             Ok(Err(e)) => Outcome::unknown(format!("route {to}: {}", words(&e))),
-            Err(instead) => instead,
+            Err(instead) => instead.about(format_args!("route {to}")),
         }
     }
 
@@ -294,7 +298,9 @@ pub(super) fn is_route_to(r: &RouteMessage, to: IpNet) -> bool {
     for a in &r.attributes {
         match a {
             RouteAttribute::Table(t) => table = *t,
-            RouteAttribute::Destination(RouteAddress::Inet(a)) => destination = Some(IpAddr::V4(*a)),
+            RouteAttribute::Destination(RouteAddress::Inet(a)) => {
+                destination = Some(IpAddr::V4(*a));
+            }
             RouteAttribute::Destination(RouteAddress::Inet6(a)) => {
                 destination = Some(IpAddr::V6(*a));
             }
@@ -302,7 +308,7 @@ pub(super) fn is_route_to(r: &RouteMessage, to: IpNet) -> bool {
         }
     }
     // A default route comes without destination.
-    table == MAIN && destination.map_or(to.prefix_len() == 0, |d| d == to.network())
+    table == MAIN && destination.map_or_else(|| to.prefix_len() == 0, |d| d == to.network())
 }
 
 /// Not `unreachable`, `prohibit`, `blackhole`, nor dead for want of a carrier.
@@ -350,7 +356,9 @@ mod tests {
         put("bond0/bonding/mode", "active-backup 1\n");
         assert_eq!(active_slaves(&scratch, "bond0").unwrap(), Some(2));
         assert_eq!(active_slaves(&scratch, "a").unwrap(), None);
-        for (text, known) in [("1000\n", Some(1000)), ("-1\n", None), ("4294967295", None), ("", None)] {
+        for (text, known) in
+            [("1000\n", Some(1000)), ("-1\n", None), ("4294967295", None), ("", None)]
+        {
             put("a/speed", text);
             assert_eq!(speed(&scratch, "a"), known, "{text}");
         }

@@ -79,18 +79,17 @@ fn exchange(
             got => got?,
         };
         for payload in messages(buf.get(..len).unwrap_or_default()) {
-            match payload {
+            let flow = match payload {
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => match e.code {
                     Some(code) => return Err(io::Error::from_raw_os_error(code.get().abs())),
                     None => return Ok(()),
                 },
-                NetlinkPayload::InnerMessage(m) => {
-                    if each(m).is_break() {
-                        return Ok(());
-                    }
-                }
-                _ => {}
+                NetlinkPayload::InnerMessage(m) => each(m),
+                _ => ControlFlow::Continue(()),
+            };
+            if flow.is_break() {
+                return Ok(());
             }
         }
     }
@@ -113,8 +112,7 @@ fn messages(mut octets: &[u8]) -> impl Iterator<Item = NetlinkPayload<RouteNetli
 /// What a check wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
-    /// An interface and, of a bond, its slaves: any change of any link that has this name or this one as master
-    /// cannot be told by name alone, so every link event of a bond's parts counts.
+    /// An interface, and every slave of a bond, whose master an event names by index alone.
     Link(Arc<str>),
     /// An address.
     Address(IpAddr),
@@ -158,8 +156,8 @@ impl Events {
             groups
                 | match topic {
                     Topic::Link(_) => LINKS,
-                    Topic::Address(_) => ADDRESSES,
-                    Topic::Route(_) => ROUTES,
+                    Topic::Address(_) => LINKS | ADDRESSES,
+                    Topic::Route(_) => LINKS | ADDRESSES | ROUTES,
                 }
         });
         let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -213,6 +211,13 @@ fn concerns(m: &RouteNetlinkMessage, topic: &Topic) -> bool {
             RouteNetlinkMessage::NewAddress(a) | RouteNetlinkMessage::DelAddress(a),
             Topic::Address(addr),
         ) => address(a) == Some(*addr),
+        // IPv4 routes, the local ones that addresses live by among them, go without a word with their interface, and
+        // with the address that is their source.
+        (
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_),
+            Topic::Address(_) | Topic::Route(_),
+        )
+        | (RouteNetlinkMessage::DelAddress(_), Topic::Route(_)) => true,
         (RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r), Topic::Route(to)) => {
             is_route_to(r, *to)
         }

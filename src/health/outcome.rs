@@ -38,6 +38,11 @@ impl Outcome {
         Self::new(Verdict::Unknown, detail)
     }
 
+    /// The same, said of `what`.
+    pub(super) fn about(self, what: impl std::fmt::Display) -> Self {
+        Self::new(self.verdict, format!("{what}: {}", self.detail))
+    }
+
     /// A network call about `what` failed: the target did not answer, unless it was this host that could not ask.
     pub(super) fn network(what: &str, e: &io::Error) -> Self {
         let verdict = if is_own_trouble(e) { Verdict::Unknown } else { Verdict::Fail };
@@ -99,7 +104,7 @@ pub(super) fn span(d: std::time::Duration) -> String {
     let ms = d.as_millis();
     match ms {
         0..1000 => format!("{ms} ms"),
-        1000..120_000 if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        1000..120_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
         1000..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         120_000..172_800_000 => format!("{} min", ms / 60_000),
         _ => format!("{} d", ms / 86_400_000),

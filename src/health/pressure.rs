@@ -58,11 +58,13 @@ impl Measure for Pressure {
     async fn run(&mut self) -> Outcome {
         match std::fs::read_to_string(&self.file) {
             Ok(text) => self.judge(&text),
-            Err(e) => Outcome::unknown(format!(
-                "{}: {}: the kernel needs CONFIG_PSI, and psi=1 where it is off by default",
-                self.file.display(),
-                words(&e)
-            )),
+            Err(e) => {
+                let file = self.file.display();
+                // Where it is not built in, and where it is not switched on.
+                let absent = matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP));
+                let fix = if absent { ": the kernel needs CONFIG_PSI and psi=1" } else { "" };
+                Outcome::unknown(format!("{file}: {}{fix}", words(&e)))
+            }
         }
     }
 }

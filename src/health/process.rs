@@ -45,11 +45,12 @@ impl Measure for Named {
     const LATE: Verdict = Verdict::Unknown;
 
     async fn run(&mut self) -> Outcome {
+        self.watched.clear();
         let name = Arc::clone(&self.name);
         let found = match self.aside.run(move || find(Path::new("/proc"), &name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(e)) => return Outcome::unknown(format!("/proc: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about("/proc"),
         };
         self.watched = found.alive.iter().filter_map(|p| Readable::new(p).ok()).collect();
         let (name, least, count) = (&self.name, self.at_least, found.count);
@@ -155,7 +156,7 @@ impl Measure for PidFile {
                 return Outcome::fail(format!("{what}: {}", words(&e)));
             }
             Ok(Err(e)) => return Outcome::unknown(format!("{what}: {}", words(&e))),
-            Err(instead) => return instead,
+            Err(instead) => return instead.about(what),
         };
         let Some(pid) = text.trim_ascii().parse::<u32>().ok().filter(|pid| *pid > 0) else {
             return Outcome::unknown(format!("{what}: not a process number: {:.20?}", text.trim()));
@@ -202,7 +203,9 @@ mod tests {
 
     /// A process with a name of its own.
     fn start(name: &str) -> Child {
-        let path = super::super::scratch("process").join(name);
+        // The program is open before its folder goes.
+        let scratch = super::super::scratch("process");
+        let path = scratch.join(name);
         std::os::unix::fs::symlink("/bin/sleep", &path).unwrap();
         Command::new(path).arg("60").spawn().unwrap()
     }
@@ -252,7 +255,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_file_and_the_process_are_followed() {
-        let path = super::super::scratch("pid").join("x.pid");
+        let scratch = super::super::scratch("pid");
+        let path = scratch.join("x.pid");
         let mut check = PidFile::new(path.clone());
         assert_eq!(check.run().await.verdict, Verdict::Fail, "no file");
         let mut child = start("vipd-test-pid");

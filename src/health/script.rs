@@ -58,7 +58,9 @@ impl<S: Scripts> Measure for Script<S> {
         let name = path.rsplit('/').next().unwrap_or(path);
         match self.scripts.run(&self.program).await {
             Ok(ScriptEnd { code, line }) => {
-                Outcome::new(verdict(code), format!("{name}: exit {code}: {}", line.trim()))
+                let line = line.trim();
+                let colon = if line.is_empty() { "" } else { ": " };
+                Outcome::new(verdict(code), format!("{name}: exit {code}{colon}{line}"))
             }
             Err(e @ ScriptError::NotStarted(_)) => {
                 Outcome::unknown(format!("{name}: not started: {e}"))

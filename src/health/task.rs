@@ -68,6 +68,12 @@ pub(super) async fn watch(
     }
 }
 
+/// What is said of a check whose task panicked.
+pub(super) fn crashed() -> Reading {
+    let detail = "its task died: an error in vipd; a reload starts it again".into();
+    Reading { verdict: Verdict::Unknown, detail, took: Duration::ZERO }
+}
+
 async fn changed(measure: &mut impl Measure, quiet_until: Instant) {
     sleep_until(quiet_until).await;
     measure.changed().await;
@@ -83,5 +89,97 @@ async fn once<M: Measure>(measure: &mut M, limit: Duration) -> Reading {
         verdict: outcome.verdict,
         detail: outcome.detail.into(),
         took: clock::monotonic() - began,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::Notify;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio::sync::watch as cell;
+    use tokio::task::JoinHandle;
+    use vipd_core::config::model::{Probe, Severity};
+
+    /// Says what is in the cell, after the time that is in it.
+    struct Fake {
+        says: cell::Receiver<(Verdict, Duration)>,
+        event: Arc<Notify>,
+    }
+
+    impl Measure for Fake {
+        const LATE: Verdict = Verdict::Fail;
+
+        async fn run(&mut self) -> Outcome {
+            let (verdict, after) = *self.says.borrow();
+            tokio::time::sleep(after).await;
+            Outcome::new(verdict, "said")
+        }
+
+        async fn changed(&mut self) {
+            self.event.notified().await;
+        }
+    }
+
+    struct Watched {
+        says: cell::Sender<(Verdict, Duration)>,
+        event: Arc<Notify>,
+        readings: UnboundedReceiver<Reading>,
+        task: JoinHandle<()>,
+    }
+
+    fn start(interval: Duration) -> Watched {
+        let (says, heard) = cell::channel((Verdict::Pass, Duration::ZERO));
+        let event = Arc::new(Notify::new());
+        let (to, readings) = unbounded_channel();
+        let fake = Fake { says: heard, event: Arc::clone(&event) };
+        let check = Check {
+            name: "x".into(),
+            probe: Probe::Absent { path: "/x".into() },
+            interval,
+            timeout: Duration::from_millis(150),
+            fall: 1,
+            rise: 1,
+            severity: Severity::Info,
+            weight: 0,
+        };
+        let report = move |_, reading| drop(to.send(reading));
+        let task = tokio::spawn(watch(CheckIx(0), check, Duration::ZERO, fake, report));
+        Watched { says, event, readings, task }
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_events_is_one_reading() {
+        let mut watched = start(Duration::from_secs(60));
+        assert_eq!(watched.readings.recv().await.unwrap().verdict, Verdict::Pass);
+        watched.says.send((Verdict::Fail, Duration::ZERO)).unwrap();
+        for _ in 0..20 {
+            watched.event.notify_one();
+            tokio::time::sleep(QUIET / 5).await;
+        }
+        assert_eq!(watched.readings.recv().await.unwrap().verdict, Verdict::Fail);
+        tokio::time::sleep(QUIET * 2).await;
+        assert!(watched.readings.is_empty());
+        watched.says.send((Verdict::Pass, Duration::ZERO)).unwrap();
+        watched.event.notify_one();
+        assert_eq!(watched.readings.recv().await.unwrap().verdict, Verdict::Pass);
+        watched.task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_long_run_ends_by_the_timeout_and_covers_no_second_one() {
+        let mut watched = start(Duration::from_millis(100));
+        watched.says.send((Verdict::Pass, Duration::from_secs(60))).unwrap();
+        let first = watched.readings.recv().await.unwrap();
+        assert_eq!((first.verdict, &*first.detail), (Verdict::Fail, "timeout after 150 ms"));
+        assert!(first.took >= Duration::from_millis(150), "{:?}", first.took);
+        watched.says.send((Verdict::Pass, Duration::ZERO)).unwrap();
+        // At most one run was under way with the old answer.
+        let next = watched.readings.recv().await.unwrap();
+        let after = watched.readings.recv().await.unwrap();
+        assert!(next.verdict == Verdict::Pass || after.verdict == Verdict::Pass);
+        watched.task.abort();
     }
 }

@@ -5,7 +5,8 @@
 //! and therefore never used here.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -188,7 +189,8 @@ impl Rtnl {
         route.header.address_family = family;
         route.attributes.push(RouteAttribute::Gateway(gateway));
         route.attributes.push(RouteAttribute::Oif(self.index(name)?));
-        self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+        // FRR sends router advertisements: the kernel may have learnt a default route meanwhile.
+        self.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Takes an address off an interface.

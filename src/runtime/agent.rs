@@ -14,12 +14,14 @@ use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
 use super::report::{Facts, StatusHandler};
+use super::scripts::ScriptChecks;
 use super::slots::Slots;
 use super::{boot, flaps, worker};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
 use crate::exec::client::{Runner, Whereabouts};
+use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::sched::{self, Granted};
@@ -33,8 +35,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use vipd_core::config::model::Model;
-use vipd_core::engine::io::EventKind;
+use vipd_core::config::model::{Check, Model, Probe};
+use vipd_core::engine::io::{EventKind, Reading};
 
 /// Priority of the protocol thread; the kernel thread runs one below.
 const REAL_TIME: u8 = 20;
@@ -249,6 +251,8 @@ struct Duties {
     teller: Teller,
     hooks: Hooks,
     activations: Activations,
+    /// They end with it.
+    _checks: Checks,
 }
 
 impl Main<'_> {
@@ -277,10 +281,20 @@ impl Main<'_> {
     }
 
     fn duties(&self) -> Duties {
-        let runner = Runner::start(self.executor());
+        let runner =
+            if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
         let model = || Arc::clone(&self.model);
+        let report = {
+            let (readings, engine) = (readings.clone(), self.sender.clone());
+            move |check, reading: Reading| {
+                readings.note(check, &reading);
+                engine.offer(Message::Check(check, reading));
+            }
+        };
+        let scripts = ScriptChecks::new(model(), runner.clone());
         Duties {
+            _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
@@ -436,6 +450,14 @@ impl Main<'_> {
             }
         }
     }
+}
+
+/// Is there anything for `vipd exec` to do?
+fn has_programs(model: &Model) -> bool {
+    let script = |check: &Check| matches!(check.probe, Probe::Script(_));
+    !model.hooks.is_empty()
+        || model.checks.iter().any(script)
+        || model.instances.iter().any(|instance| instance.standby.activation().is_some())
 }
 
 /// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.

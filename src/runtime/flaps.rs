@@ -222,14 +222,14 @@ mod tests {
             (good.replace("\"version\":1", "\"version\":2"), "version 2"),
             (good.replace("web", "dns"), "instance dns"),
             (good.replace("\"moves-ms\":[]", "\"moves-ms\":[5,4]"), "order"),
-            (good.replace("\"penalty\":1", "\"penalty\":-1"), "penalty"),
-            (good.replace("\"penalty\":1", "\"penalty\":99999999999"), "integer"),
-            ("[".repeat(100_000), "recursion"),
+            (good.replace("\"penalty\":1", "\"penalty\":-1"), "invalid value"),
+            (good.replace("\"penalty\":1", "\"penalty\":99999999999"), "invalid value"),
+            ("[".repeat(100_000), "invalid type"),
             (" ".repeat(1 << 20), "EOF"),
         ] {
             fs::write(&path, &rubbish).unwrap();
             let said = read_one(&path, "web").unwrap_err().to_string();
-            assert!(said.contains(says) || says == "penalty", "{said}");
+            assert!(said.contains(says), "{said}");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();

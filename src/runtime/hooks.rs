@@ -234,3 +234,6 @@ fn moment(word: Word) -> Moment {
         Word::Stop => Moment::Stop,
     }
 }
+
+#[cfg(test)]
+mod tests;

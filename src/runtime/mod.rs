@@ -11,6 +11,7 @@
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
 //! | `report` | the engine's snapshot as status document |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
+//! | `scripts` | script checks, by way of `vipd exec` |
 //! | `flaps` | what flap control remembers over a restart |
 //! | `exec` | `vipd exec` |
 //! | `cleanup` | `vipd cleanup` |
@@ -32,6 +33,7 @@ mod pulse;
 mod queue;
 mod report;
 mod roles;
+mod scripts;
 mod slots;
 mod sockets;
 mod worker;

@@ -70,6 +70,15 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Hands over `message` if there is room; what comes again by itself may be lost to a full queue.
+    pub(super) fn offer(&self, message: Message) {
+        if self.queue.try_send(message).is_ok() {
+            self.wake.ring();
+        }
+    }
+}
+
 /// The reading end: the protocol thread's.
 #[derive(Debug)]
 pub(super) struct Inbox {

@@ -1,5 +1,7 @@
 //! The engine's snapshot as status document, and the handler of the control socket.
 
+mod health;
+
 use super::protocol::Report;
 use super::queue::{Message, Sender};
 use crate::control::protocol::{Answer, Code, Request, Verb};
@@ -154,6 +156,7 @@ fn document(facts: &Facts, report: &Report) -> Status {
         uptime_s: snapshot.uptime.as_secs_f64(),
         scheduling: scheduling(facts),
         instances: snapshot.units.iter().map(|unit| instance(model, snapshot, unit)).collect(),
+        checks: snapshot.checks.iter().map(|check| health::check(model, check)).collect(),
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
         alarms: alarms(model, snapshot, None),
@@ -204,6 +207,11 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         addresses: unit.addresses.iter().map(ToString::to_string).collect(),
         applied: unit.applied,
         lease_left_s: unit.lease_left.map(|left| left.as_secs_f64()),
+        class: unit.class.to_string(),
+        standby: health::standby(unit).into(),
+        checks: configured.checks.iter().map(|c| model.check(*c).name.to_string()).collect(),
+        waits: health::waits(model, unit),
+        flap: health::flap(unit),
         alarms: alarms(model, snapshot, Some(unit.instance)),
     }
 }

@@ -4,10 +4,12 @@
 //! (wrong TTL, foreign VRID, bad checksum): those pass.
 
 use socket2::SockFilter;
+use std::net::IpAddr;
 
-/// `BPF_LD | BPF_W | BPF_ABS`, and the same for one octet.
+/// `BPF_LD | BPF_W | BPF_ABS`, and the same for one octet and for two.
 const LD_W: u16 = 0x20;
 const LD_B: u16 = 0x30;
+const LD_H: u16 = 0x28;
 /// `BPF_JMP | BPF_JEQ | BPF_K` and `BPF_ALU | BPF_AND | BPF_K`.
 const JEQ: u16 = 0x15;
 const AND: u16 = 0x54;
@@ -70,6 +72,29 @@ pub(super) fn neighbour_advertisement() -> Vec<SockFilter> {
         op(RET, 0, 0, ALL),
         op(RET, 0, 0, 0),
     ]
+}
+
+/// Packet socket bound to ARP or IPv6: an ARP reply from `addr`, or a neighbour advertisement of it.
+pub(super) fn answer_of(addr: IpAddr) -> Vec<SockFilter> {
+    // Each pair loads a field, from the Ethernet header on, and gives the frame up unless it has this value.
+    let fields = match addr {
+        IpAddr::V4(a) => vec![(LD_H, 20, 2), (LD_W, 28, a.to_bits())],
+        IpAddr::V6(a) => {
+            let mut fields = vec![(LD_B, 20, 58), (LD_B, 54, 136)];
+            for (at, word) in [62, 66, 70, 74].into_iter().zip(a.octets().chunks_exact(4)) {
+                let word = word.iter().fold(0, |word, octet| word << 8 | u32::from(*octet));
+                fields.push((LD_W, at, word));
+            }
+            fields
+        }
+    };
+    let mut program = Vec::new();
+    for (left, (load, at, value)) in (0u8..).step_by(2).zip(fields.into_iter().rev()) {
+        // Over the fields that are left and the accepting end, to the refusing one.
+        program.splice(..0, [op(load, 0, 0, at), op(JEQ, 0, left + 1, value)]);
+    }
+    program.extend([op(RET, 0, 0, ALL), op(RET, 0, 0, 0)]);
+    program
 }
 
 const fn pass(yes: bool) -> u32 {

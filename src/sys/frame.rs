@@ -1,10 +1,12 @@
 //! Ethernet frames on one interface: ARP or neighbour advertisements in, any frame out.
 //!
-//! Called by the protocol thread: announcements and probes go out here, answers and conflicts come in.
+//! Called by the protocol thread: announcements and probes go out here, answers and conflicts come in. The gateway
+//! checks of the `main` thread have sockets of their own.
 
 use super::{filter, packet};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use vipd_core::types::{Family, IfIndex};
 
@@ -39,6 +41,15 @@ impl FrameSocket {
         };
         socket.bind(&link_layer(index, protocol))?;
         Ok(Self { socket, index })
+    }
+
+    /// From now on only ARP replies from `addr`, or advertisements of it, are delivered: on a busy segment
+    /// nothing else wakes the owner of the socket.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn hear_only(&self, addr: IpAddr) -> io::Result<()> {
+        self.socket.attach_filter(&filter::answer_of(addr))
     }
 
     /// The next frame, from the Ethernet header on; `None` when none waits. A longer frame is cut.

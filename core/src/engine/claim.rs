@@ -52,6 +52,7 @@ impl Engine {
             self.units[u].vr.owner_alive(now);
             // Silent holders are asked anew before the new end: what was answered before the pause is old.
             self.stale_wait_over(u);
+            self.press_order(u);
             return;
         }
         let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
@@ -99,7 +100,14 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
+        let promoted = cause == Cause::Promoted;
         self.become_active(u, cause);
+        for o in self.units_of(self.units[u].instance) {
+            // An operator means the instance, with both families.
+            if promoted && self.units[o].state() == State::Backup {
+                self.become_active(o, Cause::Promoted);
+            }
+        }
         self.sync_claimed(u);
     }
 
@@ -135,7 +143,8 @@ impl Engine {
         if self.class(u) >= Class::Failing && cause != Cause::Adopted {
             self.units[u].offers.claimed_unfit(now);
         }
-        self.units[u].pinned = self.ordered(u);
+        let group_pinned = self.others(u).any(|o| self.units[o].pinned);
+        self.units[u].pinned = self.ordered(u) || cause == Cause::Promoted || group_pinned;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -144,6 +153,7 @@ impl Engine {
         self.units[u].yielding = None;
         self.units[u].last_sent = None;
         self.units[u].farewell = false;
+        self.units[u].deferred = None;
         self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -156,7 +166,7 @@ impl Engine {
         self.owned_here(u, &cause);
         self.order_done(u);
         self.entered(u, State::Backup, cause);
-        self.reassess(self.units[u].instance, None);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Active hears a stronger advert: one last advert makes the winner announce (DESIGN 5.4), then Backup.
@@ -207,11 +217,12 @@ impl Engine {
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.units[u].pinned = false;
+        self.units[u].deferred = None;
         self.set_priority(u);
         self.refresh_preemption(u);
         self.lost(u, true, &cause);
         self.entered(u, State::Active, cause);
-        self.reassess(self.units[u].instance, None);
+        self.refit(self.units[u].instance, None);
     }
 
     /// Cannot own any more: priority 0 where a packet can still leave, then Initialize.
@@ -233,6 +244,7 @@ impl Engine {
         self.units[u].gates.unusable(self.now.mono, was_active);
         self.units[u].pinned = false;
         self.units[u].farewell = false;
+        self.units[u].deferred = None;
         self.order_done(u);
         self.set_priority(u);
         self.lost(u, was_active, &cause);
@@ -298,7 +310,8 @@ impl Engine {
     /// The gate that keeps this unit from preempting, if one does.
     pub(super) fn preempt_gate(&self, u: UnitIx) -> Option<Closed> {
         let instance = self.instance(u);
-        let class = self.class(u);
+        // Each advert asks: the rest of the group is looked at only where something is wrong.
+        let class = if self.unwell > 0 { self.class(u) } else { self.own_class(u) };
         if class > Class::Healthy {
             return Some(Closed::SecondChoice(class));
         }

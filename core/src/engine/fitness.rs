@@ -11,6 +11,7 @@ use crate::policy::damping::{self, Penalty};
 use crate::policy::health::{self, Health, Pace, Seen};
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, InstanceIx, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Priority of a host that an operator promoted (DESIGN 5.6).
@@ -101,6 +102,7 @@ impl Engine {
             self.judge(ix);
             let fitness = self.fitness_mut(ix);
             fitness.told.0 = fitness.class();
+            self.unwell += usize::from(self.fitness(ix).told.0 != Class::Healthy);
             self.units_of(ix).into_iter().for_each(|u| self.rearm(u));
         }
     }
@@ -117,13 +119,12 @@ impl Engine {
 
     /// Class of eligibility: that of the worst member of the sync group (DESIGN 5.10).
     pub(super) fn class(&self, u: UnitIx) -> Class {
-        let partners = self.partners(u).into_iter();
-        partners.map(|o| self.own_class(o)).fold(self.own_class(u), Class::max)
+        self.others(u).map(|o| self.own_class(o)).fold(self.own_class(u), Class::max)
     }
 
     /// Why this unit is worse than others: the failed check of the worst member of its group.
     pub(super) fn culprit(&self, u: UnitIx) -> Cause {
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         let worst = members.max_by_key(|o| self.own_class(*o)).unwrap_or(u);
         match self.fitness(self.units[worst].instance).health.culprit {
             Some((check, _)) => Cause::CheckFailed(check),
@@ -157,6 +158,7 @@ impl Engine {
             let detail = Arc::clone(self.checks.states[usize::from(check.0)].detail());
             self.event(None, None, EventKind::Check { check, from, to, detail });
         }
+        let mut changed = Vec::new();
         for ix in self.checks.users[usize::from(check.0)].clone() {
             let before = self.fitness(ix).health.class;
             let reason = match change {
@@ -171,8 +173,11 @@ impl Engine {
             if counts && before == Class::Healthy && worse(self.fitness(ix).health.class) {
                 self.penalize(ix, if owner { damping::LOSS } else { damping::UNFIT });
             }
-            self.reassess(ix, Some(reason));
+            if self.refit(ix, Some(reason)) {
+                changed.push(ix);
+            }
         }
+        self.groups_follow(changed);
     }
 
     /// Checks that look at an instance of this host see what it became.
@@ -235,8 +240,32 @@ impl Engine {
         self.fitness_mut(ix).health = health;
     }
 
-    /// Class and priority anew, and what follows. `reason` is told if they changed.
+    /// Class and priority anew, and what follows, for those that move with the instance as well. `reason` is told if
+    /// they changed.
     pub(super) fn reassess(&mut self, ix: InstanceIx, reason: Option<StandingReason>) {
+        if self.refit(ix, reason) {
+            self.groups_follow(vec![ix]);
+        }
+    }
+
+    /// The class of these instances changed: each of their groups looks once.
+    fn groups_follow(&mut self, changed: Vec<InstanceIx>) {
+        let mut done = BTreeSet::new();
+        let units: Vec<UnitIx> = changed.into_iter().flat_map(|ix| self.units_of(ix)).collect();
+        for u in units {
+            let Some(group) = self.groups.group_of(u) else { continue };
+            if !done.insert(group) {
+                continue;
+            }
+            for o in self.partners(u) {
+                self.class_changed(o);
+                self.rearm(o);
+            }
+        }
+    }
+
+    /// The same for one instance; true: its class is another one.
+    pub(super) fn refit(&mut self, ix: InstanceIx, reason: Option<StandingReason>) -> bool {
         let now = self.now.mono;
         self.judge(ix);
         let hold = self.model.instance(ix).flap.priority_hold;
@@ -260,15 +289,14 @@ impl Engine {
                 self.units[u].gates.usable(now);
             }
         }
+        let told = self.fitness(ix).told.0;
         self.tell_standing(ix, reason);
+        let changed = self.fitness(ix).told.0 != told;
         for u in self.units_of(ix) {
             self.class_changed(u);
-            for o in self.partners(u) {
-                self.class_changed(o);
-                self.rearm(o);
-            }
             self.rearm(u);
         }
+        changed
     }
 
     /// What the class of a unit makes it do.
@@ -293,9 +321,12 @@ impl Engine {
         let lead = self.units_of(ix).first().map(|u| self.units[*u].vr.params().priority);
         let fitness = self.fitness_mut(ix);
         let standing = (fitness.class(), lead.unwrap_or(fitness.told.1));
-        if std::mem::replace(&mut fitness.told, standing) == standing {
+        let before = std::mem::replace(&mut fitness.told, standing);
+        if before == standing {
             return;
         }
+        self.unwell += usize::from(standing.0 != Class::Healthy);
+        self.unwell -= usize::from(before.0 != Class::Healthy);
         if let Some(reason) = reason {
             let (class, priority) = standing;
             self.event(Some(ix), None, EventKind::Standing { class, priority, reason });
@@ -344,9 +375,6 @@ impl Engine {
     /// The time of something that the policy waits for may have come.
     pub(super) fn policy_due(&mut self, u: UnitIx) {
         let now = self.now.mono;
-        if self.policy_deadline(u) > now {
-            return;
-        }
         let ix = self.units[u].instance;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let fitness = self.fitness(ix);
@@ -355,7 +383,9 @@ impl Engine {
         } else if due(fitness.priority_due()) {
             self.reassess(ix, None);
         }
-        self.flap_due(ix);
+        if due(self.flap_deadline(ix)) {
+            self.flap_due(ix);
+        }
         self.standby_due(ix);
         self.consider_hand_over(u);
     }

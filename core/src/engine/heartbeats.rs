@@ -3,11 +3,12 @@
 use super::io::{HeartbeatOut, Output};
 use super::{Engine, Slot};
 use crate::time::Duration;
-use crate::types::{InstanceIx, LinkIx, PathIx, State};
+use crate::types::{Class, InstanceIx, LinkIx, PathIx, State};
 use crate::wire::heartbeat::{
     Heard, Heartbeat, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
     instances_per_datagram,
 };
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Service interfaces that a heartbeat describes; instances on further ones are known by their adverts alone.
@@ -58,8 +59,10 @@ impl Engine {
     fn send_heartbeats(&mut self) {
         let now = self.now.mono;
         let links = self.link_records();
+        let mut classes = BTreeMap::new();
+        let model = std::sync::Arc::clone(&self.model);
         let records: Vec<InstanceRecord> =
-            self.model.clone().iter().map(|(ix, _)| self.own_record(ix)).collect();
+            model.iter().map(|(ix, _)| self.own_record(ix, &mut classes)).collect();
         let config_hash = self.model.hash;
         let Some(peers) = &mut self.peers else { return };
         peers.urgent = false;
@@ -130,7 +133,8 @@ impl Engine {
     }
 
     /// What this host says of an instance: its most important unit speaks for it.
-    fn own_record(&self, ix: InstanceIx) -> InstanceRecord {
+    /// `classes`: of the sync groups that were looked at already.
+    fn own_record(&self, ix: InstanceIx, classes: &mut BTreeMap<usize, Class>) -> InstanceRecord {
         let now = self.now.mono;
         let instance = self.model.instance(ix);
         let holding = self.holding(ix);
@@ -139,11 +143,21 @@ impl Engine {
         let heard =
             unit.and_then(|u| u.vr.heard()).filter(|h| now.since(h.at) < h.interval.duration() * 3);
         let owner = lead.and_then(|u| self.living_owner(u));
+        let class = match lead.map(|u| (u, self.groups.group_of(u))) {
+            Some((u, Some(group))) => *classes.entry(group).or_insert_with(|| self.class(u)),
+            Some((u, None)) => self.own_class(u),
+            None => Class::Unable,
+        };
+        // Who may not claim yet, whatever it hears, is nobody to wait for.
+        let link = &self.links[usize::from(instance.link.0)];
+        let barred = link.settling(now) || self.backup_until.is_some_and(|until| until > now);
+        let waits = unit.is_some_and(|u| u.state() == State::Backup) && barred;
+        let class = if waits { Class::Unable } else { class };
         InstanceRecord {
             key: instance.key,
             link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
             state: unit.map_or(State::Initialize, super::unit::Unit::state),
-            class: lead.map_or(crate::types::Class::Unable, |u| self.class(u)),
+            class,
             priority: unit.map_or(0, |u| u.vr.params().priority),
             // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
             epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),

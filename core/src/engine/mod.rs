@@ -51,6 +51,7 @@ use standby::StandbyState;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use sync::Groups;
 use unit::Unit;
 
 /// Secrets, read from their files by the edge.
@@ -85,9 +86,12 @@ pub struct Engine {
     /// The shortest advert interval.
     fastest: Duration,
     holdings: Vec<Holding>,
+    groups: Groups,
     checks: Checks,
     /// By instance.
     fitness: Vec<Fitness>,
+    /// Instances whose class is not `healthy`, as last told.
+    unwell: usize,
     /// By instance: who owned last.
     ownership: Vec<Ownership>,
     /// By instance.
@@ -130,7 +134,9 @@ impl Engine {
         let mut engine = Self {
             links: model.links.iter().map(Link::new).collect(),
             holdings: model.instances.iter().map(Holding::new).collect(),
+            groups: Groups::new(&model, &units),
             checks: Checks::new(&model, now.mono),
+            unwell: 0,
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],

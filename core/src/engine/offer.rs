@@ -17,8 +17,8 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Between two tries at most.
 const RETRY_MAX: Duration = Duration::from_secs(600);
 /// A failing Backup gives the owner this much longer than an interval to take back what it offered: what the owner
-/// waits for successors beside the longest skew.
-const OFFER_SLACK: Duration = Duration::from_millis(100);
+/// waits for successors beside the longest skew, and the way of its next advert.
+const OFFER_SLACK: Duration = Duration::from_millis(120);
 
 /// Tries to hand over since this host was last fit to own.
 #[derive(Copy, Clone, Debug, Default)]
@@ -53,9 +53,13 @@ impl Engine {
     /// Does this unit own although its class says that somebody better should?
     fn unfit_owner(&self, u: UnitIx) -> bool {
         let unit = &self.units[u];
+        // Who was promoted although it was unfit stays where the operator wants it.
+        let wanted = unit.pinned && unit.offers.claimed_unfit;
         unit.is_active()
+            && self.unwell > 0
             && unit.overslept.is_none()
             && !self.stopping
+            && !wanted
             && matches!(self.class(u), Class::Failing | Class::Drained)
             && (self.peers.is_some() || !unit.offers.claimed_unfit)
     }
@@ -63,9 +67,9 @@ impl Engine {
     /// Not before then, by the tries so far and by the move budget: spent, a failure moves at most once in 10 min.
     fn next_offer(&self, u: UnitIx) -> Instant {
         let unit = &self.units[u];
-        let members = self.partners(u).into_iter().chain([u]);
+        let failing = self.class(u) == Class::Failing;
+        let members = self.others(u).chain([u]).filter(|_| failing);
         let held = members
-            .filter(|_| self.class(u) == Class::Failing)
             .filter_map(|o| self.fitness(self.units[o].instance).moves.fail_move_at())
             .map(instant);
         held.fold(unit.offers.next, Instant::max)
@@ -78,8 +82,7 @@ impl Engine {
 
     /// When to look again; `None`: the word of a peer brings the next try.
     pub(super) fn offer_deadline(&self, u: UnitIx) -> Option<Instant> {
-        let at = self.next_offer(u);
-        (self.unfit_owner(u) && at > self.now.mono).then_some(at)
+        self.offer_due(u).filter(|at| *at > self.now.mono)
     }
 
     /// Hands over if this owner is unfit, somebody better is there, and it is time.
@@ -96,8 +99,13 @@ impl Engine {
         let mut members = self.partners(u);
         members.push(u);
         members.retain(|o| self.units[*o].is_active());
+        for o in &members {
+            self.units[*o].offers.tried(now);
+        }
         for o in members {
-            self.units[o].offers.tried(now);
+            if !self.units[o].is_active() {
+                continue;
+            }
             self.units[o].gates.unusable(now, true);
             let cause = if o == u { cause.clone() } else { Cause::SyncGroup };
             if self.peers.is_some() && failing {
@@ -160,7 +168,7 @@ impl Engine {
         let unit = &self.units[u];
         let link = &self.links[usize::from(unit.link.0)];
         let fatal = self.fitness(unit.instance).health.class == Class::Unable;
-        let group_left = self.partners(u).into_iter().any(|o| {
+        let group_left = self.others(u).any(|o| {
             let other = &self.units[o];
             !other.is_active() && other.leaving.as_ref().is_none_or(|l| l.succeeded())
         });
@@ -181,6 +189,8 @@ impl Engine {
         self.set_priority(u);
         let priority = self.units[u].vr.params().priority;
         self.advertise(u, priority);
+        // Repeats were due, and a weaker one may have announced meanwhile.
+        self.announce_afresh(u);
         self.entered(u, State::Active, Cause::NobodyCame);
         self.units[u].since = since;
     }
@@ -188,7 +198,7 @@ impl Engine {
     /// Second choice gives others time to go first. `Some`: ask again then.
     pub(super) fn second_choice_waits(&mut self, u: UnitIx, released: bool) -> Option<Instant> {
         let class = self.class(u);
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         let second = members
             .map(|o| self.units[o].instance)
             .any(|ix| self.fitness(ix).health.class > Class::Healthy || self.fitness(ix).second());
@@ -205,16 +215,20 @@ impl Engine {
             if !self.living_peers(u).any(better) {
                 return None;
             }
+        } else if released && class < Class::Failing {
+            // Who leaves keeps the addresses for an interval only: nothing that is healthy is late for that.
+            return None;
         } else if released {
             extra += OFFER_SLACK;
         }
         let now = self.now.mono;
-        let anchor = self.units[u].vr.anchor();
-        let (_, until) = match self.units[u].deferred {
-            Some((for_anchor, until)) if for_anchor == anchor => (anchor, until),
-            _ => (anchor, self.units[u].vr.deadline() + extra),
+        // Once for each owner that fell silent: a priority 0 that is said twice is one.
+        let last = self.units[u].vr.heard().map_or(Instant::ZERO, |h| h.at);
+        let until = match self.units[u].deferred {
+            Some((heard, until)) if heard == last => until,
+            _ => self.units[u].vr.deadline() + extra,
         };
-        self.units[u].deferred = Some((anchor, until));
+        self.units[u].deferred = Some((last, until));
         (until > now).then_some(until)
     }
 }

@@ -64,7 +64,7 @@ impl Engine {
 
     /// The instances that move with this unit, its own one included.
     fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
-        let members = self.partners(u).into_iter().chain([u]);
+        let members = self.others(u).chain([u]);
         members.map(|o| self.units[o].instance).collect()
     }
 
@@ -75,8 +75,7 @@ impl Engine {
 
     /// Does this unit never claim by itself?
     pub(super) fn waits_for_order(&self, u: UnitIx) -> bool {
-        let cold = |ix| self.model.instance(ix).standby.kind() == StandbyKind::Cold;
-        self.group(u).into_iter().any(cold) && !self.ordered(u)
+        self.groups.cold(u) && !self.ordered(u)
     }
 
     /// The claim needs what the activation brings. `Some`: ask again then; `None`: claim.
@@ -86,6 +85,10 @@ impl Engine {
         for ix in self.group(u) {
             let Some(activation) = self.model.instance(ix).standby.activation() else { continue };
             let timeout = activation.program.timeout;
+            if self.units_of(ix).into_iter().any(|o| self.units[o].is_active()) {
+                // The other family runs here already.
+                continue;
+            }
             let at = match &self.standby(ix).activating {
                 Activating::Ready { until } if *until > now => continue,
                 Activating::Failed { at, .. } if *at > now => *at,
@@ -95,7 +98,6 @@ impl Engine {
                     let until = now + timeout + SLACK;
                     self.standby_mut(ix).activating =
                         Activating::Running { order, since: now, until };
-                    self.forget_readiness(ix);
                     self.push(Output::Activate { instance: ix, order });
                     until
                 }
@@ -122,6 +124,7 @@ impl Engine {
                 let standby = self.standby_mut(ix);
                 standby.activating = Activating::Ready { until };
                 standby.failures = 0;
+                self.forget_readiness(ix);
                 self.alarm(Some(ix), Alarm::ActivationFailed, false);
                 self.unpark(ix);
                 self.urgent();

@@ -1,20 +1,64 @@
 //! Sync groups: instances that move together. A member that cannot own keeps the whole group from owning.
 
 use super::io::Cause;
+use super::unit::Unit;
 use super::{Engine, UnitIx};
+use crate::config::model::{Model, StandbyKind};
 use crate::types::State;
+
+/// Which units move together.
+pub(super) struct Groups {
+    /// The units of each group.
+    members: Vec<Vec<UnitIx>>,
+    /// The group of each unit.
+    of: Vec<Option<usize>>,
+    /// By unit: it, or one that moves with it, is a cold standby here.
+    cold: Vec<bool>,
+}
+
+impl Groups {
+    pub(super) fn new(model: &Model, units: &[Unit]) -> Self {
+        let group_of =
+            |u: &Unit| model.sync_groups.iter().position(|g| g.members.contains(&u.instance));
+        let of: Vec<Option<usize>> = units.iter().map(group_of).collect();
+        let mut members = vec![Vec::new(); model.sync_groups.len()];
+        for (u, group) in of.iter().enumerate() {
+            if let Some(group) = group {
+                members[*group].push(u);
+            }
+        }
+        let is_cold =
+            |u: UnitIx| model.instance(units[u].instance).standby.kind() == StandbyKind::Cold;
+        let cold = of.iter().enumerate().map(|(u, group)| match group {
+            Some(group) => members[*group].iter().any(|o| is_cold(*o)),
+            None => is_cold(u),
+        });
+        let cold = cold.collect();
+        Self { members, of, cold }
+    }
+
+    /// The position of the unit's group, if it is in one.
+    pub(super) fn group_of(&self, u: UnitIx) -> Option<usize> {
+        self.of[u]
+    }
+
+    /// Is a cold standby among those that move with the unit?
+    pub(super) fn cold(&self, u: UnitIx) -> bool {
+        self.cold[u]
+    }
+}
 
 impl Engine {
     /// The other units of the unit's group: other instances of it, and the other families of its own instance
     /// only where the group says so.
     pub(super) fn partners(&self, u: UnitIx) -> Vec<UnitIx> {
-        let mine = self.units[u].instance;
-        let Some(group) = self.model.sync_groups.iter().find(|g| g.members.contains(&mine)) else {
-            return Vec::new();
-        };
-        (0..self.units.len())
-            .filter(|o| *o != u && group.members.contains(&self.units[*o].instance))
-            .collect()
+        self.others(u).collect()
+    }
+
+    /// The same, without a copy.
+    pub(super) fn others(&self, u: UnitIx) -> impl Iterator<Item = UnitIx> + '_ {
+        let members = self.groups.of[u].map(|group| &self.groups.members[group]);
+        members.into_iter().flatten().copied().filter(move |o| *o != u)
     }
 
     /// A partner that cannot own forbids the claim.

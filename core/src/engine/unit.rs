@@ -13,7 +13,7 @@ use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
-use crate::vrrp::announce::Schedule;
+use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
@@ -69,7 +69,7 @@ pub(super) struct Unit {
     pub(super) offers: Offers,
     /// Let go for a better host: priority 0 goes out when the addresses are off.
     pub(super) farewell: bool,
-    /// Second choice: lets others go first until then, for the timer with this anchor.
+    /// Second choice: lets others go first until then, after the owner that was last heard at the first time.
     pub(super) deferred: Option<(Instant, Instant)>,
     /// Backup: its timer was put off to then, because it has to be activated first.
     pub(super) parked: Option<Instant>,
@@ -108,7 +108,11 @@ impl Unit {
                     link: instance.link,
                     voices: families.into_iter().map(|f| Voice::new(f, instance, ring)).collect(),
                     vr: VirtualRouter::new(params),
-                    announce: Schedule::default(),
+                    announce: Schedule::new(if instance.virtual_mac {
+                        VIRTUAL_MAC_REPEATS
+                    } else {
+                        REPEATS
+                    }),
                     gates: PreemptGates::default(),
                     since: now,
                     cause: Cause::Startup,

@@ -22,7 +22,7 @@ pub fn instant(stamp: Stamp) -> Instant {
 }
 
 fn utc_ms(now: Now) -> u64 {
-    u64::try_from(u128::from(now.utc.0) * 1000 >> 16).unwrap_or(u64::MAX)
+    u64::try_from((u128::from(now.utc.0) * 1000) >> 16).unwrap_or(u64::MAX)
 }
 
 /// `stamp` in milliseconds since 1970.

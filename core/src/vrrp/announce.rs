@@ -5,8 +5,16 @@ use super::bucket::Bucket;
 use crate::time::{Duration, Instant};
 
 /// Repeats after a claim.
-const REPEATS: [Duration; 3] =
-    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+pub const REPEATS: &[Duration] =
+    &[Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+/// Repeats after a claim with a virtual MAC: an owner of another make lets go when it hears our first advert, and what
+/// its kernel sends last turns the switches back to it (measured with keepalived).
+pub const VIRTUAL_MAC_REPEATS: &[Duration] = &[
+    Duration::from_millis(15),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+];
 /// Announcements per chunk: at 3 us each a chunk takes 0.2 ms.
 pub const CHUNK: usize = 64;
 /// Between two chunks of one burst.
@@ -15,6 +23,8 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// The announcement schedule of one unit; idle until [`Schedule::start`].
 #[derive(Clone, Debug)]
 pub struct Schedule {
+    /// After how long each repeat comes.
+    steps: &'static [Duration],
     /// Address to go on with, and when; the burst in progress.
     burst: Option<(usize, Instant)>,
     /// Start of the schedule and the next repeat.
@@ -27,9 +37,11 @@ pub struct Schedule {
     waiting: Option<Instant>,
 }
 
-impl Default for Schedule {
-    fn default() -> Self {
+impl Schedule {
+    /// A schedule that repeats after `steps`.
+    pub fn new(steps: &'static [Duration]) -> Self {
         Self {
+            steps,
             burst: None,
             repeats: None,
             open: false,
@@ -37,9 +49,7 @@ impl Default for Schedule {
             waiting: None,
         }
     }
-}
 
-impl Schedule {
     /// Announce now and repeat: the kernel confirmed a claim, or after a pause or a resolved conflict.
     pub fn start(&mut self, now: Instant) {
         self.open = true;
@@ -82,7 +92,7 @@ impl Schedule {
 
     /// When [`Schedule::due`] has something.
     pub fn deadline(&self) -> Instant {
-        let repeat = self.repeats.map_or(Instant::MAX, |(start, n)| start + REPEATS[n]);
+        let repeat = self.repeats.map_or(Instant::MAX, |(start, n)| start + self.steps[n]);
         // What waits starts after the burst in progress.
         let next = self.burst.map(|(_, at)| at).or(self.waiting);
         next.map_or(repeat, |at| at.min(repeat))
@@ -91,9 +101,9 @@ impl Schedule {
     /// The range of address positions, out of `total`, to announce now.
     pub fn due(&mut self, now: Instant, total: usize) -> std::ops::Range<usize> {
         if let Some((start, n)) = self.repeats
-            && start + REPEATS[n] <= now
+            && start + self.steps[n] <= now
         {
-            self.repeats = (n + 1 < REPEATS.len()).then_some((start, n + 1));
+            self.repeats = (n + 1 < self.steps.len()).then_some((start, n + 1));
             if self.burst.is_none() {
                 self.overtake();
                 self.burst = Some((0, now));
@@ -119,7 +129,7 @@ mod tests {
 
     #[test]
     fn repeats_at_1_5_and_15_seconds() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         let start = Instant::from_millis(100);
         s.start(start);
         let mut seen = Vec::new();
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn large_sets_go_out_in_chunks_and_completely() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         s.start(Instant::ZERO);
         s.repeats = None;
         let mut covered = 0;
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn cancel_forgets_repeats() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         s.start(Instant::ZERO);
         s.cancel();
         assert_eq!(s.deadline(), Instant::MAX);
@@ -158,7 +168,7 @@ mod tests {
 
     #[test]
     fn nothing_is_announced_before_the_kernel_confirmed() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         s.limited(Instant::ZERO);
         s.once(Instant::ZERO);
         assert_eq!(s.deadline(), Instant::MAX);
@@ -166,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_limited_burst_comes_late_but_comes() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         let now = Instant::from_millis(20_000);
         s.start(Instant::ZERO);
         while s.deadline() <= now {
@@ -184,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_repeat_is_not_swallowed_by_a_limited_burst_that_waits() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         s.start(Instant::ZERO);
         s.due(Instant::ZERO, 1);
         let at = Instant::from_millis(900);
@@ -203,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_was_cancelled_does_not_delay_the_next_owner_announcements() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         let now = Instant::from_millis(10_000);
         for _ in 0..4 {
             s.start(now);
@@ -222,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_limited_burst_lets_the_one_in_progress_finish() {
-        let mut s = Schedule::default();
+        let mut s = Schedule::new(REPEATS);
         s.start(Instant::ZERO);
         assert_eq!(s.due(Instant::ZERO, 100), 0..CHUNK);
         s.limited(Instant::ZERO);

@@ -341,11 +341,6 @@ impl VirtualRouter {
         }
     }
 
-    /// From when Active_Down_Interval counts: the last advert of an owner, or what stands for it.
-    pub const fn anchor(&self) -> Instant {
-        self.anchor
-    }
-
     /// Time since the last advert of an owner, or since startup.
     pub fn silence(&self, now: Instant) -> Duration {
         now.since(self.anchor)

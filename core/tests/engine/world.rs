@@ -40,7 +40,11 @@ pub(crate) struct World {
 impl World {
     /// `n` hosts that come up together.
     pub(crate) fn new(text: &str, n: u8) -> Self {
-        let hosts: Vec<Bench> = (1..=n).map(|n| Bench::up(text, n)).collect();
+        Self::of((1..=n).map(|n| Bench::up(text, n)).collect())
+    }
+
+    /// Hosts that are up already, at the same time.
+    pub(crate) fn of(hosts: Vec<Bench>) -> Self {
         let now = hosts[0].now;
         let count = hosts.len();
         let mut world = Self {

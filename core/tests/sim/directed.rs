@@ -30,11 +30,12 @@ pub(crate) fn pair() -> Scenario {
         settle: Duration::ZERO,
         virtual_mac: false,
         stale_holder_wait: false,
+        checks: false,
     }
 }
 
 /// The same with heartbeats over both nets.
-fn pair_with_heartbeats() -> Scenario {
+pub(crate) fn pair_with_heartbeats() -> Scenario {
     Scenario { heartbeats: true, stale_holder_wait: true, ..pair() }
 }
 
@@ -61,14 +62,14 @@ fn run(scenario: Scenario, faults: Vec<Timed>, end: u64) -> (World, Option<Viola
 }
 
 /// Like `run`, and no promise may break.
-fn kept(scenario: Scenario, faults: Vec<Timed>, end: u64) -> World {
+pub(crate) fn kept(scenario: Scenario, faults: Vec<Timed>, end: u64) -> World {
     let (world, violation) = run(scenario, faults, end);
     assert_eq!(violation, None);
     world
 }
 
 /// Changes of hands of the first address after `from` ms: host, taken or let go, ms.
-fn changes(world: &World, from: u64) -> Vec<(usize, bool, u64)> {
+pub(crate) fn changes(world: &World, from: u64) -> Vec<(usize, bool, u64)> {
     let after = world.watch.history.iter().filter(|(at, ..)| *at >= Instant::from_millis(from));
     let of_vip = after.filter(|(_, _, addr, _)| *addr == vip(world));
     of_vip.map(|(at, host, _, taken)| (*host, *taken, at.as_nanos() / 1_000_000)).collect()

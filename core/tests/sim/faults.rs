@@ -49,6 +49,7 @@ impl World {
                     self.resolve(vip.addr);
                 }
             }
+            Fault::Sick(host) => self.sickens(host, 1),
             Fault::Remove(host) => {
                 for vip in self.scenario.vips() {
                     if self.hosts[host].kernel.remove(vip.addr) {
@@ -90,6 +91,7 @@ impl World {
             }
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
+            Fault::Sick(host) => self.sickens(host, -1),
             Fault::Resolve | Fault::Remove(_) => {}
         }
     }
@@ -169,6 +171,7 @@ impl World {
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });
         self.feed(host, Input::Addresses { link: LINK, present: &present });
+        self.check(host);
         self.set_timer(host);
     }
 
@@ -194,6 +197,7 @@ impl World {
                 self.feed(host, item.input(self.now));
             }
         }
+        self.check(host);
         self.act_on_timer(host);
         self.set_timer(host);
     }

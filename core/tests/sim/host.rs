@@ -160,6 +160,8 @@ pub(crate) struct Host {
     pub(crate) hung: u32,
     pub(crate) dead: u32,
     pub(crate) off: u32,
+    /// Failures of its service that are on.
+    pub(crate) sick: u32,
 }
 
 impl Host {
@@ -181,6 +183,7 @@ impl Host {
             hung: 0,
             dead: 0,
             off: 0,
+            sick: 0,
         }
     }
 

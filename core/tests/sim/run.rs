@@ -36,6 +36,15 @@ impl Case {
         Self { seed, scenario, schedule, breakage, maker }
     }
 
+    /// The same group with checks and flap control, whose services fail as well.
+    pub(crate) fn sick_of_seed(seed: u64, maker: Maker) -> Self {
+        let mut case = Self::of_seed(seed, None, maker);
+        case.scenario.checks = true;
+        let mut rng = Rng::new(seed).fork(12);
+        case.schedule.add_sickness(&mut rng, &case.scenario);
+        case
+    }
+
     /// The end of the run: the last fault, and the time after which every promise must hold again.
     fn end(&self) -> Instant {
         let settle = self.scenario.to_settle().max(Duration::from_secs(5));
@@ -77,10 +86,11 @@ impl Case {
         let outcome = small.play(Some(crate::number("SIM_LINES").map_or(LINES, |n| n as usize)));
         let violation = outcome.violation.map_or_else(|| "nothing".to_string(), |v| v.to_string());
         format!(
-            "seed {} breaks a promise (replay: SIM_SEED={} cargo test -p vipd-core --test sim)\n{violation}\n\
+            "seed {} breaks a promise (replay: SIM_SEED={}{} cargo test -p vipd-core --test sim)\n{violation}\n\
              scenario: {}\nfaults left of {}:\n{}trace:\n  {}\n",
             self.seed,
             self.seed,
+            if self.scenario.checks { " SIM_CHECKS=1" } else { "" },
             self.scenario,
             self.schedule.0.len(),
             small.schedule,

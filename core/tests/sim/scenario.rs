@@ -2,16 +2,17 @@
 //!
 //! Drawn from the seed. Faults are another matter: `schedule.rs`.
 
+use crate::checks;
 use crate::rng::Rng;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use vipd_core::config::model::{
-    Auth, ChecksumFlavour, Claim, FlapControl, Heartbeat, Host, Instance, Link, Model, OnConflict,
-    Standby, StandbyKind, Transport,
+    Auth, Check, ChecksumFlavour, Claim, FlapControl, Heartbeat, Host, Instance, Link, Model,
+    OnConflict, Standby, StandbyKind, Transport,
 };
 use vipd_core::time::Duration;
-use vipd_core::types::{HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vrid};
+use vipd_core::types::{CheckIx, HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vrid};
 
 /// The UDP port of heartbeats in every run.
 const HEARTBEAT_PORT: u16 = 1985;
@@ -43,6 +44,8 @@ pub(crate) struct Scenario {
     pub(crate) virtual_mac: bool,
     /// `stale-holder-wait`; on wherever heartbeats run, unless a breakage switches it off.
     pub(crate) stale_holder_wait: bool,
+    /// A check of the service, and flap control with its defaults.
+    pub(crate) checks: bool,
 }
 
 impl Scenario {
@@ -82,6 +85,7 @@ impl Scenario {
             settle: if rng.chance(500) { Duration::ZERO } else { Duration::from_secs(35) },
             virtual_mac: rng.chance(100),
             stale_holder_wait: heartbeats,
+            checks: false,
         }
     }
 
@@ -136,6 +140,10 @@ impl Scenario {
         }
     }
 
+    fn model_checks(&self) -> Vec<Check> {
+        if self.checks { vec![checks::service()] } else { Vec::new() }
+    }
+
     /// The configuration as host `me` sees it.
     pub(crate) fn model(&self, me: usize) -> Model {
         let priority = |h: usize| Priority::new(self.priorities[h]).unwrap();
@@ -187,11 +195,11 @@ impl Scenario {
                 strict: false,
                 standby: Standby::Hot,
                 standbys: vec![Some(StandbyKind::Hot); self.hosts],
-                checks: Vec::new(),
-                flap: FlapControl::OFF,
+                checks: self.model_checks().iter().map(|_| CheckIx(0)).collect(),
+                flap: if self.checks { checks::flap() } else { FlapControl::OFF },
             }],
             sync_groups: Vec::new(),
-            checks: Vec::new(),
+            checks: self.model_checks(),
             hooks: Vec::new(),
             hash: 0x0dd0_c0de,
         }

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Resolve,
     /// Somebody on the host removes the addresses by hand.
     Remove(usize),
+    /// The service of a host fails, as its check says.
+    Sick(usize),
 }
 
 /// A fault with its time.
@@ -70,6 +72,24 @@ impl Schedule {
         }
         faults.sort_by_key(|f| f.at);
         Self(faults)
+    }
+
+    /// One to six failures of services, short and long, at any time of the schedule.
+    pub(crate) fn add_sickness(&mut self, rng: &mut Rng, scenario: &Scenario) {
+        let t = scenario.t();
+        let warm = Instant::ZERO + scenario.longest_down() * 2;
+        let horizon = self.end().since(warm) + t * 4;
+        for _ in 0..rng.between(1, 6) {
+            let at = warm + rng.duration(Duration::ZERO, horizon);
+            let lasts = match rng.below(3) {
+                0 => rng.duration(Duration::ZERO, t),
+                1 => rng.duration(t, t * 5),
+                _ => rng.duration(t * 5, t * 20 + Duration::from_secs(3)),
+            };
+            let fault = Fault::Sick(rng.below(scenario.hosts as u64) as usize);
+            self.0.push(Timed { at, lasts, fault });
+        }
+        self.0.sort_by_key(|f| f.at);
     }
 
     /// When the last fault has ended.
@@ -154,6 +174,7 @@ impl fmt::Display for Fault {
             Self::Stop(h) => write!(f, "stop {}", host_name(*h)),
             Self::Resolve => write!(f, "client resolves"),
             Self::Remove(h) => write!(f, "addresses removed by hand on {}", host_name(*h)),
+            Self::Sick(h) => write!(f, "the service of {} fails", host_name(*h)),
         }
     }
 }

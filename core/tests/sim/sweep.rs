@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) fn failures(
     seeds: Range<u64>,
     most: usize,
-    breakage: Option<Breakage>,
-    maker: Maker,
+    case_of: impl Fn(u64) -> Case + Sync,
 ) -> Vec<Case> {
     let next = AtomicU64::new(seeds.start);
     let found = AtomicUsize::new(0);
@@ -22,7 +21,7 @@ pub(crate) fn failures(
             if seed >= seeds.end {
                 break;
             }
-            let case = Case::of_seed(seed, breakage, maker);
+            let case = case_of(seed);
             if case.run().violation.is_some() {
                 found.fetch_add(1, Ordering::Relaxed);
                 mine.push(case);

@@ -32,6 +32,7 @@ fn status() -> Status {
         uptime_s: 1.0,
         scheduling: Scheduling::default(),
         instances: vec![],
+        checks: vec![],
         peers: vec![],
         interfaces: vec![],
         alarms: vec![],
@@ -186,5 +187,19 @@ fn what_a_dead_agent_left_is_replaced() {
     drop(std::os::unix::net::UnixListener::bind(dir.join("control.sock")).unwrap());
     with_server("left", Limits::default(), |path| {
         assert_eq!(client::status(path).unwrap(), status());
+    });
+}
+
+#[test]
+fn orders_are_done_or_refused() {
+    with_server("orders", quick(), |path| {
+        let verb = Verb::Promote { instance: "web".into() };
+        assert_eq!(client::order(path, verb).unwrap(), "web");
+        let refused = client::order(path, Verb::Ack { instance: "web".into() }).unwrap_err();
+        let client::ClientError::Refused(complaint) = refused else { panic!("{refused}") };
+        assert_eq!(complaint.code, Code::Forbidden);
+        let mut stream = connect(path);
+        stream.write_all(b"{\"v\":1,\"verb\":\"ack\",\"instance\":\"web\"}\n").unwrap();
+        assert_eq!(code(read_answer(&stream)), Code::Forbidden);
     });
 }

@@ -44,8 +44,13 @@ impl Watch {
             return;
         }
         let disturbed = since.max(first.since).max(second.since);
-        let leaving = first.agent == Agent::Leaving || second.agent == Agent::Leaving;
         let from = start.max(disturbed);
+        // Who offers because its service fails keeps the addresses as one that stops does, well again or not.
+        let offers = |h: &HostView| self.offers(h, from);
+        let leaving = first.agent == Agent::Leaving
+            || second.agent == Agent::Leaving
+            || offers(first)
+            || offers(second);
         // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
@@ -67,6 +72,12 @@ impl Watch {
             );
             self.fail(from + most, Rule::TwoOwners, what);
         }
+    }
+
+    /// Did this host hand over, or try to, a moment before `at`, because its service fails?
+    pub(super) fn offers(&self, host: &HostView, at: Instant) -> bool {
+        let window = self.longest_down + OVERLAP;
+        self.scenario.checks && (host.sick || at.since(host.sickened) < window)
     }
 
     fn judge_holder(&mut self, now: Instant, view: &AddrView, host: usize) {
@@ -159,7 +170,11 @@ impl Watch {
     /// The strongest running host owns once nothing has kept it from taking over for long enough.
     fn judge_rank(&mut self, now: Instant, view: &AddrView) {
         let (Some(calm), Some((owner, _))) = (self.calm_since(view), view.settled) else { return };
-        if !self.scenario.preempt || self.hosts[owner].agent != Agent::Running {
+        // With checks the strongest may be unfit, suppressed or held.
+        if !self.scenario.preempt
+            || self.scenario.checks
+            || self.hosts[owner].agent != Agent::Running
+        {
             return;
         }
         let rank = |h: usize| self.scenario.priorities[h];

@@ -37,6 +37,8 @@ pub(crate) enum Fact {
     Announced(usize, IpAddr),
     /// Somebody removes an address by hand: the drop follows.
     Tampers(IpAddr),
+    /// The service of a host fails from now on, or is well again.
+    Sick(usize, bool),
     /// The client's entry changed.
     Sees(IpAddr, Mac),
 }
@@ -107,6 +109,9 @@ struct HostView {
     owned_when_hung: bool,
     /// By family.
     muzzle: [Option<Muzzle>; 2],
+    /// Does its service fail, and when did it last fail or recover?
+    sick: bool,
+    sickened: Instant,
 }
 
 /// What a resumed agent may not do for a moment.
@@ -166,6 +171,8 @@ impl Watch {
             left: None,
             owned_when_hung: false,
             muzzle: [None, None],
+            sick: false,
+            sickened: Instant::ZERO,
         };
         let addr = |addr| AddrView {
             addr,
@@ -233,6 +240,10 @@ impl Watch {
             }
             Fact::Advert(host, family, priority) => self.advert(now, *host, *family, *priority),
             Fact::Announced(host, addr) => self.announced(now, *host, *addr),
+            Fact::Sick(host, sick) => {
+                self.hosts[*host].sick = *sick;
+                self.hosts[*host].sickened = now;
+            }
             Fact::Tampers(addr) => self.addr(*addr).tampered = now,
             Fact::Sees(addr, mac) => {
                 if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
@@ -260,7 +271,8 @@ impl Watch {
 
     /// Since when nothing has happened to any agent, net, or to this address by hand.
     fn calm_since(&self, view: &AddrView) -> Option<Instant> {
-        Some(self.whole?.max(self.agents_changed).max(view.tampered))
+        let calm = self.whole?.max(self.agents_changed).max(view.tampered);
+        Some(self.hosts.iter().map(|h| h.sickened).fold(calm, Instant::max))
     }
 
     fn addr(&mut self, addr: IpAddr) -> &mut AddrView {

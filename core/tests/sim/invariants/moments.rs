@@ -61,7 +61,9 @@ impl Watch {
     fn judge_move(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
         let Some(calm) = self.calm_since(&view) else { return };
-        if now - calm > self.scenario.to_settle() {
+        // An owner whose service fails tries again to hand over, less and less often.
+        let unfit = view.settled.is_some_and(|(owner, _)| self.hosts[owner].sick);
+        if now - calm > self.scenario.to_settle() && !unfit {
             let what = format!("{} claims {addr}, nothing happened since {calm}", host_name(host));
             self.fail(now, Rule::NeedlessMove, what);
         }
@@ -80,6 +82,7 @@ impl Watch {
         let bound = self.scenario.priorities[host] != 255;
         if steady
             && bound
+            && !self.offers(other, now)
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -100,12 +103,18 @@ impl Watch {
         let me = &self.hosts[host];
         let moment = match me.agent {
             Agent::Leaving => me.since,
+            // Whose service fails lets go first: there is nothing to keep up (DESIGN 5.9).
+            Agent::Running if me.sick || now - me.sickened < SLACK => return,
             Agent::Running if self.scenario.heartbeats => now,
             _ => return,
         };
         let ready = |since: Instant| moment - since > self.longest_down * 2 && since < moment;
         let others = || (0..self.hosts.len()).filter(|h| *h != host);
-        let heir = |h: usize| self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since);
+        // Whose service fails gives others time to come.
+        let fit = |h: usize| !self.hosts[h].sick && ready(self.hosts[h].sickened);
+        let heir = |h: usize| {
+            self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since) && fit(h)
+        };
         let heirs = match me.agent {
             Agent::Leaving => others().any(heir),
             _ => ready(me.since),

@@ -1,0 +1,196 @@
+//! Flap control in the engine: penalties, the move budget, what a restart remembers (P4).
+
+use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
+use crate::fit::{bench, flap, say, secs, with, world};
+use vipd_core::config::model::{Model, Severity};
+use vipd_core::engine::io::{
+    Alarm, EventKind, FlapRecord, Input, OperatorOrder, StandingReason, Verdict,
+};
+use vipd_core::policy::Closed;
+use vipd_core::types::{Class, State};
+
+fn controlled(model: &mut Model) {
+    with(Severity::Fail, 0)(model);
+    model.instances.iter_mut().for_each(|i| i.flap = flap());
+}
+
+fn flaps(bench: &mut Bench) {
+    let mut state = eth0(1);
+    state.running = false;
+    bench.give(Input::Link { link: ETH0, state });
+    bench.give(Input::Link { link: ETH0, state: eth0(1) });
+}
+
+fn remembered(bench: &Bench) -> FlapRecord {
+    let events = bench.events().into_iter();
+    let told = events.filter_map(|e| match e {
+        EventKind::Remember(record) => Some(record),
+        _ => None,
+    });
+    told.last().unwrap()
+}
+
+/// lb1 lost the address three times and is suppressed.
+fn suppressed() -> Bench {
+    let mut lb1 = bench(&plain(""), 1, controlled);
+    lb1.reads(Verdict::Pass);
+    for _ in 0..3 {
+        lb1.run(secs(6));
+        assert_eq!(lb1.state(), State::Active);
+        flaps(&mut lb1);
+    }
+    lb1
+}
+
+#[test]
+fn three_losses_suppress_and_a_suppressed_host_still_claims_when_alone() {
+    let mut lb1 = suppressed();
+    assert_eq!((lb1.class(), lb1.alarms()), (Class::Held, vec![Alarm::Suppressed]));
+    let view = lb1.unit().flap;
+    assert!(view.penalty.unwrap() > 2900 && view.suppressed.unwrap() > secs(900));
+    lb1.log.clear();
+    let start = lb1.now;
+    lb1.run(secs(6));
+    assert_eq!(lb1.state(), State::Active);
+    // An interval later than others would.
+    let m = ms(3000) + std::time::Duration::from_nanos(1_000_000_000 * 106 / 256);
+    assert_eq!(lb1.adverts()[0].0 - start, m + secs(1));
+    lb1.run(secs(3600));
+    assert_eq!((lb1.class(), lb1.alarms()), (Class::Healthy, vec![]));
+    let reused =
+        |e: &EventKind| matches!(e, EventKind::Standing { reason: StandingReason::Reused, .. });
+    assert!(lb1.events().iter().any(reused));
+}
+
+#[test]
+fn a_suppressed_host_does_not_preempt_until_acknowledged() {
+    let mut lb1 = suppressed();
+    for _ in 0..10 {
+        lb1.hear(2, 100);
+        lb1.run(secs(1));
+    }
+    assert_eq!(
+        (lb1.state(), lb1.unit().gate),
+        (State::Backup, Some(Closed::SecondChoice(Class::Held)))
+    );
+    lb1.order(OperatorOrder::Acknowledge);
+    assert_eq!((lb1.class(), lb1.alarms()), (Class::Healthy, vec![]));
+    for _ in 0..6 {
+        lb1.hear(2, 100);
+        lb1.run(secs(1));
+    }
+    assert_eq!(lb1.state(), State::Active);
+}
+
+#[test]
+fn penalties_outlive_a_restart() {
+    let lb1 = suppressed();
+    let record = remembered(&lb1);
+    assert!(record.penalty > 2900 && record.suppressed_ms.is_some());
+    let mut model = crate::bench::model(&plain(""), "lb1");
+    controlled(&mut model);
+    let mut again = Bench::of(model, 1, vec![]);
+    again.engine.recall(WEB, record);
+    again.link_up();
+    again.reads(Verdict::Pass);
+    assert_eq!((again.class(), again.alarms()), (Class::Held, vec![Alarm::Suppressed]));
+    again.run(secs(3600));
+    assert_eq!(again.class(), Class::Healthy);
+}
+
+#[test]
+fn a_flapping_check_moves_the_address_three_times_then_it_is_held() {
+    for text in [beating(""), plain("")] {
+        let mut world = world(&text, 3, controlled);
+        world.run(secs(30));
+        world.forget();
+        // 0.5 Hz for ten minutes: a second bad, a second good.
+        for _ in 0..300 {
+            say(&mut world, 0, 0, Verdict::Fail);
+            world.run(secs(1));
+            say(&mut world, 0, 0, Verdict::Pass);
+            world.run(secs(1));
+        }
+        let claims = |b: &Bench| {
+            let active = |e: &EventKind| matches!(e, EventKind::Transition { from, to: State::Active, .. } if *from != State::Active);
+            b.events().iter().filter(|e| active(e)).count()
+        };
+        let moves: usize = world.hosts.iter().map(claims).sum();
+        assert!(moves <= 3, "{moves} moves");
+        assert_eq!(world.owners().len(), 1);
+    }
+}
+
+/// All hosts flap in turn until the budget is spent.
+fn held(text: &str) -> crate::world::World {
+    let mut world = world(text, 3, controlled);
+    for host in [0, 1, 0] {
+        assert_eq!(world.owners(), [host]);
+        say(&mut world, host, 0, Verdict::Fail);
+        world.run(secs(5));
+        say(&mut world, host, 0, Verdict::Pass);
+        world.run(secs(5));
+    }
+    world
+}
+
+#[test]
+fn held_group_wide_a_dead_owner_is_replaced_all_the_same() {
+    for text in [beating("preempt = false\n"), plain("preempt = false\n")] {
+        let mut world = held(&text);
+        let owner = world.owners()[0];
+        for host in &world.hosts {
+            assert_eq!(host.class(), Class::Held, "{:?}", host.unit());
+            assert!(host.alarms().contains(&Alarm::Held));
+            assert_eq!(host.unit().flap.moves[0].0, 3);
+            assert!(host.unit().flap.held.unwrap() > secs(3000));
+        }
+        // A failure moves nothing now ...
+        say(&mut world, owner, 0, Verdict::Fail);
+        world.run(secs(60));
+        assert_eq!(world.owners(), [owner]);
+        say(&mut world, owner, 0, Verdict::Pass);
+        // ... a dead owner is replaced on time.
+        world.off.insert(owner);
+        world.run(secs(6));
+        let next = world.owners();
+        assert!(next.len() == 1 && next[0] != owner);
+    }
+}
+
+#[test]
+fn held_a_failure_moves_once_in_ten_minutes() {
+    let mut world = held(&beating("preempt = false\n"));
+    let owner = world.owners()[0];
+    say(&mut world, owner, 0, Verdict::Fail);
+    assert!(world.hosts[owner].unit().next_offer.unwrap() > secs(500));
+    world.run(secs(601));
+    let next = world.owners()[0];
+    assert_ne!(next, owner);
+    say(&mut world, next, 0, Verdict::Fail);
+    world.run(secs(580));
+    assert_eq!(world.owners(), [next]);
+    world.run(secs(30));
+    assert_ne!(world.owners(), [next]);
+}
+
+#[test]
+fn a_hold_ends_by_quiet_or_by_a_word() {
+    let mut world = held(&beating("preempt = false\n"));
+    for host in 0..3 {
+        world.give(host, Input::Order { instance: WEB, order: OperatorOrder::Acknowledge });
+    }
+    assert!(world.hosts.iter().all(|h| h.class() == Class::Healthy && h.alarms().is_empty()));
+    let mut quiet = held(&beating("preempt = false\n"));
+    quiet.run(secs(3700));
+    assert!(quiet.hosts.iter().all(|h| h.class() == Class::Healthy && h.alarms().is_empty()));
+}
+
+#[test]
+fn clean_stops_are_no_flaps_where_heartbeats_tell() {
+    let mut world = world(&beating(""), 2, controlled);
+    world.give(0, Input::Stop);
+    world.run(secs(10));
+    assert_eq!(world.owners(), [1]);
+    assert_eq!(world.hosts[1].unit().flap.moves[0].0, 0);
+}

@@ -1,0 +1,221 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+use super::*;
+use crate::exec::client::Whereabouts;
+use std::path::PathBuf;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use vipd_core::config::model::{Account, SyncGroup};
+use vipd_core::engine::io::{Cause, EventKind};
+use vipd_core::time::Instant;
+use vipd_core::types::{Epoch, State};
+
+const CONFIG: &str = "[cluster]\nname = \"shop\"\n[hosts.lb1]\n[hosts.lb2]\n[instance.dns]\nvrid = 52\ninterface = \
+                      \"eth0\"\naddresses = [\"192.0.2.20/24\"]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
+                      addresses = [\"192.0.2.10/24\"]\npriority = { lb1 = 150, lb2 = 100 }\n";
+
+fn model(run: HookRun) -> Model {
+    let (mut model, _) = vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap();
+    let on = vec![Moment::Active, Moment::Backup, Moment::Fault, Moment::Stop];
+    model.hooks.push(Hook { name: "h".into(), on, instances: vec![], run });
+    model
+}
+
+fn program(call: Call) -> HookRun {
+    let argv = vec!["/bin/true".into()];
+    let timeout = Duration::from_secs(5);
+    HookRun::Program(Program { argv, account: Account::Default, env: vec![], timeout }, call)
+}
+
+/// An executor that tells what it was asked, and ends a run when it is told to.
+struct Fake {
+    asked: mpsc::UnboundedReceiver<serde_json::Value>,
+    end: mpsc::UnboundedSender<()>,
+    socket: PathBuf,
+}
+
+impl Fake {
+    fn new(name: &str) -> Self {
+        let socket =
+            std::env::temp_dir().join(format!("vipd-hooks-{}-{name}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (tell, asked) = mpsc::unbounded_channel();
+        let (end, mut ends) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = stream.into_split();
+            writer.write_all(b"{\"hello\":{\"v\":1,\"version\":\"0\"}}\n").await.unwrap();
+            let mut lines = BufReader::new(reader).lines();
+            let mut running = std::collections::VecDeque::new();
+            loop {
+                tokio::select! {
+                    line = lines.next_line() => {
+                        let Ok(Some(line)) = line else { return };
+                        let ask: serde_json::Value = serde_json::from_str(&line).unwrap();
+                        if let Some(run) = ask["run"]["run"].as_u64() {
+                            running.push_back(run);
+                        }
+                        let _ = tell.send(ask);
+                    }
+                    Some(()) = ends.recv() => {
+                        let run = running.pop_front().unwrap();
+                        let line = format!(
+                            "{{\"ended\":{{\"run\":{run},\"end\":{{\"exited\":0}},\"output\":\"\",\"took_ms\":1}}}}\n"
+                        );
+                        writer.write_all(line.as_bytes()).await.unwrap();
+                    }
+                }
+            }
+        });
+        Self { asked, end, socket }
+    }
+
+    fn hooks(&self, model: Model) -> Hooks {
+        let whereabouts =
+            Whereabouts { socket: self.socket.clone(), command: vec![], managed: true };
+        Hooks::new(Arc::new(model), Runner::start(whereabouts))
+    }
+
+    /// `SUBJECT NAME event priority skipped` of the next ask.
+    async fn next(&mut self) -> String {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.asked.recv());
+        let ask = next.await.expect("nothing was asked").unwrap();
+        let occasion =
+            [&ask["run"]["occasion"], &ask["line"]["occasion"]].into_iter().find(|o| !o.is_null());
+        let occasion = occasion.unwrap();
+        let word = |key: &str| occasion[key].to_string().replace('"', "");
+        ["subject", "name", "event", "priority", "skipped"].map(word).join(" ")
+    }
+
+    async fn nothing(&mut self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(self.asked.try_recv().is_err());
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn event(instance: u16, kind: EventKind) -> Event {
+    Event { at: Instant::ZERO, instance: Some(InstanceIx(instance)), family: None, kind }
+}
+
+fn to(instance: u16, to: State, cause: Cause) -> Event {
+    let kind = EventKind::Transition {
+        from: State::Initialize,
+        to,
+        cause,
+        owner: None,
+        priority: 150,
+        epoch: Epoch { number: 3, host: 0 },
+    };
+    event(instance, kind)
+}
+
+fn backup(instance: u16) -> Event {
+    to(instance, State::Backup, Cause::Startup)
+}
+
+fn active(instance: u16) -> [Event; 2] {
+    let claimed = EventKind::Claimed { took: Duration::from_millis(1), addresses: 1 };
+    [to(instance, State::Active, Cause::Released), event(instance, claimed)]
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn one_at_a_time_and_the_newest_wins() {
+    let mut fake = Fake::new("order");
+    let mut hooks = fake.hooks(model(program(Call::Vipd)));
+    hooks.observe(&backup(1));
+    assert_eq!(fake.next().await, "instance web backup 150 0");
+    // Decided is not confirmed.
+    let [decided, claimed] = active(1);
+    hooks.observe(&decided);
+    hooks.observe(&claimed);
+    hooks.observe(&backup(1));
+    hooks.observe(&to(1, State::Initialize, Cause::LinkDown));
+    // Another instance does not wait for this one.
+    hooks.observe(&backup(0));
+    assert_eq!(fake.next().await, "instance dns backup 150 0");
+    fake.nothing().await;
+    fake.end.send(()).unwrap();
+    assert_eq!(fake.next().await, "instance web fault 150 2");
+    fake.end.send(()).unwrap();
+    fake.end.send(()).unwrap();
+    fake.nothing().await;
+    // No change, no word.
+    hooks.observe(&to(1, State::Initialize, Cause::LinkDown));
+    fake.nothing().await;
+    let stopping = tokio::spawn(async move { hooks.stop().await });
+    assert_eq!(fake.next().await, "instance dns stop 150 0");
+    assert_eq!(fake.next().await, "instance web stop 150 0");
+    fake.end.send(()).unwrap();
+    fake.end.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(2), stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn active_counts_when_the_kernel_has_confirmed() {
+    let mut fake = Fake::new("claimed");
+    let mut hooks = fake.hooks(model(program(Call::Keepalived)));
+    let [decided, claimed] = active(1);
+    hooks.observe(&decided);
+    fake.nothing().await;
+    hooks.observe(&claimed);
+    assert_eq!(fake.next().await, "instance web active 150 0");
+    // A clean stop is told when it is done.
+    hooks.observe(&to(1, State::Initialize, Cause::Stop));
+    fake.nothing().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_sync_group_speaks_as_with_keepalived() {
+    let mut fake = Fake::new("group");
+    let mut model = model(HookRun::Fifo("/nowhere".into()));
+    let members = vec![InstanceIx(0), InstanceIx(1)];
+    model.sync_groups.push(SyncGroup { name: "G".into(), members });
+    let mut hooks = fake.hooks(model);
+    hooks.observe(&backup(0));
+    fake.nothing().await;
+    hooks.observe(&backup(1));
+    for line in ["group G backup 0 0", "instance dns backup 150 0", "instance web backup 150 0"] {
+        assert_eq!(fake.next().await, line);
+    }
+    for moved in active(0).iter().chain(&active(1)) {
+        hooks.observe(moved);
+    }
+    for line in ["instance dns active 150 0", "instance web active 150 0", "group G active 0 0"] {
+        assert_eq!(fake.next().await, line);
+    }
+    hooks.observe(&to(0, State::Initialize, Cause::LinkDown));
+    assert_eq!(fake.next().await, "instance dns fault 150 0");
+    assert_eq!(fake.next().await, "group G fault 0 0");
+    hooks.observe(&to(1, State::Backup, Cause::SyncGroup));
+    assert_eq!(fake.next().await, "instance web backup 150 0");
+    hooks.stop().await;
+    for line in ["instance dns stop 150 0", "instance web stop 150 0", "group G stop 0 0"] {
+        assert_eq!(fake.next().await, line);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_hook_hears_only_of_what_it_asked_for() {
+    let mut fake = Fake::new("some");
+    let mut model = model(HookRun::Fifo("/nowhere".into()));
+    let members = vec![InstanceIx(0), InstanceIx(1)];
+    model.sync_groups.push(SyncGroup { name: "G".into(), members });
+    model.hooks[0].instances = vec![InstanceIx(1)];
+    model.hooks[0].on = vec![Moment::Backup];
+    let mut hooks = fake.hooks(model);
+    hooks.observe(&backup(0));
+    hooks.observe(&backup(1));
+    assert_eq!(fake.next().await, "instance web backup 150 0");
+    for moved in active(1) {
+        hooks.observe(&moved);
+    }
+    hooks.stop().await;
+    fake.nothing().await;
+}
