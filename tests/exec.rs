@@ -13,11 +13,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use vipd_agent::exec::client::{Outcome, Runner, Whereabouts};
 use vipd_agent::exec::protocol::{End, Event, Occasion, Subject, Which};
 use vipd_agent::exec::server::Executor;
+use vipd_agent::sys::clock;
 use vipd_core::config::model::{
     Account, Call, Check, Hook, HookRun, Model, Moment, Probe, Program, Severity,
 };
@@ -202,9 +203,9 @@ fn occasion(event: Event) -> Occasion {
 }
 
 fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + limit;
+    let until = clock::monotonic() + limit;
     while !done() {
-        assert!(Instant::now() < until, "in vain: {what}");
+        assert!(clock::monotonic() < until, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -14,7 +14,7 @@ use crate::sys::process;
 use nix::unistd::{Uid, geteuid, seteuid};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -313,6 +313,7 @@ fn try_bind(path: &Path) -> io::Result<UnixListener> {
             _ => {}
         }
         let listener = UnixListener::bind(&fresh)?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
         fs::rename(&fresh, path)?;
         Ok(listener)
     })();
