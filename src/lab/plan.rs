@@ -77,6 +77,15 @@ impl Pool {
     }
 }
 
+/// Whether damping and the move budget are on; vipd only.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum FlapControl {
+    /// Off: a play moves the address more often in a minute than an operator allows in an hour.
+    Off,
+    /// As it comes.
+    Usual,
+}
+
 /// Everything that a room is told.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -104,6 +113,8 @@ pub struct Plan {
     pub heartbeats: Heartbeats,
     /// Whether a stronger host takes the address back.
     pub preempt: Preempt,
+    /// Whether damping and the move budget are on.
+    pub flap_control: FlapControl,
     /// What the agents look at beside each other; vipd only. `None`: nothing, and no service, no router.
     pub health: Option<Health>,
     /// Addresses that are shared out instead of the one instance; vipd only.
@@ -129,6 +140,7 @@ impl Default for Plan {
             mac: MacMode::Interface,
             heartbeats: Heartbeats::TwoPaths,
             preempt: Preempt::After(Duration::ZERO),
+            flap_control: FlapControl::Off,
             health: None,
             pool: None,
             instance_extra: String::new(),
@@ -145,6 +157,7 @@ impl Plan {
         Self {
             health: Some(Health::usual()),
             preempt: Preempt::After(Duration::from_secs(5)),
+            flap_control: FlapControl::Usual,
             instance_extra: "hold-down = \"2s\"".into(),
             ..Self::default()
         }
@@ -227,6 +240,9 @@ impl Plan {
             Preempt::After(delay) => {
                 line(&mut text, format_args!("preempt-delay = \"{}ms\"", delay.as_millis()));
             }
+        }
+        if self.flap_control == FlapControl::Off {
+            text.push_str("damping = \"off\"\nmove-budget = \"off\"\n");
         }
         if self.mac == MacMode::Virtual {
             text.push_str("virtual-mac = true\n");
