@@ -430,4 +430,8 @@ impl Protocol {
 }
 
 /// Gives the engine what flap control remembers, before it decides anything.
-fn recall(_engine: &mut Engine, _recalled: Vec<(InstanceIx, FlapRecord)>) {}
+fn recall(engine: &mut Engine, recalled: Vec<(InstanceIx, FlapRecord)>) {
+    for (instance, record) in recalled {
+        engine.recall(instance, record);
+    }
+}

@@ -8,9 +8,10 @@
 //!
 //! Rooms: `unit` what is elected (one virtual router, or both families in shared fate); `adverts` packets in and
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
-//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class
-//! and priority; `flap` penalties and the move budget; `offer` an unfit owner lets go; `standby` warm and cold; `peers` and `heartbeats` in and out; `link` interfaces
-//! and their neighbours; `sync` groups; `report` events and limits; `snapshot` what status shows.
+//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
+//! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
+//! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
+//! limits; `snapshot` what status shows.
 
 mod adverts;
 mod agenda;
