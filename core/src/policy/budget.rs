@@ -25,7 +25,14 @@ impl Moves {
     /// As remembered.
     pub fn recalled(mut at: Vec<Stamp>, held: Option<Stamp>) -> Self {
         at.sort_unstable();
-        Self { at, held }
+        let mut moves = Self { at, held };
+        moves.forget_oldest();
+        moves
+    }
+
+    fn forget_oldest(&mut self) {
+        let excess = self.at.len().saturating_sub(REMEMBERED);
+        self.at.drain(..excess);
     }
 
     /// When each remembered move happened, oldest first.
@@ -41,8 +48,7 @@ impl Moves {
     /// The address moved by itself; true: the budget is spent by it.
     pub fn moved(&mut self, config: &Budget, now: Stamp) -> bool {
         self.at.push(now);
-        let excess = self.at.len().saturating_sub(REMEMBERED);
-        self.at.drain(..excess);
+        self.forget_oldest();
         let spent = config.limits.iter().any(|(most, within)| self.within(*within, now) >= *most);
         let newly = spent && self.held.is_none();
         if newly {
