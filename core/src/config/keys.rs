@@ -132,7 +132,7 @@ keys! {
 keys! {
     /// `[instance.NAME.move-budget]`
     move_budget {
-        LIMITS "limits" "a list of \"N in DURATION\", N from 1 to 1000, DURATION from 1s to 24h" "[\"3 in 10m\", \"6 in 60m\"]";
+        LIMITS "limits" "a list of \"N in DURATION\", N from 1 to 64, DURATION from 1s to 24h" "[\"3 in 10m\", \"6 in 60m\"]";
         QUIET "quiet" "a duration from 1s to 24h" "\"60m\"";
     }
 }

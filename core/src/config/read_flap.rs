@@ -125,7 +125,8 @@ fn read_budget(section: &Section<'_>, findings: &mut Findings<'_>) -> Budget {
 fn limit(value: &DeValue<'_>) -> Result<(u32, Duration), Wrong> {
     let parsed = value::text(value)?.split_once(" in ").and_then(|(moves, length)| {
         let digits = moves.bytes().all(|b| b.is_ascii_digit());
-        let moves = moves.parse::<u32>().ok().filter(|n| digits && (1..=1000).contains(n))?;
+        let moves =
+            moves.parse::<u32>().ok().filter(|n| digits && (1..=Budget::MOST_MOVES).contains(n))?;
         Some((moves, duration::parse(length).filter(|d| LENGTHS.contains(d))?))
     });
     parsed.ok_or_else(|| Wrong::value(value))

@@ -1,5 +1,6 @@
 //! Adverts in and out: from a datagram to the state machine's reaction, and from a state to bytes.
 
+use super::fitness::PIN;
 use super::io::{Alarm, Cause, Output, Packet, Transmit};
 use super::{Engine, UnitIx};
 use crate::config::model::Transport;
@@ -93,9 +94,20 @@ impl Engine {
             }
             return;
         };
+        self.newer_pin(u, &heard);
         let reaction = self.units[u].vr.hear(heard, local);
         self.react(u, heard, reaction, accepted.authenticated);
         self.press_order(u);
+    }
+
+    /// Another host claims with the priority of a promotion: the newer word of an operator ends the older one
+    /// (DESIGN 5.6), whichever address is higher.
+    fn newer_pin(&mut self, u: UnitIx, heard: &Heard) {
+        let unit = &mut self.units[u];
+        if unit.is_active() && unit.pinned && heard.priority == PIN {
+            unit.pinned = false;
+            self.set_priority(u);
+        }
     }
 
     fn react(&mut self, u: UnitIx, heard: Heard, reaction: Reaction, authenticated: bool) {

@@ -246,7 +246,12 @@ impl Engine {
         self.units[u].pinned = false;
         self.units[u].farewell = false;
         self.units[u].deferred = None;
-        self.order_done(u);
+        self.units[u].parked = None;
+        let instance = self.units[u].instance;
+        if self.units_of(instance).into_iter().all(|o| self.units[o].state() == State::Initialize) {
+            // Else the other family goes on with its activation, or with what an operator ordered.
+            self.order_done(u);
+        }
         self.set_priority(u);
         self.lost(u, was_active, &cause);
         self.stale_wait_over(u);

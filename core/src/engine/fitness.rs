@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Priority of a host that an operator promoted (DESIGN 5.6).
-const PIN: u8 = 254;
+pub(super) const PIN: u8 = 254;
 
 /// All checks of this host.
 pub(super) struct Checks {

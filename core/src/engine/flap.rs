@@ -36,17 +36,19 @@ impl Engine {
             return;
         }
         let at = |utc: u64| of_utc(utc, now);
+        let (damping, budget) = (self.damping(instance), self.budget(instance));
         let fitness = &mut self.fitness[usize::from(instance.0)];
-        let suppressed = record.suppressed_ms.map(at);
-        fitness.penalty = Penalty::recalled(record.penalty, at(record.at_ms), suppressed);
-        let moves = record.moves_ms.into_iter().map(at).collect();
-        fitness.moves = Moves::recalled(moves, record.held_ms.map(at));
-        if self.damping(instance).is_none() {
-            self.fitness[usize::from(instance.0)].penalty = Penalty::default();
-        }
-        if self.budget(instance).is_none() {
-            self.fitness[usize::from(instance.0)].moves = Moves::default();
-        }
+        fitness.penalty = damping.map_or_else(Penalty::default, |config| {
+            Penalty::recalled(
+                &config,
+                record.penalty,
+                at(record.at_ms),
+                record.suppressed_ms.map(at),
+            )
+        });
+        fitness.moves = budget.map_or_else(Moves::default, |_| {
+            Moves::recalled(record.moves_ms.into_iter().map(at).collect(), record.held_ms.map(at))
+        });
         self.flap_due(instance);
         let fitness = self.fitness(instance);
         let (held, suppressed) =

@@ -242,6 +242,7 @@ impl Engine {
                     self.units[u].vr.step_down(heard);
                 }
                 self.left_active(u, cause);
+                self.sync_yielded(u);
             }
             self.rearm(u);
         }

@@ -175,13 +175,19 @@ impl Engine {
         if !link.usable() || unit.source().is_none() || fatal {
             self.order_free(u);
             let why = if fatal { cause } else { Cause::LinkDown };
+            self.units[u].pinned = false;
+            self.set_priority(u);
+            self.lost(u, true, &why);
             self.entered(u, State::Active, why);
+            self.sync_faulted(u);
             return;
         }
         if group_left || self.lease_may_have_ended(u) {
             self.units[u].vr.listen(now);
             self.order_free(u);
             self.left_active(u, if group_left { Cause::SyncGroup } else { Cause::LeaseEnded });
+            // A member with a shorter interval may have gone on already.
+            self.sync_yielded(u);
             return;
         }
         let since = self.units[u].since;

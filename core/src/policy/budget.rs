@@ -10,8 +10,8 @@ use crate::time::Duration;
 
 /// While held, an owner whose check fails hands over at most once in this time.
 pub const FAIL_EVERY: Duration = Duration::from_secs(600);
-/// Moves remembered; the oldest goes.
-const REMEMBERED: usize = 64;
+/// Moves remembered; the oldest goes. No limit allows more.
+const REMEMBERED: usize = Budget::MOST_MOVES as usize;
 
 /// Moves of one instance, as this host saw them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,14 @@ impl Moves {
     /// As remembered.
     pub fn recalled(mut at: Vec<Stamp>, held: Option<Stamp>) -> Self {
         at.sort_unstable();
-        Self { at, held }
+        let mut moves = Self { at, held };
+        moves.forget_oldest();
+        moves
+    }
+
+    fn forget_oldest(&mut self) {
+        let excess = self.at.len().saturating_sub(REMEMBERED);
+        self.at.drain(..excess);
     }
 
     /// When each remembered move happened, oldest first.
@@ -41,8 +48,7 @@ impl Moves {
     /// The address moved by itself; true: the budget is spent by it.
     pub fn moved(&mut self, config: &Budget, now: Stamp) -> bool {
         self.at.push(now);
-        let excess = self.at.len().saturating_sub(REMEMBERED);
-        self.at.drain(..excess);
+        self.forget_oldest();
         let spent = config.limits.iter().any(|(most, within)| self.within(*within, now) >= *most);
         let newly = spent && self.held.is_none();
         if newly {
@@ -109,6 +115,17 @@ mod tests {
         assert_eq!(m.fail_move_at(), Some(30 * MINUTE));
         assert!(!m.tick(&c, 80 * MINUTE - 1));
         assert!(m.tick(&c, 80 * MINUTE) && m.held().is_none());
+    }
+
+    #[test]
+    fn the_largest_limit_can_be_spent() {
+        let most = Budget::MOST_MOVES;
+        let (c, mut m) = (
+            Budget { limits: vec![(most, Duration::from_secs(3600))], ..config() },
+            Moves::default(),
+        );
+        let spent: Vec<bool> = (0..most).map(|n| m.moved(&c, n.into())).collect();
+        assert_eq!(spent.iter().position(|s| *s), Some(spent.len() - 1));
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub struct Penalty {
 }
 
 impl Penalty {
-    /// As remembered.
-    pub fn recalled(value: u32, at: Stamp, suppressed: Option<Stamp>) -> Self {
-        Self { value: f64::from(value), at, suppressed }
+    /// As remembered: not above the ceiling, whatever the record or an older configuration says.
+    pub fn recalled(config: &Damping, value: u32, at: Stamp, suppressed: Option<Stamp>) -> Self {
+        Self { value: f64::from(value.min(config.ceiling)), at, suppressed }
     }
 
     fn decayed(&self, config: &Damping, now: Stamp) -> f64 {

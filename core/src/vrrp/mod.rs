@@ -208,22 +208,29 @@ impl VirtualRouter {
         self.heard = None;
     }
 
-    /// Changes priority or preemption; Backup recomputes its timer on the old anchor (V68).
-    /// True when an Active must advertise at once.
+    /// Changes priority or preemption; Backup recomputes its timer on the old anchor (V68), and what the engine put
+    /// off stays put off. True when an Active must advertise at once.
     pub fn set_params(&mut self, params: Params) -> bool {
         let changed =
             (self.params.priority, self.params.interval) != (params.priority, params.interval);
+        let put_off = match self.timer {
+            Timer::Down { at, expiry } if at > self.expires(expiry) => at,
+            _ => Instant::ZERO,
+        };
         self.params = params;
         if changed && let Timer::Down { expiry, .. } = self.timer {
-            self.timer = match expiry {
-                Expiry::Ordered => Timer::Down { at: self.anchor, expiry },
-                Expiry::Released | Expiry::Unable(_) => {
-                    Timer::Down { at: self.anchor + self.skew(), expiry }
-                }
-                _ => Timer::Down { at: self.anchor + self.active_down(), expiry },
-            };
+            self.timer = Timer::Down { at: self.expires(expiry).max(put_off), expiry };
         }
         changed && self.state == State::Active
+    }
+
+    /// When the Active_Down_Timer runs out for this reason, if nothing puts it off.
+    fn expires(&self, expiry: Expiry) -> Instant {
+        match expiry {
+            Expiry::Ordered => self.anchor,
+            Expiry::Released | Expiry::Unable(_) => self.anchor + self.skew(),
+            Expiry::Silence | Expiry::Preempts(_) => self.anchor + self.active_down(),
+        }
     }
 
     /// Takes an advert of somebody else. `local` is our own source address in the family of the advert.

@@ -194,3 +194,26 @@ fn clean_stops_are_no_flaps_where_heartbeats_tell() {
     assert_eq!(world.owners(), [1]);
     assert_eq!(world.hosts[1].unit().flap.moves[0].0, 0);
 }
+
+#[test]
+fn a_record_that_cannot_be_true_neither_bars_nor_breaks() {
+    let times = [0, 1, 1_700_000_000_000, 1_700_000_100_000, 1_800_000_000_000, u64::MAX];
+    for (at_ms, other) in times.iter().flat_map(|a| times.map(|b| (*a, b))) {
+        for penalty in [0, 1, 2500, u32::MAX] {
+            let mut model = crate::bench::model(&plain(""), "lb1");
+            controlled(&mut model);
+            let mut lb1 = Bench::of(model, 1, vec![]);
+            let moves_ms = [vec![at_ms, other, 5], vec![other; 1000]].concat();
+            let (suppressed_ms, held_ms) = (Some(other), Some(at_ms));
+            let record = FlapRecord { penalty, at_ms, suppressed_ms, moves_ms, held_ms };
+            lb1.engine.recall(WEB, record.clone());
+            lb1.link_up();
+            lb1.reads(Verdict::Pass);
+            assert!(lb1.unit().flap.penalty.unwrap() <= 10_000, "{record:?}");
+            lb1.run(secs(6));
+            assert_eq!(lb1.state(), State::Active, "{record:?}");
+            lb1.run(secs(3700));
+            assert_eq!((lb1.class(), lb1.alarms()), (Class::Healthy, vec![]), "{record:?}");
+        }
+    }
+}

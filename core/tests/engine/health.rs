@@ -1,10 +1,12 @@
 //! Checks: what a verdict means for class, priority and ownership (DESIGN 5.10, 5.14).
 
-use crate::bench::{Bench, beating, ms, plain};
+use crate::bench::{Bench, ETH0, beating, eth0, ms, plain};
 use crate::fit::{CHECK, bench, flap, say, secs, with, with_alone, world};
 use Severity::{Degrade, Drain, Fail, Fatal, Info};
 use vipd_core::config::model::{Model, Severity};
-use vipd_core::engine::io::{Alarm, Cause, EventKind, Input, StandingReason, Verdict};
+use vipd_core::engine::io::{
+    Alarm, Cause, EventKind, Input, LinkState, OperatorOrder, StandingReason, Verdict,
+};
 use vipd_core::policy::Closed;
 use vipd_core::types::{Class, HostIx, State};
 
@@ -406,4 +408,43 @@ fn groups_complementary_faults_bounce_nothing() {
     say(&mut world, 0, 0, Verdict::Pass);
     world.run(secs(5));
     assert!(both(&world, 0));
+}
+
+#[test]
+fn a_link_that_goes_while_the_address_is_offered_ends_the_promotion() {
+    let mut lb2 = bench(&plain(""), 2, with(Drain, 0));
+    lb2.reads(Verdict::Pass);
+    lb2.hear(1, 150);
+    lb2.order(OperatorOrder::Promote);
+    lb2.run(ms(10));
+    assert!(lb2.unit().pinned);
+    lb2.reads(Verdict::Fail);
+    lb2.run(ms(10));
+    assert_eq!(lb2.state(), State::Initialize, "offered");
+    lb2.give(Input::Link { link: ETH0, state: LinkState { running: false, ..eth0(2) } });
+    lb2.run(secs(5));
+    lb2.give(Input::Link { link: ETH0, state: eth0(2) });
+    lb2.reads(Verdict::Pass);
+    lb2.run(ms(10));
+    assert_eq!((lb2.unit().pinned, lb2.unit().priority, lb2.state()), (false, 100, State::Backup));
+}
+
+#[test]
+fn a_group_is_not_left_half_taken_back() {
+    let text = plain(
+        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
+         advert-interval = \"100ms\"\npriority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\n\
+         hold-down = \"0s\"\nsettle = \"off\"\n[sync.all]\ninstances = [\"web\", \"zoo\"]\n",
+    );
+    let mut lb1 = bench(&text, 1, with(Drain, 0));
+    lb1.reads(Verdict::Pass);
+    lb1.run(secs(5));
+    let states = |b: &Bench| b.snapshot().units.iter().map(|u| u.state).collect::<Vec<_>>();
+    assert_eq!(states(&lb1), [State::Active, State::Active]);
+    lb1.reads(Verdict::Fail);
+    lb1.run(ms(500));
+    assert_eq!(states(&lb1), [State::Initialize, State::Active], "zoo goes on sooner");
+    lb1.give(Input::Link { link: ETH0, state: LinkState { running: false, ..eth0(1) } });
+    lb1.run(secs(1));
+    assert_eq!(states(&lb1), [State::Initialize, State::Backup]);
 }

@@ -1,6 +1,6 @@
 //! Warm and cold standby, and an operator's promotion.
 
-use crate::bench::{Bench, WEB, beating, ms, plain};
+use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
 use crate::fit::{activation, bench, say, secs, stands_by, with, world};
 use vipd_core::config::model::{Model, Severity, Standby};
 use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Verdict};
@@ -201,4 +201,61 @@ fn a_warm_group_is_made_ready_as_a_whole() {
         lb2.run(ms(20));
     }
     assert!(lb2.snapshot().units.iter().all(|u| u.state == State::Active));
+}
+
+#[test]
+fn the_newer_of_two_promotions_counts_whichever_address_is_higher() {
+    for text in [beating(""), plain("")] {
+        let mut world = world(&text, 3, with(Severity::Fail, 0));
+        for host in [2, 1, 0, 1, 2, 0] {
+            world.give(host, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+            world.run(secs(5));
+            assert_eq!((world.owners(), world.holders()), (vec![host], vec![host]));
+            assert!(world.hosts[host].unit().pinned);
+        }
+    }
+}
+
+#[test]
+fn a_weight_that_changes_meanwhile_does_not_delay_the_claim() {
+    let mut lb2 = bench(&plain(""), 2, |model| {
+        with(Severity::Degrade, 20)(model);
+        stands_by(model, 2, &Standby::Warm(activation()));
+    });
+    lb2.reads(Verdict::Pass);
+    lb2.hear(1, 150);
+    lb2.run(secs(10));
+    lb2.reads(Verdict::Fail);
+    lb2.run(ms(5));
+    answer(&mut lb2, Ok(()));
+    lb2.run(ms(1));
+    assert_eq!((lb2.state(), lb2.unit().priority), (State::Active, 90));
+}
+
+/// The IPv6 router of lb2, whose families run by themselves, loses its source address.
+fn loses_ipv6(lb2: &mut Bench) {
+    let mut state = eth0(2);
+    state.addrs.pop();
+    lb2.give(Input::Link { link: ETH0, state });
+    assert_eq!(lb2.snapshot().units[1].state, State::Initialize);
+}
+
+#[test]
+fn a_fault_of_one_family_ends_neither_the_activation_nor_the_order_of_the_other() {
+    let text = plain("addresses = [\"192.0.2.10/24\", \"fe80::10/64\"]\n");
+    for standby in [Standby::Warm(activation()), Standby::Cold(Some(activation()))] {
+        let mut lb2 = bench(&text, 2, |model| stands_by(model, 2, &standby));
+        lb2.hear(1, 150);
+        lb2.hear6(1, 150);
+        match standby {
+            Standby::Cold(_) => lb2.order(OperatorOrder::Promote),
+            _ => lb2.run(secs(5)),
+        }
+        lb2.run(ms(5));
+        loses_ipv6(&mut lb2);
+        answer(&mut lb2, Ok(()));
+        lb2.run(ms(1));
+        assert_eq!(lb2.snapshot().units[0].state, State::Active, "{standby:?}");
+        assert_eq!(lb2.activations().len(), 1);
+    }
 }

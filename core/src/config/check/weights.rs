@@ -111,8 +111,8 @@ impl Subject<'_> {
         let others = all.saturating_sub(u32::from(self.check.weight.value));
         let gap = u32::from(self.decl.priority.value.get().saturating_sub(best));
         let needed = (gap + u32::from(self.decl.flap.stickiness) + 1).saturating_sub(others);
-        // An owner keeps 1 and its stickiness whatever it loses.
-        if u32::from(best) > 1 + u32::from(self.decl.flap.stickiness) && needed <= 253 {
+        // An owner keeps its stickiness, and at least 1, whatever it loses.
+        if best > self.decl.flap.stickiness.max(1) && needed <= 253 {
             format!(
                 "severity = \"fail\", weight = {needed} or more, or priorities that are closer together"
             )
@@ -134,5 +134,25 @@ fn weighs(check: &CheckDecl) -> bool {
 /// What an owner advertises that has lost `weight`: it gets the stickiness back, up to its priority.
 fn degraded(priority: u8, weight: u32, stickiness: u8) -> u8 {
     let lost = u8::try_from(weight).unwrap_or(u8::MAX);
-    priority.saturating_sub(lost).max(1).saturating_add(stickiness).min(priority)
+    priority.saturating_sub(lost).saturating_add(stickiness).min(priority).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proof_reckons_as_the_policy_does() {
+        for priority in 1..=254 {
+            for weight in [0, 1, 9, 10, 11, 100, 253, 254, 255, 256, 1000] {
+                for stickiness in [0, 1, 10, 253] {
+                    assert_eq!(
+                        degraded(priority, weight, stickiness),
+                        crate::policy::health::effective(priority, weight, stickiness),
+                        "{priority} - {weight} + {stickiness}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -97,3 +97,8 @@ pub struct Budget {
     /// Held until this long without a move, or until acknowledged.
     pub quiet: Duration,
 }
+
+impl Budget {
+    /// The most moves that a limit may allow: as many are remembered.
+    pub const MOST_MOVES: u32 = 64;
+}
