@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// Asks that may wait for a connection.
 const ASKS: usize = 256;
+/// Of these, for hooks alone: a check asks again at its next interval, a hook is not told twice.
+const FOR_HOOKS: usize = ASKS / 2;
 /// Shortest and longest wait between two attempts to connect.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 /// Under a service manager the unit is given this long before the process is started here.
@@ -94,7 +96,8 @@ impl Runner {
         limit: Duration,
     ) -> Outcome {
         let (answer, ended) = oneshot::channel();
-        if self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
+        let full = matches!(program, Which::Check(_)) && self.asks.capacity() <= FOR_HOOKS;
+        if full || self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
             return Outcome::unknown("`vipd exec` takes no more: too many programs wait");
         }
         match tokio::time::timeout(limit, ended).await {
@@ -124,9 +127,10 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
     let mut backoff = BACKOFF[0];
     let mut lone_since = Instant::now();
     let mut told = false;
-    let mut child: Option<Child> = None;
+    // More than one while an earlier one still waits for its programs.
+    let mut children: Vec<Child> = Vec::new();
     loop {
-        match connect(&whereabouts, lone_since, &mut child).await {
+        match connect(&whereabouts, lone_since, &mut children).await {
             Ok(stream) => {
                 let began = Instant::now();
                 match converse(stream, &mut waiting).await {
@@ -157,11 +161,7 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF[1]);
         // Ended children are not left as zombies.
-        if let Some(ended) = &mut child
-            && !matches!(ended.try_wait(), Ok(None))
-        {
-            child = None;
-        }
+        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 }
 
@@ -169,7 +169,7 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
 async fn connect(
     whereabouts: &Whereabouts,
     lone_since: Instant,
-    child: &mut Option<Child>,
+    children: &mut Vec<Child>,
 ) -> io::Result<UnixStream> {
     let refused = match UnixStream::connect(&whereabouts.socket).await {
         Ok(stream) => return Ok(stream),
@@ -182,7 +182,7 @@ async fn connect(
     ours.set_nonblocking(true)?;
     let mut words = whereabouts.command.iter();
     let Some(program) = words.next() else { return Err(refused) };
-    *child = Some(
+    children.push(
         Command::new(program)
             .args(words)
             .args(["exec", "--inherited"])
@@ -267,5 +267,27 @@ async fn greet(tells: &mut mpsc::Receiver<io::Result<Option<Tell>>>) -> io::Resu
         ))),
         Some(Err(error)) => Err(error),
         Some(Ok(_)) | None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn checks_that_wait_leave_room_for_hooks() {
+        let runner = Runner::start(Whereabouts {
+            socket: "/nowhere/exec.sock".into(),
+            command: Vec::new(),
+            managed: true,
+        });
+        let run = async |which| runner.run(which, None, Duration::from_millis(1)).await.end;
+        let mut last = End::Exited(0);
+        for _ in 0..=ASKS {
+            last = run(Which::Check("c".into())).await;
+        }
+        assert!(last.to_string().contains("too many programs wait"), "{last}");
+        let hook = run(Which::Hook("h".into())).await;
+        assert!(hook.to_string().contains("did not answer in time"), "{hook}");
     }
 }
