@@ -45,6 +45,7 @@ fn main() -> std::process::ExitCode {
     };
     let trials = vec![
         trial("a_program_hears_argv_environment_and_json", false, told),
+        trial("more_addresses_than_a_variable_holds", false, many_addresses),
         trial("keepalived_notify_hears_four_more_words", false, told_as_by_keepalived),
         trial("one_that_hangs_is_ended_with_its_group", false, hangs),
         trial("one_that_ignores_term_is_killed", false, ignores_term),
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         trial("no_process_left_is_not_failed", true, no_process),
         trial("fifo_lines_byte_for_byte", false, fifo),
         trial("a_fifo_without_reader_blocks_nothing", false, fifo_unread),
+        trial("executors_that_end_late_are_no_zombies", false, late_executors),
         trial("a_killed_executor_is_replaced_and_its_runs_are_unknown", false, killed),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -252,6 +254,17 @@ fn told(stage: &Stage) {
     assert_eq!(json["name"], "web");
     assert_eq!(json["event"], "active");
     assert_eq!(json["vips"][1], "2001:db8::10/64");
+}
+
+fn many_addresses(stage: &Stage) {
+    let path = stage.script("hook", "echo ${VIPD_VIPS-none}; grep -o 2001:db8:: | wc -l");
+    stage.list("hook", "h", 5000, "-", &path);
+    let vips = (0..16_384).map(|n| format!("2001:db8::1234:5678:{n:x}/128")).collect();
+    let many = Occasion { vips, ..occasion(Event::Active) };
+    let runner = stage.runner();
+    let asked = runner.run(Which::Hook("h".into()), Some(many), Duration::from_secs(30));
+    let done = stage.runtime.block_on(asked);
+    assert_eq!((done.end, &*done.output), (End::Exited(0), "none\n16384\n"));
 }
 
 fn told_as_by_keepalived(stage: &Stage) {
@@ -483,6 +496,39 @@ fn fifo_unread(stage: &Stage) {
         got.lines().count() > 3000
     });
     assert!(got.lines().all(|line| line == "INSTANCE \"web\" MASTER 150"));
+}
+
+fn late_executors(stage: &Stage) {
+    // Hangs up at once and goes on for a while, as one does whose programs still run.
+    let late = stage.script("late", "exec 0</dev/null; echo >>$0.started; sleep 0.4");
+    let runner = stage.runner_by(&[late.to_str().unwrap()]);
+    let started = stage.dir.join("late.started");
+    stage.runtime.block_on(async {
+        let until = clock::monotonic() + Duration::from_secs(20);
+        while fs::read(&started).map_or(0, |lines| lines.len()) < 6 {
+            assert!(clock::monotonic() < until, "in vain: six executors");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let me = std::process::id().to_string();
+    let zombie = |stat: &str| {
+        let Some((_, late)) = stat.split_once(" (late) ") else { return false };
+        late.split(' ').take(2).eq(["Z", me.as_str()])
+    };
+    let zombies = || {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter(|stat| zombie(stat))
+            .count()
+    };
+    stage.runtime.block_on(async {
+        let until = clock::monotonic() + Duration::from_secs(20);
+        while zombies() > 0 {
+            assert!(clock::monotonic() < until, "{} zombies", zombies());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    drop(runner);
 }
 
 fn killed(stage: &Stage) {
