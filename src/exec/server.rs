@@ -129,6 +129,7 @@ impl Executor {
     }
 
     async fn attend(&self, stream: UnixStream) {
+        self.fifos().join();
         self.reload();
         let (reader, mut writer) = stream.into_split();
         let (answers, mut waiting) = mpsc::channel::<Tell>(ANSWERS);
@@ -154,8 +155,7 @@ impl Executor {
                 }
             }
         }
-        // Lines that still wait have had their time.
-        self.fifos().close();
+        self.fifos().leave();
         speaker.abort();
     }
 
