@@ -56,6 +56,7 @@ fn main() -> std::process::ExitCode {
         trial("what_is_not_configured_is_refused", false, not_configured),
         trial("what_cannot_be_started_is_not_failed", false, not_started),
         trial("nothing_is_inherited", false, inherited),
+        trial("a_configuration_may_have_a_relative_path", false, relative),
         trial("programs_run_as_nobody_or_as_configured", true, users),
         trial("no_process_left_is_not_failed", true, no_process),
         trial("fifo_lines_byte_for_byte", false, fifo),
@@ -157,9 +158,13 @@ impl Stage {
     }
 
     fn runner_by(&self, before: &[&str]) -> Runner {
+        self.runner_in(&self.dir, before)
+    }
+
+    fn runner_in(&self, dir: &Path, before: &[&str]) -> Runner {
         let me = std::env::current_exe().unwrap();
         let mut command: Vec<OsString> = before.iter().map(OsString::from).collect();
-        command.extend([me.into_os_string(), self.dir.clone().into_os_string()]);
+        command.extend([me.into_os_string(), dir.into()]);
         let _inside = self.runtime.enter();
         Runner::start(Whereabouts { socket: self.dir.join("none.sock"), command, managed: false })
     }
@@ -402,6 +407,15 @@ fn inherited(stage: &Stage) {
         }
     }
     assert!(fds(stage.executor()) <= before, "descriptors pile up");
+}
+
+fn relative(stage: &Stage) {
+    let path = stage.script("hook", "exit 0");
+    stage.list("hook", "h", 5000, "-", &path);
+    let parent = stage.dir.parent().unwrap().to_str().unwrap();
+    let name = Path::new(stage.dir.file_name().unwrap());
+    let runner = stage.runner_in(name, &["/usr/bin/env", "-C", parent]);
+    assert_eq!(stage.run(&runner, Which::Hook("h".into())).end, End::Exited(0));
 }
 
 fn users(stage: &Stage) {
