@@ -61,6 +61,7 @@ fn main() -> std::process::ExitCode {
         trial("no_process_left_is_not_failed", true, no_process),
         trial("fifo_lines_byte_for_byte", false, fifo),
         trial("a_fifo_without_reader_blocks_nothing", false, fifo_unread),
+        trial("the_unit_takes_over_from_a_stand_in", false, stand_in),
         trial("executors_that_end_late_are_no_zombies", false, late_executors),
         trial("a_killed_executor_is_replaced_and_its_runs_are_unknown", false, killed),
     ];
@@ -510,6 +511,30 @@ fn fifo_unread(stage: &Stage) {
         got.lines().count() > 3000
     });
     assert!(got.lines().all(|line| line == "INSTANCE \"web\" MASTER 150"));
+}
+
+fn stand_in(stage: &Stage) {
+    let path = stage.script("hook", "sleep 2");
+    stage.list("hook", "h", 5000, "-", &path);
+    let runner = stage.runner();
+    let first = runner.clone();
+    let began = stage.runtime.spawn(async move {
+        first
+            .run(Which::Hook("h".into()), Some(occasion(Event::Active)), Duration::from_secs(30))
+            .await
+    });
+    let stays = stage.runtime.block_on(async {
+        while !stage.dir.join("pid").exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The unit is back while the hook runs, which is left to its end.
+        let unit = tokio::net::UnixListener::bind(stage.dir.join("none.sock")).unwrap();
+        let ended = began.await.unwrap();
+        let came = tokio::time::timeout(Duration::from_secs(10), unit.accept()).await;
+        assert!(came.is_ok(), "nobody asks the unit");
+        ended
+    });
+    assert_eq!(stays.end, End::Exited(0));
 }
 
 fn late_executors(stage: &Stage) {
