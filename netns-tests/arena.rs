@@ -58,13 +58,13 @@ impl Arena {
         let mut arena = Self { stage, before: Vec::new() };
         let hosts = 0..arena.stage.plan().hosts;
         // Without duplicate address detection, too, the kernel finishes an address of its own some time after it made
-        // it: what it becomes later is nothing that an agent left.
+        // it, its route and its groups a moment later: what it becomes then is nothing that an agent left.
         let since = now();
         while hosts.clone().any(|ix| !arena.run(ix, "ip -o addr show tentative").is_empty()) {
             assert!(now().since(since) < Duration::from_secs(5), "addresses stay tentative");
             wait(Duration::from_millis(5));
         }
-        arena.before = hosts.map(|ix| Snapshot::of(&arena.stage, ix)).collect();
+        arena.before = hosts.map(|ix| Snapshot::settled(&arena.stage, ix)).collect();
         arena
     }
 

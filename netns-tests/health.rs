@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         played("link-flaps", &Plan { preempt, ..Plan::healthy() });
         Ok(())
     }));
-    for (weight, moves) in [(20, 0), (60, 1)] {
+    for (weight, moves) in [(20, 0), (60, 0), (61, 1)] {
         trials.push(Trial::test(
             format!("health/weight_{weight}_moves_{moves}_times"),
             move || {
@@ -105,8 +105,8 @@ fn service_hangs(heartbeats: Heartbeats) {
     arena.close();
 }
 
-/// The weight of a failing check moves the address when it is more than the distance of the priorities (50), and
-/// only then.
+/// A failing check moves the address when its weight is more than the distance of the priorities (50) and the
+/// stickiness of the holder (10), and only then.
 fn weighted(weight: u8, moves: usize) {
     let mut check = service();
     check.lines =

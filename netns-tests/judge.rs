@@ -40,6 +40,20 @@ impl Snapshot {
         Self(stage.room().host(ix).ns().unwrap().run(|| Ok(look())).unwrap())
     }
 
+    /// The host when two looks in a row show the same.
+    pub(crate) fn settled(stage: &Stage, ix: usize) -> Self {
+        let mut seen = Self::of(stage, ix);
+        for _ in 0..100 {
+            crate::arena::wait(Duration::from_millis(20));
+            let again = Self::of(stage, ix);
+            if again.differences(&seen).is_empty() {
+                return again;
+            }
+            seen = again;
+        }
+        panic!("host {ix} does not settle");
+    }
+
     /// What came and what went since.
     pub(crate) fn differences(&self, later: &Self) -> Vec<String> {
         let gone = self.0.difference(&later.0).map(|line| format!("gone: {line}"));

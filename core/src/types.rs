@@ -6,6 +6,7 @@ use crate::time::Duration;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 
 /// A value outside its range, with the range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -369,6 +370,30 @@ impl fmt::Display for State {
             Self::Active => "active",
         })
     }
+}
+
+/// What one run of a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Good, bad or unknown.
+    pub verdict: Verdict,
+    /// One line for people: what was seen, with its value.
+    pub detail: Arc<str>,
+    /// How long the run took.
+    pub took: Duration,
+}
+
+/// Good, bad or unknown; worse is greater, unknown is neither (DESIGN 5.14).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Pass,
+    /// Costs priority: the check's weight.
+    Warn,
+    /// What the check's severity says.
+    Fail,
+    /// It could not be run, or had nothing to say.
+    Unknown,
 }
 
 impl fmt::Display for Class {

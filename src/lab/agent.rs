@@ -21,6 +21,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use vipd_core::time::Instant;
 
+/// How long what an agent started may outlive it: programs that ignore TERM get KILL two seconds later.
+const END_BOUND: Duration = Duration::from_secs(4);
+
 /// Which program runs on the hosts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -294,8 +297,9 @@ impl Agent {
 
     /// After its end: takes the exit statuses of it and of what it left behind.
     fn collect(&mut self, members: &[i32]) -> anyhow::Result<()> {
-        if !processes::wait_gone(members, Duration::from_secs(2)) {
-            bail!("of the agent of {} some of the processes {members:?} go on", self.host);
+        if !processes::wait_gone(members, END_BOUND) {
+            let left: Vec<_> = members.iter().filter_map(|pid| processes::describe(*pid)).collect();
+            bail!("of the agent of {} these go on: {}", self.host, left.join(", "));
         }
         self.lost();
         Ok(())

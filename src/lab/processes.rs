@@ -58,6 +58,13 @@ pub fn wait_gone(pids: &[i32], bound: Duration) -> bool {
     true
 }
 
+/// Number and command line of a process; `None`: there is no such process.
+#[must_use]
+pub fn describe(pid: i32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(format!("{pid} ({})", String::from_utf8_lossy(&line).replace('\0', " ").trim()))
+}
+
 /// Sends a signal; a process that is gone is none's concern.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out: the whole boundary between deciding and doing.
 
+pub use crate::types::{Reading, Verdict};
+
 use crate::time::{Duration, Instant};
 use crate::types::{
     CheckIx, Class, Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, RouterId,
@@ -85,30 +87,6 @@ pub enum Input<'a> {
     },
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
-}
-
-/// What one run of a check came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Good, bad or unknown.
-    pub verdict: Verdict,
-    /// One line for people: what was seen, with its value.
-    pub detail: Arc<str>,
-    /// How long the run took.
-    pub took: Duration,
-}
-
-/// Good, bad or unknown; worse is greater, unknown is neither (DESIGN 5.14).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// As it should be.
-    Pass,
-    /// Costs priority: the check's weight.
-    Warn,
-    /// What the check's severity says.
-    Fail,
-    /// It could not be run, or had nothing to say.
-    Unknown,
 }
 
 /// What an operator may order (DESIGN 5.10, 5.15).

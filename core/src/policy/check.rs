@@ -6,8 +6,8 @@
 //! Called by the engine, once per reading. It never decides what a verdict means: that is `health`.
 
 use crate::config::model::Check;
-use crate::engine::io::{Reading, Verdict};
 use crate::time::Instant;
+use crate::types::{Reading, Verdict};
 use std::sync::Arc;
 
 /// So many unknown readings in a row, and the check costs its weight.

@@ -4,8 +4,8 @@
 
 use super::check::CheckState;
 use crate::config::model::{Check, Severity};
-use crate::engine::io::Verdict;
 use crate::time::{Duration, Instant};
+use crate::types::Verdict;
 use crate::types::{CheckIx, Class};
 
 /// What the checks of one instance say together.

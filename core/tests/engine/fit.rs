@@ -39,6 +39,14 @@ pub(crate) fn with(severity: Severity, weight: u8) -> impl Fn(&mut Model) {
     }
 }
 
+/// Adds a check that every instance uses, and switches flap control off: every change counts at once.
+pub(crate) fn with_alone(severity: Severity, weight: u8) -> impl Fn(&mut Model) {
+    move |model| {
+        with(severity, weight)(model);
+        model.instances.iter_mut().for_each(|i| i.flap = FlapControl::OFF);
+    }
+}
+
 /// What ha-practice gives as defaults.
 pub(crate) fn flap() -> FlapControl {
     let minutes = |n: u64| secs(n * 60);

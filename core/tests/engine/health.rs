@@ -1,7 +1,7 @@
 //! Checks: what a verdict means for class, priority and ownership (DESIGN 5.10, 5.14).
 
 use crate::bench::{Bench, beating, ms, plain};
-use crate::fit::{CHECK, bench, flap, say, secs, with, world};
+use crate::fit::{CHECK, bench, flap, say, secs, with, with_alone, world};
 use Severity::{Degrade, Drain, Fail, Fatal, Info};
 use vipd_core::config::model::{Model, Severity};
 use vipd_core::engine::io::{Alarm, Cause, EventKind, Input, StandingReason, Verdict};
@@ -159,7 +159,7 @@ fn who_claimed_while_failing_does_not_offer_before_it_was_well() {
 
 #[test]
 fn weights_move_the_priority_and_the_address() {
-    let mut world = world(&beating(""), 2, with(Degrade, 80));
+    let mut world = world(&beating(""), 2, with_alone(Degrade, 80));
     say(&mut world, 0, 0, Verdict::Fail);
     assert_eq!(world.hosts[0].unit().priority, 70);
     assert_eq!(world.hosts[0].standings(), [(Class::Healthy, 70)]);
@@ -214,7 +214,7 @@ fn info_is_shown_only() {
 
 #[test]
 fn unknown_is_told_and_costs_the_weight_only() {
-    let mut lb1 = bench(&plain(""), 1, with(Fail, 20));
+    let mut lb1 = bench(&plain(""), 1, with_alone(Fail, 20));
     lb1.reads(Verdict::Pass);
     lb1.become_owner();
     (0..2).for_each(|_| lb1.reads(Verdict::Unknown));
