@@ -201,3 +201,22 @@ fn orders_need_an_instance_and_an_agent() {
         assert!(stderr(&output).contains("vipd run"), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn the_commands_of_the_examples_are_understood() {
+    let dir = Dir::new("examples");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut found = 0;
+    for example in fs::read_dir(examples).unwrap() {
+        let text = fs::read_to_string(example.unwrap().path()).unwrap();
+        for line in text.lines() {
+            let Some(command) = line.strip_prefix("#   vipd ") else { continue };
+            // What follows two spaces is a remark.
+            let command = command.split("  ").next().unwrap();
+            let output = dir.vipd().args(command.split(' ')).output().unwrap();
+            assert_eq!(code(&output), 6, "{line}: {}", stderr(&output));
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+}

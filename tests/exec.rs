@@ -45,6 +45,7 @@ fn main() -> std::process::ExitCode {
     };
     let trials = vec![
         trial("a_program_hears_argv_environment_and_json", false, told),
+        trial("more_addresses_than_a_variable_holds", false, many_addresses),
         trial("keepalived_notify_hears_four_more_words", false, told_as_by_keepalived),
         trial("one_that_hangs_is_ended_with_its_group", false, hangs),
         trial("one_that_ignores_term_is_killed", false, ignores_term),
@@ -55,10 +56,13 @@ fn main() -> std::process::ExitCode {
         trial("what_is_not_configured_is_refused", false, not_configured),
         trial("what_cannot_be_started_is_not_failed", false, not_started),
         trial("nothing_is_inherited", false, inherited),
+        trial("a_configuration_may_have_a_relative_path", false, relative),
         trial("programs_run_as_nobody_or_as_configured", true, users),
         trial("no_process_left_is_not_failed", true, no_process),
         trial("fifo_lines_byte_for_byte", false, fifo),
         trial("a_fifo_without_reader_blocks_nothing", false, fifo_unread),
+        trial("the_unit_takes_over_from_a_stand_in", false, stand_in),
+        trial("executors_that_end_late_are_no_zombies", false, late_executors),
         trial("a_killed_executor_is_replaced_and_its_runs_are_unknown", false, killed),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -155,9 +159,13 @@ impl Stage {
     }
 
     fn runner_by(&self, before: &[&str]) -> Runner {
+        self.runner_in(&self.dir, before)
+    }
+
+    fn runner_in(&self, dir: &Path, before: &[&str]) -> Runner {
         let me = std::env::current_exe().unwrap();
         let mut command: Vec<OsString> = before.iter().map(OsString::from).collect();
-        command.extend([me.into_os_string(), self.dir.clone().into_os_string()]);
+        command.extend([me.into_os_string(), dir.into()]);
         let _inside = self.runtime.enter();
         Runner::start(Whereabouts { socket: self.dir.join("none.sock"), command, managed: false })
     }
@@ -252,6 +260,17 @@ fn told(stage: &Stage) {
     assert_eq!(json["name"], "web");
     assert_eq!(json["event"], "active");
     assert_eq!(json["vips"][1], "2001:db8::10/64");
+}
+
+fn many_addresses(stage: &Stage) {
+    let path = stage.script("hook", "echo ${VIPD_VIPS-none}; grep -o 2001:db8:: | wc -l");
+    stage.list("hook", "h", 5000, "-", &path);
+    let vips = (0..16_384).map(|n| format!("2001:db8::1234:5678:{n:x}/128")).collect();
+    let many = Occasion { vips, ..occasion(Event::Active) };
+    let runner = stage.runner();
+    let asked = runner.run(Which::Hook("h".into()), Some(many), Duration::from_secs(30));
+    let done = stage.runtime.block_on(asked);
+    assert_eq!((done.end, &*done.output), (End::Exited(0), "none\n16384\n"));
 }
 
 fn told_as_by_keepalived(stage: &Stage) {
@@ -391,6 +410,15 @@ fn inherited(stage: &Stage) {
     assert!(fds(stage.executor()) <= before, "descriptors pile up");
 }
 
+fn relative(stage: &Stage) {
+    let path = stage.script("hook", "exit 0");
+    stage.list("hook", "h", 5000, "-", &path);
+    let parent = stage.dir.parent().unwrap().to_str().unwrap();
+    let name = Path::new(stage.dir.file_name().unwrap());
+    let runner = stage.runner_in(name, &["/usr/bin/env", "-C", parent]);
+    assert_eq!(stage.run(&runner, Which::Hook("h".into())).end, End::Exited(0));
+}
+
 fn users(stage: &Stage) {
     let path = stage.script("who", "id -u; id -g; id -G; echo $USER $HOME");
     stage.list("hook", "default", 5000, "-", &path);
@@ -483,6 +511,63 @@ fn fifo_unread(stage: &Stage) {
         got.lines().count() > 3000
     });
     assert!(got.lines().all(|line| line == "INSTANCE \"web\" MASTER 150"));
+}
+
+fn stand_in(stage: &Stage) {
+    let path = stage.script("hook", "sleep 2");
+    stage.list("hook", "h", 5000, "-", &path);
+    let runner = stage.runner();
+    let first = runner.clone();
+    let began = stage.runtime.spawn(async move {
+        first
+            .run(Which::Hook("h".into()), Some(occasion(Event::Active)), Duration::from_secs(30))
+            .await
+    });
+    let stays = stage.runtime.block_on(async {
+        while !stage.dir.join("pid").exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The unit is back while the hook runs, which is left to its end.
+        let unit = tokio::net::UnixListener::bind(stage.dir.join("none.sock")).unwrap();
+        let ended = began.await.unwrap();
+        let came = tokio::time::timeout(Duration::from_secs(10), unit.accept()).await;
+        assert!(came.is_ok(), "nobody asks the unit");
+        ended
+    });
+    assert_eq!(stays.end, End::Exited(0));
+}
+
+fn late_executors(stage: &Stage) {
+    // Hangs up at once and goes on for a while, as one does whose programs still run.
+    let late = stage.script("late", "exec 0</dev/null; echo >>$0.started; sleep 0.4");
+    let runner = stage.runner_by(&[late.to_str().unwrap()]);
+    let started = stage.dir.join("late.started");
+    stage.runtime.block_on(async {
+        let until = clock::monotonic() + Duration::from_secs(20);
+        while fs::read(&started).map_or(0, |lines| lines.len()) < 6 {
+            assert!(clock::monotonic() < until, "in vain: six executors");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let me = std::process::id().to_string();
+    let zombie = |stat: &str| {
+        let Some((_, late)) = stat.split_once(" (late) ") else { return false };
+        late.split(' ').take(2).eq(["Z", me.as_str()])
+    };
+    let zombies = || {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter(|stat| zombie(stat))
+            .count()
+    };
+    stage.runtime.block_on(async {
+        let until = clock::monotonic() + Duration::from_secs(20);
+        while zombies() > 0 {
+            assert!(clock::monotonic() < until, "{} zombies", zombies());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    drop(runner);
 }
 
 fn killed(stage: &Stage) {

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 struct Fake(Result<ScriptEnd, ScriptError>, Duration);
 
 impl Scripts for Fake {
-    async fn run(&self, _: &Program) -> Result<ScriptEnd, ScriptError> {
+    async fn run(&self, _: CheckIx) -> Result<ScriptEnd, ScriptError> {
         tokio::time::sleep(self.1).await;
         self.0.clone()
     }

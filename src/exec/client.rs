@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -18,12 +18,32 @@ use tokio::time::Instant;
 
 /// Asks that may wait for a connection.
 const ASKS: usize = 256;
+/// Of these, for hooks alone: a check asks again at its next interval, a hook is not told twice.
+const FOR_HOOKS: usize = ASKS / 2;
 /// Shortest and longest wait between two attempts to connect.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 /// Under a service manager the unit is given this long before the process is started here.
 const UNIT: Duration = Duration::from_secs(5);
+/// Between two looks whether the unit is back, while a process started here stands in for it.
+const LOOK: Duration = Duration::from_secs(1);
 /// The greeting comes at once.
 const GREETING: Duration = Duration::from_secs(5);
+
+/// Whom the agent talks to.
+enum Executor {
+    /// The unit's process.
+    Unit(UnixStream),
+    /// One started here: with the rights of the agent only, until the unit is back.
+    StandIn(UnixStream),
+}
+
+/// Why a conversation ended well.
+enum Over {
+    /// The agent ends.
+    Agent,
+    /// The unit is back.
+    StandIn,
+}
 
 /// How a run ended, as far as the agent knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +114,8 @@ impl Runner {
         limit: Duration,
     ) -> Outcome {
         let (answer, ended) = oneshot::channel();
-        if self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
+        let full = matches!(program, Which::Check(_)) && self.asks.capacity() <= FOR_HOOKS;
+        if full || self.asks.try_send(Pending::Run { program, occasion, answer }).is_err() {
             return Outcome::unknown("`vipd exec` takes no more: too many programs wait");
         }
         match tokio::time::timeout(limit, ended).await {
@@ -124,14 +145,17 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
     let mut backoff = BACKOFF[0];
     let mut lone_since = Instant::now();
     let mut told = false;
-    let mut child: Option<Child> = None;
+    // More than one while an earlier one still waits for its programs.
+    let mut children: Vec<Child> = Vec::new();
     loop {
-        match connect(&whereabouts, lone_since, &mut child).await {
-            Ok(stream) => {
+        match connect(&whereabouts, lone_since, &mut children).await {
+            Ok(executor) => {
                 let began = Instant::now();
-                match converse(stream, &mut waiting).await {
-                    // The agent ends.
-                    Ok(()) => return,
+                match converse(executor, &mut waiting, &whereabouts.socket).await {
+                    Ok(Over::Agent) => return,
+                    Ok(Over::StandIn) => {
+                        tracing::info!("{} is there again", whereabouts.socket.display());
+                    }
                     Err(error) => tracing::warn!(
                         "the connection to `vipd exec` broke: {error}; what it ran is unknown, trying again"
                     ),
@@ -157,11 +181,7 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF[1]);
         // Ended children are not left as zombies.
-        if let Some(ended) = &mut child
-            && !matches!(ended.try_wait(), Ok(None))
-        {
-            child = None;
-        }
+        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 }
 
@@ -169,10 +189,10 @@ async fn keep_connected(whereabouts: Whereabouts, mut waiting: mpsc::Receiver<Pe
 async fn connect(
     whereabouts: &Whereabouts,
     lone_since: Instant,
-    child: &mut Option<Child>,
-) -> io::Result<UnixStream> {
+    children: &mut Vec<Child>,
+) -> io::Result<Executor> {
     let refused = match UnixStream::connect(&whereabouts.socket).await {
-        Ok(stream) => return Ok(stream),
+        Ok(stream) => return Ok(Executor::Unit(stream)),
         Err(error) => error,
     };
     if whereabouts.managed && lone_since.elapsed() < UNIT {
@@ -182,7 +202,7 @@ async fn connect(
     ours.set_nonblocking(true)?;
     let mut words = whereabouts.command.iter();
     let Some(program) = words.next() else { return Err(refused) };
-    *child = Some(
+    children.push(
         Command::new(program)
             .args(words)
             .args(["exec", "--inherited"])
@@ -192,11 +212,20 @@ async fn connect(
             .process_group(0)
             .spawn()?,
     );
-    UnixStream::from_std(ours)
+    UnixStream::from_std(ours).map(Executor::StandIn)
 }
 
-/// Until the agent ends (`Ok`) or the connection does.
-async fn converse(stream: UnixStream, waiting: &mut mpsc::Receiver<Pending>) -> io::Result<()> {
+/// Until the agent ends, the connection does (`Err`), or a stand-in is not needed any more.
+async fn converse(
+    executor: Executor,
+    waiting: &mut mpsc::Receiver<Pending>,
+    unit: &Path,
+) -> io::Result<Over> {
+    let (stream, stands_in) = match executor {
+        Executor::Unit(stream) => (stream, false),
+        Executor::StandIn(stream) => (stream, true),
+    };
+    let mut look = tokio::time::interval(LOOK);
     let (reader, mut writer) = stream.into_split();
     // Reading is not interrupted in the middle of a line: a task of its own, ended with the conversation.
     let (heard, mut tells) = mpsc::channel(16);
@@ -212,13 +241,14 @@ async fn converse(stream: UnixStream, waiting: &mut mpsc::Receiver<Pending>) -> 
         }
     });
     greet(&mut tells).await?;
-    let mut runs: HashMap<u64, oneshot::Sender<Outcome>> = HashMap::new();
+    // By number: is it a check, and who waits for its end.
+    let mut runs: HashMap<u64, (bool, oneshot::Sender<Outcome>)> = HashMap::new();
     let mut last = 0;
     loop {
         tokio::select! {
             tell = tells.recv() => match tell {
                 Some(Ok(Some(Tell::Ended { run, end, output, took_ms }))) => {
-                    if let Some(answer) = runs.remove(&run) {
+                    if let Some((_, answer)) = runs.remove(&run) {
                         // Who asked may have given up.
                         let _ = answer.send(Outcome { end, output, took: Duration::from_millis(took_ms) });
                     }
@@ -227,8 +257,15 @@ async fn converse(stream: UnixStream, waiting: &mut mpsc::Receiver<Pending>) -> 
                 Some(Ok(None)) | None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Some(Err(error)) => return Err(error),
             },
+            _ = look.tick(), if stands_in => {
+                // What a check loses is one reading.
+                let only_checks = runs.values().all(|(check, answer)| *check || answer.is_closed());
+                if only_checks && UnixStream::connect(unit).await.is_ok() {
+                    return Ok(Over::StandIn);
+                }
+            }
             pending = waiting.recv() => {
-                let Some(pending) = pending else { return Ok(()) };
+                let Some(pending) = pending else { return Ok(Over::Agent) };
                 let ask = match pending {
                     Pending::Run { answer, .. } if answer.is_closed() => continue,
                     Pending::Flush(done) => {
@@ -237,8 +274,8 @@ async fn converse(stream: UnixStream, waiting: &mut mpsc::Receiver<Pending>) -> 
                     }
                     Pending::Run { program, occasion, answer } => {
                         last += 1;
-                        runs.retain(|_, answer| !answer.is_closed());
-                        runs.insert(last, answer);
+                        runs.retain(|_, (_, answer)| !answer.is_closed());
+                        runs.insert(last, (matches!(program, Which::Check(_)), answer));
                         Ask::Run { run: last, program, occasion }
                     }
                     Pending::Line { hook, occasion } => Ask::Line { hook, occasion },
@@ -267,5 +304,27 @@ async fn greet(tells: &mut mpsc::Receiver<io::Result<Option<Tell>>>) -> io::Resu
         ))),
         Some(Err(error)) => Err(error),
         Some(Ok(_)) | None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn checks_that_wait_leave_room_for_hooks() {
+        let runner = Runner::start(Whereabouts {
+            socket: "/nowhere/exec.sock".into(),
+            command: Vec::new(),
+            managed: true,
+        });
+        let run = async |which| runner.run(which, None, Duration::from_millis(1)).await.end;
+        let mut last = End::Exited(0);
+        for _ in 0..=ASKS {
+            last = run(Which::Check("c".into())).await;
+        }
+        assert!(last.to_string().contains("too many programs wait"), "{last}");
+        let hook = run(Which::Hook("h".into())).await;
+        assert!(hook.to_string().contains("did not answer in time"), "{hook}");
     }
 }

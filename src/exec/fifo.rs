@@ -39,6 +39,8 @@ pub(super) fn line(occasion: &Occasion) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Fifos {
     pipes: HashMap<PathBuf, Pipe>,
+    /// Connections of agents: as a rule one, and for a moment two when an agent connects again.
+    agents: usize,
     /// Does somebody try again what waits?
     tended: bool,
 }
@@ -90,10 +92,18 @@ impl Fifos {
         done
     }
 
-    /// The agent is gone: readers see the end of the file.
-    pub(super) fn close(&mut self) {
+    /// An agent has connected.
+    pub(super) fn join(&mut self) {
+        self.agents += 1;
+    }
+
+    /// An agent is gone. After the last one readers see the end of the file; lines that still wait have had their time.
+    pub(super) fn leave(&mut self) {
         self.flush();
-        self.pipes.clear();
+        self.agents = self.agents.saturating_sub(1);
+        if self.agents == 0 {
+            self.pipes.clear();
+        }
     }
 }
 
@@ -129,4 +139,31 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("belongs to somebody else: remove it, vipd makes its own"));
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn readers_see_the_end_when_the_last_agent_is_gone() {
+        let path = std::env::temp_dir().join(format!("vipd-fifo-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut fifos = Fifos::default();
+        fifos.join();
+        fifos.join();
+        fifos.write(&path, "one\n".into()).unwrap();
+        let mut reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        fifos.leave();
+        let mut heard = [0; 16];
+        assert_eq!(reader.read(&mut heard).unwrap(), 4);
+        let nothing_yet = reader.read(&mut heard).unwrap_err();
+        assert_eq!(nothing_yet.kind(), io::ErrorKind::WouldBlock);
+        fifos.leave();
+        assert_eq!(reader.read(&mut heard).unwrap(), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
 }

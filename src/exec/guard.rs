@@ -33,7 +33,7 @@ pub(super) enum Unsafe {
         mode: u32,
     },
     /// Somebody else's.
-    #[error("{path} belongs to user {owner}: chown root {path}", path = .path.display())]
+    #[error("{path} belongs to user {owner}: chown -h root {path}", path = .path.display())]
     Owner {
         /// Which one.
         path: PathBuf,
@@ -62,7 +62,10 @@ pub(super) fn verify(path: &Path, trusted: &[u32]) -> Result<(), Unsafe> {
         }
         let next = at.join(&part);
         let unreadable = |error| Unsafe::Unreadable { path: next.clone(), error };
-        if fs::symlink_metadata(&next).map_err(unreadable)?.is_symlink() {
+        let meta = fs::symlink_metadata(&next).map_err(unreadable)?;
+        if meta.is_symlink() {
+            // In a sticky folder its owner may let it point elsewhere.
+            owned(&next, &meta, trusted)?;
             hops += 1;
             if hops > HOPS {
                 return Err(Unsafe::Circle(path.to_owned()));
@@ -99,10 +102,7 @@ fn machine_root() -> u32 {
 fn check(path: &Path, trusted: &[u32]) -> Result<(), Unsafe> {
     let meta = fs::symlink_metadata(path)
         .map_err(|error| Unsafe::Unreadable { path: path.to_owned(), error })?;
-    let owner = meta.uid();
-    if owner != 0 && owner != machine_root() && !trusted.contains(&owner) {
-        return Err(Unsafe::Owner { path: path.to_owned(), owner });
-    }
+    owned(path, &meta, trusted)?;
     let mode = meta.mode() & 0o7777;
     // The group root is root.
     let others = if meta.gid() == 0 { 0o002 } else { 0o022 };
@@ -111,6 +111,14 @@ fn check(path: &Path, trusted: &[u32]) -> Result<(), Unsafe> {
         return Err(Unsafe::Writable { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+fn owned(path: &Path, meta: &fs::Metadata, trusted: &[u32]) -> Result<(), Unsafe> {
+    let owner = meta.uid();
+    if owner == 0 || owner == machine_root() || trusted.contains(&owner) {
+        return Ok(());
+    }
+    Err(Unsafe::Owner { path: path.to_owned(), owner })
 }
 
 #[cfg(test)]
@@ -158,6 +166,15 @@ mod tests {
             std::os::unix::fs::chown(&program, Some(4711), None).unwrap();
             assert!(matches!(verify(&program, &me), Err(Unsafe::Owner { owner: 4711, .. })));
             verify(&program, &[4711]).unwrap();
+            std::os::unix::fs::chown(&program, Some(0), None).unwrap();
+            // In a folder like `/tmp` a link to a good program is its owner's to change.
+            mode(&dir, 0o1777);
+            std::os::unix::fs::lchown(dir.join("link"), Some(4711), None).unwrap();
+            assert!(matches!(
+                verify(&dir.join("link"), &me),
+                Err(Unsafe::Owner { owner: 4711, .. })
+            ));
+            verify(&dir.join("link"), &[4711]).unwrap();
         }
         fs::remove_dir_all(&dir).unwrap();
     }

@@ -27,6 +27,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 const KEPT: usize = 64 * 1024;
 /// After the end of a program, its last words may take this long to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Longest variable that the kernel passes on (`MAX_ARG_STRLEN`), octets with name, `=` and final zero.
+const VARIABLE: usize = 128 * 1024;
 /// The only search path.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -154,8 +156,10 @@ fn arguments(call: Call, occasion: &Occasion) -> Vec<String> {
     }
 }
 
-fn environment(occasion: &Occasion) -> [(&'static str, String); 14] {
-    [
+/// What does not fit into a variable stands on standard input alone: one that is too long would keep the program from
+/// being started at all, one that is cut would be taken for all there is.
+fn environment(occasion: &Occasion) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
         ("VIPD_INSTANCE", occasion.name.clone()),
         ("VIPD_EVENT", occasion.event.word().to_owned()),
         ("VIPD_ROLE", occasion.role.clone()),
@@ -170,7 +174,8 @@ fn environment(occasion: &Occasion) -> [(&'static str, String); 14] {
         ("VIPD_INTERFACE", occasion.interface.clone()),
         ("VIPD_SKIPPED", occasion.skipped.to_string()),
         ("VIPD_VERSION", env!("CARGO_PKG_VERSION").to_owned()),
-    ]
+    ];
+    all.into_iter().filter(|(name, value)| name.len() + value.len() + 2 <= VARIABLE)
 }
 
 /// Writes the occasion as JSON to standard input, whether it is read or not.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 /// Version of the protocol; the first line of `vipd exec` names it.
 pub const VERSION: u32 = 1;
-/// Longest line in octets, its newline included.
-pub const LONGEST: usize = 256 * 1024;
+/// Longest line in octets, its newline included: an occasion with tens of thousands of addresses.
+pub const LONGEST: usize = 4 * 1024 * 1024;
 
 /// A program of the configuration, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

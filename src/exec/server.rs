@@ -51,7 +51,7 @@ impl Executor {
     /// Inside a tokio runtime.
     ///
     /// # Errors
-    /// When the kernel cannot make this process the parent of orphans.
+    /// When the kernel cannot make this process the parent of orphans, or `config` is relative to a folder that is gone.
     pub fn new(config: &Path, load: Arc<Load>) -> io::Result<Self> {
         process::adopt_orphans()?;
         drop_rights();
@@ -61,7 +61,8 @@ impl Executor {
         tokio::spawn(leftovers.clone().tend());
         Ok(Self {
             load,
-            config: config.to_owned(),
+            // As it is judged from the root on.
+            config: std::path::absolute(config)?,
             books: Arc::default(),
             fifos: Arc::default(),
             leftovers,
@@ -129,6 +130,7 @@ impl Executor {
     }
 
     async fn attend(&self, stream: UnixStream) {
+        self.fifos().join();
         self.reload();
         let (reader, mut writer) = stream.into_split();
         let (answers, mut waiting) = mpsc::channel::<Tell>(ANSWERS);
@@ -154,8 +156,7 @@ impl Executor {
                 }
             }
         }
-        // Lines that still wait have had their time.
-        self.fifos().close();
+        self.fifos().leave();
         speaker.abort();
     }
 

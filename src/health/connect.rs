@@ -33,7 +33,17 @@ pub(super) async fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Resul
     if let Some(source) = source {
         socket.bind(SocketAddr::new(source, 0))?;
     }
-    socket.connect(to).await
+    let stream = socket.connect(to).await?;
+    if is_loop(&stream) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
+/// Is it connected with itself? Where nobody listens on a port of this host that the kernel also gives out to clients,
+/// it may give just that port to us, and then both ends are ours: nobody is there.
+fn is_loop(stream: &TcpStream) -> bool {
+    stream.local_addr().ok().is_some_and(|own| stream.peer_addr().is_ok_and(|peer| peer == own))
 }
 
 /// `unix = "/run/app.sock"`.
@@ -76,6 +86,16 @@ mod tests {
         assert_eq!(tcp.run().await, Outcome::pass(format!("tcp {to}: accepts")));
         drop(listener);
         assert_eq!(tcp.run().await, Outcome::fail(format!("tcp {to}: connection refused")));
+    }
+
+    #[tokio::test]
+    async fn who_met_himself_found_nobody() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        assert!(is_loop(&socket.connect(own).await.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_loop(&connect(listener.local_addr().unwrap(), None).await.unwrap()));
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S>
             }
             Probe::Script(program) => {
                 let scripts = Arc::clone(&self.scripts);
-                self.spawn(ix, check, script::Script { program, scripts });
+                self.spawn(ix, check, script::Script { check: ix, program, scripts });
             }
             Probe::File { path, max_age } => {
                 self.spawn(ix, check, file::Number::new(path, max_age));

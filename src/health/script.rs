@@ -7,16 +7,16 @@ use std::sync::Arc;
 use vipd_core::config::model::Program;
 use vipd_core::engine::io::Verdict;
 use vipd_core::time::Duration;
+use vipd_core::types::CheckIx;
 
 /// Who ends a program that takes too long has this much time more: TERM, two seconds, KILL, the report.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the operator's programs, as their users, bounded in time and output, in process groups of their own.
 pub trait Scripts: Send + Sync + 'static {
-    /// Runs `program` until it ends, at most for its own `timeout`: then its process group is ended. Dropping the
-    /// future may let the program go on to that limit, not further.
-    fn run(&self, program: &Program)
-    -> impl Future<Output = Result<ScriptEnd, ScriptError>> + Send;
+    /// Runs the program of the script check `check` until it ends, at most for the check's `timeout`: then its process
+    /// group is ended. Dropping the future may let the program go on to that limit, not further.
+    fn run(&self, check: CheckIx) -> impl Future<Output = Result<ScriptEnd, ScriptError>> + Send;
 }
 
 /// A program that ended by itself.
@@ -45,6 +45,7 @@ pub enum ScriptError {
 /// A script check.
 #[derive(Debug)]
 pub(super) struct Script<S> {
+    pub(super) check: CheckIx,
     pub(super) program: Program,
     pub(super) scripts: Arc<S>,
 }
@@ -56,7 +57,7 @@ impl<S: Scripts> Measure for Script<S> {
     async fn run(&mut self) -> Outcome {
         let path = self.program.argv.first().map_or("", |p| p);
         let name = path.rsplit('/').next().unwrap_or(path);
-        match self.scripts.run(&self.program).await {
+        match self.scripts.run(self.check).await {
             Ok(ScriptEnd { code, line }) => {
                 let line = line.trim();
                 let colon = if line.is_empty() { "" } else { ": " };
@@ -92,7 +93,7 @@ mod tests {
     struct Fake(Result<ScriptEnd, ScriptError>);
 
     impl Scripts for Fake {
-        async fn run(&self, _: &Program) -> Result<ScriptEnd, ScriptError> {
+        async fn run(&self, _: CheckIx) -> Result<ScriptEnd, ScriptError> {
             self.0.clone()
         }
     }
@@ -104,7 +105,7 @@ mod tests {
             env: Vec::new(),
             timeout: Duration::from_secs(1),
         };
-        Script { program, scripts: Arc::new(Fake(end)) }.run().await
+        Script { check: CheckIx(0), program, scripts: Arc::new(Fake(end)) }.run().await
     }
 
     #[tokio::test]

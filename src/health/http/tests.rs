@@ -141,6 +141,15 @@ async fn who_refuses_fails_and_a_name_that_nobody_knows_is_unknown() {
     assert_eq!(outcome.verdict, Verdict::Unknown, "{}", outcome.detail);
 }
 
+/// Takes seconds of the main loop where every octet makes the whole body be looked through again.
+#[tokio::test]
+async fn a_body_in_single_octets_is_cheap() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+    let body = "1\r\nx\r\n".repeat(BODY - 4) + "1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n";
+    let found = answering(&(head + &body), |p| p.body = Some("abc".into())).await;
+    assert_eq!(found, Outcome::pass("http://shop: status 200, body has \"abc\""));
+}
+
 /// A TLS server with a certificate of its own that ends so many days from now; and what a check says about it.
 async fn tls(days: i64, change: impl FnOnce(&mut HttpProbe)) -> Outcome {
     let scratch = crate::health::scratch("tls");
