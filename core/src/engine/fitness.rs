@@ -58,7 +58,7 @@ pub(super) struct Fitness {
 impl Fitness {
     pub(super) fn new(instance: &Instance) -> Self {
         Self {
-            health: Health { class: Class::Healthy, culprit: None, cost: 0, awaits: None },
+            health: Health::default(),
             pace: Pace::default(),
             retry: None,
             penalty: Penalty::default(),

@@ -72,7 +72,15 @@ impl Engine {
         let held = members
             .filter_map(|o| self.fitness(self.units[o].instance).moves.fail_move_at())
             .map(instant);
-        held.fold(unit.offers.next, Instant::max)
+        held.fold(unit.offers.next.max(self.acts_at(u)), Instant::max)
+    }
+
+    /// A failing owner waits until the others would have found out as well; of several members that fail, the first
+    /// that need not wait any more decides.
+    fn acts_at(&self, u: UnitIx) -> Instant {
+        let members = self.others(u).chain([u]).map(|o| self.fitness(self.units[o].instance));
+        let failing = members.filter(|f| f.health.class == Class::Failing);
+        failing.map(|f| f.health.acts_at).min().unwrap_or(Instant::ZERO)
     }
 
     /// When this owner tries to hand over, for status; `None`: it is fit.

@@ -15,10 +15,19 @@ pub struct Health {
     pub class: Class,
     /// The check that put it into this class, with its verdict.
     pub culprit: Option<(CheckIx, Verdict)>,
+    /// Failing: an owner does not hand over before then. What fails outside of this host may fail for the others as
+    /// well, and they find out up to an interval and a timeout later.
+    pub acts_at: Instant,
     /// Sum of the weights that count, unbounded.
     pub cost: u32,
     /// A check that can fail it has not had its first word, which is due by then at the latest.
     pub awaits: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { class: Class::Healthy, culprit: None, acts_at: Instant::ZERO, cost: 0, awaits: None }
+    }
 }
 
 /// One check as an instance sees it.
@@ -35,7 +44,7 @@ pub struct Seen<'a> {
 
 /// The health of an instance with these checks.
 pub fn judge<'a>(checks: impl Iterator<Item = Seen<'a>>, now: Instant) -> Health {
-    let mut health = Health { class: Class::Healthy, culprit: None, cost: 0, awaits: None };
+    let mut health = Health::default();
     for seen in checks {
         let severity = seen.config.severity;
         let weight = u32::from(seen.config.weight);
@@ -54,6 +63,16 @@ pub fn judge<'a>(checks: impl Iterator<Item = Seen<'a>>, now: Instant) -> Health
             (Some(Verdict::Fail), Severity::Fatal) => Class::Unable,
             _ => Class::Healthy,
         };
+        if class == Class::Failing {
+            let patience = if seen.config.probe.is_shared() {
+                seen.config.interval + seen.config.timeout
+            } else {
+                Duration::ZERO
+            };
+            let acts_at = seen.state.since() + patience;
+            let first = health.class < Class::Failing;
+            health.acts_at = if first { acts_at } else { health.acts_at.min(acts_at) };
+        }
         if class > health.class {
             health.class = class;
             health.culprit = verdict.map(|v| (seen.check, v));

@@ -154,6 +154,21 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// Does it look at something outside of this host, which the peers may miss at the same moment?
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Gateway { .. } | Self::Ping { .. } | Self::Dns { .. } => true,
+            Self::Tcp { to, .. } => !to.ip().is_loopback(),
+            Self::Http(http) => {
+                let address = http.host.parse::<IpAddr>();
+                address.map_or(&*http.host != "localhost", |ip| !ip.is_loopback())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// An HTTP or HTTPS request. The URL is taken apart by the loader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
