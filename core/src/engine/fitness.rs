@@ -216,13 +216,20 @@ impl Engine {
             && !self.units_of(ix).into_iter().any(|u| self.units[u].keeps_addresses())
     }
 
-    /// The check of readiness begins anew: what it said while nothing ran means nothing.
+    /// The check of readiness begins anew: what it said while nothing ran means nothing. What another instance relies
+    /// on as owner is not forgotten, nor what this engine sees itself: that says nothing again before it changes.
     pub(super) fn forget_readiness(&mut self, ix: InstanceIx) {
         let ready = self.model.instance(ix).standby.activation().and_then(|a| a.ready);
-        if let Some(check) = ready {
-            self.checks.states[usize::from(check.0)].forget();
-            self.checks.from[usize::from(check.0)] = self.now.mono;
+        let Some(check) = ready else { return };
+        let slot = usize::from(check.0);
+        let owns =
+            |o: &InstanceIx| self.units_of(*o).into_iter().any(|u| self.units[u].is_active());
+        let seen_here = matches!(self.model.check(check).probe, Probe::Instance { .. });
+        if seen_here || self.checks.users[slot].iter().any(owns) {
+            return;
         }
+        self.checks.states[slot].forget();
+        self.checks.from[slot] = self.now.mono;
     }
 
     fn judge(&mut self, ix: InstanceIx) {

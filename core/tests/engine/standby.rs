@@ -1,12 +1,12 @@
 //! Warm and cold standby, and an operator's promotion.
 
-use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
-use crate::fit::{activation, bench, say, secs, stands_by, with, world};
-use vipd_core::config::model::{Model, Severity, Standby};
+use crate::bench::{Bench, ETH0, Said, WEB, beating, eth0, ms, plain};
+use crate::fit::{CHECK, activation, bench, check, say, secs, stands_by, with, world};
+use vipd_core::config::model::{Activation, Check, Model, Severity, Standby};
 use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Verdict};
 use vipd_core::engine::snapshot::ActivationView;
 use vipd_core::policy::Closed;
-use vipd_core::types::{HostIx, State};
+use vipd_core::types::{Class, HostIx, InstanceIx, State};
 
 fn warm(model: &mut Model) {
     with(Severity::Fail, 0)(model);
@@ -190,7 +190,7 @@ fn a_warm_group_is_made_ready_as_a_whole() {
         .log
         .iter()
         .filter_map(|(_, said)| match said {
-            crate::bench::Said::Activate(instance, order) => Some((*instance, *order)),
+            Said::Activate(instance, order) => Some((*instance, *order)),
             _ => None,
         })
         .collect();
@@ -258,4 +258,29 @@ fn a_fault_of_one_family_ends_neither_the_activation_nor_the_order_of_the_other(
         assert_eq!(lb2.snapshot().units[0].state, State::Active, "{standby:?}");
         assert_eq!(lb2.activations().len(), 1);
     }
+}
+
+#[test]
+fn the_readiness_of_one_instance_does_not_unsettle_another_that_owns() {
+    let text = plain(
+        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
+         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n",
+    );
+    let mut lb2 = bench(&text, 2, |model| {
+        model.checks.push(Check { fall: 3, ..check(Severity::Fail, 0) });
+        model.instances[0].checks.push(CHECK);
+        let shared = Activation { ready: Some(CHECK), ..activation() };
+        model.instances[1].standby = Standby::Warm(shared);
+    });
+    lb2.reads(Verdict::Pass);
+    lb2.run(secs(6));
+    assert_eq!(lb2.state(), State::Active);
+    let order = lb2.log.iter().find_map(|(_, said)| match said {
+        Said::Activate(InstanceIx(1), order) => Some(*order),
+        _ => None,
+    });
+    let (instance, order) = (InstanceIx(1), order.unwrap());
+    lb2.give(Input::Activated { instance, order, result: Ok(()) });
+    lb2.reads(Verdict::Fail);
+    assert_eq!((lb2.state(), lb2.class()), (State::Active, Class::Healthy), "one of three");
 }
