@@ -123,6 +123,12 @@ impl Engine {
                 let first = self.peers.is_some() && !owned && self.first_in_line(u);
                 self.units[u].vr.owner_gone(heard.at, Expiry::Released, first);
             }
+            Reaction::Yield { .. } if self.less_eligible(u, &heard) => {
+                // Over heartbeats that host yields to this one: both would let go.
+                let priority = self.units[u].vr.params().priority;
+                self.advertise(u, priority);
+                self.urgent();
+            }
             Reaction::Yield { tie_break } => self.yield_to(u, heard, tie_break),
             Reaction::Answer { allowed } => {
                 if heard.priority != 0 {
@@ -138,6 +144,16 @@ impl Engine {
                 self.report_refused(heard.src, crate::wire::receive::Reason::OwnSource);
             }
         }
+    }
+
+    /// A host of the group that is stronger by priority and worse by class, by its own fresh word: between hosts with
+    /// heartbeats class decides first (DESIGN 5.9). What an operator pinned stays stronger.
+    fn less_eligible(&self, u: UnitIx, heard: &Heard) -> bool {
+        let class = self.class(u);
+        heard.priority < PIN
+            && self.host_of(heard.src).is_some_and(|host| {
+                self.living_peers(u).any(|(peer, record)| peer == host && record.class > class)
+            })
     }
 
     /// A weaker peer advertises although we do. Once is the last word of a host that yields; more is a second owner,

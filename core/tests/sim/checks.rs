@@ -92,6 +92,14 @@ fn every_schedule_with_checks_keeps_the_promises() {
     assert!(reports.is_empty(), "{}", reports.join("\n"));
 }
 
+/// A host that its own claim made second choice is stronger by priority, the owner by class: one of them has to yield,
+/// not both.
+#[test]
+fn who_is_stronger_by_priority_and_worse_by_class_is_not_yielded_to() {
+    let case = Case::sick_of_seed(700_130, real);
+    assert!(case.run().violation.is_none(), "{}", case.report());
+}
+
 fn both() -> [Scenario; 2] {
     [pair(), pair_with_heartbeats()].map(|scenario| Scenario { checks: true, ..scenario })
 }
