@@ -81,12 +81,11 @@ fn processes(arena: &Arena) -> usize {
 fn hanging_fails() {
     let file = script("hangs", "exec sleep 1000");
     let lines = format!("script = [\"{file}\"]\nseverity = \"fail\"");
-    let arena = Arena::furnish(with_checks(vec![Check::new("hangs", &lines).only(FIRST)]));
-    let mut arena = arena;
+    let mut arena = Arena::furnish(with_checks(vec![Check::new("hangs", &lines).only(FIRST)]));
     arena.stage.start_all().unwrap();
     // The first host has no word of its check at first, and is no candidate once it has.
-    arena.wait_check(FIRST, "hangs", "fail", Duration::from_secs(15));
     arena.wait_owner(SECOND);
+    arena.wait_check(FIRST, "hangs", "fail", Duration::from_secs(15));
     let from = now();
     wait(Duration::from_secs(10));
     assert_eq!(arena.moves(from), 0, "{}", arena.stage.logs(30));
