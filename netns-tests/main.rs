@@ -43,14 +43,10 @@ use std::process::ExitCode;
 use vipd_agent::lab::room::Room;
 
 /// Played in the long run alone: variants of what is played anyway, without heartbeats or with another weight.
-const LONG_ONLY: [&str; 15] = [
-    "health/plain/service-back",
-    "health/plain/reboot-loop",
-    "health/plain/gateway-lost",
-    "health/plain/gateway-one",
-    "health/plain/both_die",
-    "health/plain/service_hangs",
+const LONG_ONLY: [&str; 11] = [
+    "health/plain",
     "health/heartbeats/both_die",
+    "health/heartbeats/service_hangs",
     "health/links_flap_without",
     "health/weight_60",
     "pool/plain",
