@@ -21,8 +21,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use vipd_core::time::Instant;
 
-/// How long what an agent started may outlive it: programs that ignore TERM get KILL two seconds later.
-const END_BOUND: Duration = Duration::from_secs(4);
+/// How long what an agent started may outlive it: programs that ignore TERM get KILL two seconds later, and what
+/// those left behind after them as long again.
+const END_BOUND: Duration = Duration::from_secs(10);
 
 /// Which program runs on the hosts.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -88,6 +88,12 @@ impl Engine {
 
     /// The unit cannot own any more: its partners let go.
     pub(super) fn sync_faulted(&mut self, u: UnitIx) {
+        // Those whose interface is gone as well go the same way at once: no detour over Backup, which hooks would hear.
+        for o in self.partners(u) {
+            if !self.links[usize::from(self.units[o].link.0)].usable() {
+                self.fault(o, Cause::LinkDown);
+            }
+        }
         self.sync_yielded(u);
     }
 }

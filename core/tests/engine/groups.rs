@@ -37,6 +37,16 @@ fn they_claim_together() {
 }
 
 #[test]
+fn members_on_one_interface_fault_with_it_and_none_is_backup_in_between() {
+    let mut lb1 = Bench::owner(&text().replace("\"eth1\"", "\"eth0\""), 1);
+    lb1.run(ms(100));
+    lb1.log.clear();
+    down(&mut lb1, 1, LinkIx(0));
+    assert_eq!(states(&lb1), [State::Initialize, State::Initialize]);
+    assert_eq!(lb1.causes(), vec![(State::Initialize, Cause::LinkDown); 2]);
+}
+
+#[test]
 fn a_fault_of_one_lets_both_go() {
     let mut lb1 = Bench::owner(&text(), 1);
     lb1.run(ms(100));
