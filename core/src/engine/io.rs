@@ -1,6 +1,9 @@
 //! What goes into the engine and what comes out: the whole boundary between deciding and doing.
 
+mod order;
+
 pub use crate::types::{Reading, Verdict};
+pub use order::{OperationStep, OperatorOrder};
 
 use crate::time::{Duration, Instant};
 use crate::types::{
@@ -80,22 +83,15 @@ pub enum Input<'a> {
     },
     /// An operator says so.
     Order {
-        /// Which instance.
-        instance: InstanceIx,
+        /// Number of the operation: comes back in [`EventKind::Operation`].
+        id: u64,
+        /// Which instance; `None`: all of this host.
+        instance: Option<InstanceIx>,
         /// What.
         order: OperatorOrder,
     },
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
-}
-
-/// What an operator may order (DESIGN 5.10, 5.15).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum OperatorOrder {
-    /// Claim: a standby that does not do so by itself, or one that is held.
-    Promote,
-    /// The reason why moves were held was looked at: they may go on.
-    Acknowledge,
 }
 
 /// A VRRP datagram as received.
@@ -436,6 +432,13 @@ pub enum EventKind {
     /// What flap control must remember over a restart of the agent: to be stored, replacing what was stored before
     /// for this instance, and given back to `Engine::recall`.
     Remember(FlapRecord),
+    /// What became of an operator's order.
+    Operation {
+        /// Its number, as in [`Input::Order`].
+        id: u64,
+        /// How far it is.
+        step: OperationStep,
+    },
 }
 
 /// Why class or effective priority changed.
