@@ -12,6 +12,7 @@
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
@@ -28,6 +29,7 @@ mod filter;
 pub mod frame;
 pub mod lock;
 mod packet;
+pub mod peer;
 pub mod pidfd;
 pub mod poll;
 pub mod process;
