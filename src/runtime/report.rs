@@ -115,6 +115,10 @@ impl StatusHandler {
                         format!("{name} cannot be active on this host: {why}"),
                     );
                 }
+                if let Some(why) = units().find_map(|unit| unit.no_promotion.as_ref()) {
+                    let why = format!("{name} would not become active here: {why}");
+                    return Answer::error(Code::Refused, why);
+                }
                 OperatorOrder::Promote
             }
         };
