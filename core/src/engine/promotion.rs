@@ -1,7 +1,7 @@
 //! Would a promotion succeed? A claim of an operator advertises 254 (DESIGN 5.6), and some owners do not yield to that:
 //! tried all the same it would put a second owner beside the first for a moment, and end as it began.
 //!
-//! Asked before an order is given, for its refusal, and when it is taken. It must never change anything.
+//! Asked by the judge of orders. It must never change anything.
 
 use super::fitness::PIN;
 use super::{Engine, UnitIx};
@@ -11,14 +11,13 @@ use std::net::IpAddr;
 impl Engine {
     /// Why an owner that is known now would not yield if an operator promoted this host, and what to do about it;
     /// `None`: nothing is known against it. What moves together is looked at together.
-    pub fn promotion_refused(&self, instance: InstanceIx) -> Option<String> {
+    pub(super) fn promotion_refused(&self, instance: InstanceIx) -> Option<String> {
         let units = self.by_instance.get(usize::from(instance.0))?;
         let mut members = units.iter().flat_map(|u| self.others(*u).chain([*u]));
         members.find_map(|u| self.stays_against_promotion(u))
     }
 
-    /// The same for one unit.
-    pub(super) fn stays_against_promotion(&self, u: UnitIx) -> Option<String> {
+    fn stays_against_promotion(&self, u: UnitIx) -> Option<String> {
         let unit = &self.units[u];
         if unit.is_active() {
             return None;

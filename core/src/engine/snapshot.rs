@@ -88,8 +88,6 @@ pub struct UnitView {
     pub ordered: bool,
     /// It owns because an operator said so.
     pub pinned: bool,
-    /// Why the known owner would not yield to a promotion of this host, its sync group left aside.
-    pub no_promotion: Option<String>,
     /// What keeps the address from bouncing.
     pub flap: FlapView,
 }
@@ -217,7 +215,6 @@ impl Engine {
             activation: self.activation_view(unit.instance, now),
             ordered: self.standby(unit.instance).ordered,
             pinned: unit.pinned,
-            no_promotion: self.stays_against_promotion(u),
             flap: self.flap_view(unit.instance, now),
         }
     }

@@ -189,10 +189,6 @@ impl Engine {
         if self.stopping || !self.units_of(ix).iter().any(waits) {
             return;
         }
-        if self.promotion_refused(ix).is_some() {
-            // Whoever orders asks for the reason; what came since cannot be told, and is harmless.
-            return;
-        }
         let standby = self.standby_mut(ix);
         standby.ordered = true;
         if matches!(standby.activating, Activating::Failed { .. }) {

@@ -1,9 +1,9 @@
 //! Owners that do not yield to a promotion: it is refused with the reason, and tried by nobody (DESIGN 5.6).
 
 use crate::bench::{Bench, Orders, WEB, beating, ms, plain};
-use crate::fit::{bench, secs};
+use crate::fit::{bench, of_web, secs};
 use crate::world::World;
-use vipd_core::engine::io::{Input, OperatorOrder};
+use vipd_core::engine::io::{EventKind, Input, OperationStep, OperatorOrder};
 use vipd_core::types::State;
 
 /// lb1, told to claim while a host at 192.0.2.12 owns with `priority`.
@@ -18,9 +18,7 @@ fn promoted(text: &str, priority: u8) -> Bench {
 }
 
 fn refusal(bench: &Bench) -> Option<String> {
-    let told = bench.engine.promotion_refused(WEB);
-    assert_eq!(told, bench.unit().no_promotion);
-    told
+    bench.engine.judge(Some(WEB), &OperatorOrder::Promote).err()
 }
 
 #[test]
@@ -33,6 +31,8 @@ fn over_an_owner_at_255_it_is_refused_and_nothing_is_tried() {
     lb1.log.clear();
     lb1.order(OperatorOrder::Promote);
     lb1.run(secs(1));
+    let told = |e: &EventKind| matches!(e, EventKind::Operation { step: OperationStep::Aborted(w), .. } if **w == *why);
+    assert!(lb1.events().iter().any(told));
     assert_eq!((lb1.state(), lb1.story(), lb1.unit().ordered), (State::Backup, vec![], false));
     // Silent for 3T it is no owner any more.
     lb1.run(ms(2100));
@@ -67,7 +67,7 @@ fn heartbeats_tell_where_adverts_are_lost() {
     let why = refusal(&world.hosts[1]).unwrap();
     assert!(why.contains("lb1"), "by its name: {why}");
     world.forget();
-    world.give(1, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+    world.give(1, of_web(OperatorOrder::Promote));
     world.run(secs(5));
     assert_eq!((world.owners(), world.hosts[1].causes()), (vec![0], vec![]));
     // Not of the group: what it has at 254 is its own.
@@ -86,7 +86,8 @@ fn what_moves_together_is_judged_together() {
     let mut lb2 = bench(&text, 2, |_| ());
     lb2.hear(1, 255);
     for instance in [0, 1] {
-        let why = lb2.engine.promotion_refused(vipd_core::types::InstanceIx(instance));
-        assert!(why.unwrap().contains("owns web"));
+        let ix = Some(vipd_core::types::InstanceIx(instance));
+        let why = lb2.engine.judge(ix, &OperatorOrder::Promote).unwrap_err();
+        assert!(why.contains("owns web"), "{why}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Read by the log, the metrics, the hooks and the subscribers; the wording is theirs, here are only the facts.
 
+use super::OperationStep;
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, Epoch, Family, HostIx, InstanceIx, Mac, State, Verdict, Vip};
 use std::net::IpAddr;
@@ -123,6 +124,13 @@ pub enum EventKind {
     /// What flap control must remember over a restart of the agent: to be stored, replacing what was stored before
     /// for this instance, and given back to `Engine::recall`.
     Remember(FlapRecord),
+    /// What became of an operator's order.
+    Operation {
+        /// Its number, as in [`Input::Order`](super::Input::Order).
+        id: u64,
+        /// How far it is.
+        step: OperationStep,
+    },
 }
 
 /// Why class or effective priority changed.

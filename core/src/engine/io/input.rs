@@ -2,7 +2,7 @@
 //!
 //! Made by the runtime, one at a time for `Engine::handle`; plain data, it must never hold a handle of the system.
 
-use super::KernelFault;
+use super::{KernelFault, OperatorOrder};
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, Reading, RouterId};
 use std::net::{IpAddr, SocketAddr};
@@ -78,22 +78,15 @@ pub enum Input<'a> {
     },
     /// An operator says so.
     Order {
-        /// Which instance.
-        instance: InstanceIx,
+        /// Number of the operation: comes back in [`EventKind::Operation`](super::EventKind::Operation).
+        id: u64,
+        /// Which instance; `None`: all of this host.
+        instance: Option<InstanceIx>,
         /// What.
         order: OperatorOrder,
     },
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
-}
-
-/// What an operator may order (DESIGN 5.10, 5.15).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum OperatorOrder {
-    /// Claim: a standby that does not do so by itself, or one that is held.
-    Promote,
-    /// The reason why moves were held was looked at: they may go on.
-    Acknowledge,
 }
 
 /// A VRRP datagram as received.

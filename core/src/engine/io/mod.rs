@@ -4,9 +4,11 @@
 
 mod event;
 mod input;
+mod order;
 mod output;
 
 pub use crate::types::{Reading, Verdict};
 pub use event::*;
 pub use input::*;
+pub use order::*;
 pub use output::*;
