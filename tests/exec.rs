@@ -63,6 +63,7 @@ fn main() -> std::process::ExitCode {
         trial("a_fifo_without_reader_blocks_nothing", false, fifo_unread),
         trial("the_unit_takes_over_from_a_stand_in", false, stand_in),
         trial("executors_that_end_late_are_no_zombies", false, late_executors),
+        trial("a_late_stop_runs_after_the_slow_hook_without_the_agent", false, late_stop),
         trial("a_killed_executor_is_replaced_and_its_runs_are_unknown", false, killed),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -189,6 +190,32 @@ impl Stage {
     fn executor(&self) -> i32 {
         fs::read_to_string(self.dir.join("pid")).unwrap().parse().unwrap()
     }
+}
+
+fn late_stop(stage: &Stage) {
+    let out = stage.dir.join("out");
+    fs::write(&out, "").unwrap();
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).unwrap();
+    let body =
+        format!("echo $1 >> {0}\n[ $1 = active ] && sleep 1\necho $1 ends >> {0}", out.display());
+    let path = stage.script("hook", &body);
+    stage.list("hook", "h", 10_000, "-", &path);
+    let runner = stage.runner();
+    let hook = || Which::Hook("h".into());
+    stage.runtime.block_on(async {
+        let slow = runner.run(hook(), Some(occasion(Event::Active)), Duration::from_millis(400));
+        assert!(matches!(slow.await.end, End::Unknown(_)));
+        runner.leave(vec![(hook(), occasion(Event::Stop))], Duration::from_secs(5)).await;
+    });
+    drop(runner);
+    // Says goodbye; nothing of the agent is left.
+    stage.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    let said = || fs::read_to_string(&out).unwrap();
+    let limit = clock::monotonic() + Duration::from_secs(20);
+    while !said().contains("stop ends") && clock::monotonic() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(said(), "active\nactive ends\nstop\nstop ends\n");
 }
 
 fn occasion(event: Event) -> Occasion {
@@ -469,7 +496,7 @@ fn fifo(stage: &Stage) {
     for line in lines {
         assert!(runner.line("f", line));
     }
-    stage.runtime.block_on(runner.flush(Duration::from_secs(5)));
+    stage.runtime.block_on(runner.leave(Vec::new(), Duration::from_secs(5)));
     wait("the FIFO", Duration::from_secs(5), || path.exists());
     let want = "GROUP \"G 1\" BACKUP 0\nINSTANCE \"web\" BACKUP 150\nINSTANCE \"web\" MASTER 150\n\
                 GROUP \"G 1\" MASTER 0\nINSTANCE \"web\" FAULT 1\nINSTANCE \"web\" STOP 150\n";
@@ -497,7 +524,7 @@ fn fifo_unread(stage: &Stage) {
         for _ in 0..100 {
             assert!(runner.line("f", occasion(Event::Active)));
         }
-        stage.runtime.block_on(runner.flush(Duration::from_secs(5)));
+        stage.runtime.block_on(runner.leave(Vec::new(), Duration::from_secs(5)));
     }
     assert_eq!(stage.run(&runner, Which::Hook("h".into())).end, End::Exited(0));
     let mut reader =
