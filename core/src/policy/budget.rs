@@ -101,8 +101,7 @@ mod tests {
     const MINUTE: Stamp = 60_000;
 
     fn config() -> Budget {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        Budget { limits: vec![(3, minutes(10)), (6, minutes(60))], quiet: minutes(60) }
+        Budget::default()
     }
 
     #[test]

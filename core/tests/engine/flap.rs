@@ -1,8 +1,8 @@
 //! Flap control in the engine: penalties, the move budget, what a restart remembers (P4).
 
 use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
-use crate::fit::{bench, flap, of_web, say, secs, with, world};
-use vipd_core::config::model::{Model, Severity};
+use crate::fit::{bench, of_web, say, secs, with, world};
+use vipd_core::config::model::{FlapControl, Model, Severity};
 use vipd_core::engine::io::{
     Alarm, EventKind, FlapRecord, Input, OperatorOrder, Packet, StandingReason, Verdict,
 };
@@ -11,7 +11,7 @@ use vipd_core::types::{Class, State};
 
 fn controlled(model: &mut Model) {
     with(Severity::Fail, 0)(model);
-    model.instances.iter_mut().for_each(|i| i.flap = flap());
+    model.instances.iter_mut().for_each(|i| i.flap = FlapControl::default());
 }
 
 fn flaps(bench: &mut Bench) {
