@@ -354,7 +354,6 @@ fn of(bench: &Bench, check: u16) -> Option<Verdict> {
 
 #[test]
 fn an_instance_is_a_check_of_another() {
-    use vipd_core::config::model::Probe;
     use vipd_core::types::{InstanceIx, LinkIx};
     let text = plain(ZOO);
     let mut lb1 = bench(&text, 1, |m| {
