@@ -1,6 +1,6 @@
 //! Flap control of an instance: penalties, the move budget, and what of both outlives a restart (DESIGN 5.10, P4).
 
-use super::io::{Alarm, Cause, EventKind, FlapRecord, OperatorOrder, StandingReason};
+use super::io::{Alarm, Cause, EventKind, FlapRecord, StandingReason};
 use super::{Engine, UnitIx};
 use crate::config::model::{Budget, Damping};
 use crate::policy::budget::Moves;
@@ -207,18 +207,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_order(&mut self, instance: InstanceIx, order: OperatorOrder) {
-        if usize::from(instance.0) >= self.fitness.len() {
-            return;
-        }
-        self.acknowledge(instance);
-        if order == OperatorOrder::Promote {
-            self.promote(instance);
-        }
-    }
-
     /// Somebody looked: what was held goes on.
-    fn acknowledge(&mut self, ix: InstanceIx) {
+    pub(super) fn acknowledge(&mut self, ix: InstanceIx) {
         let now = stamp(self.now.mono);
         let damping = self.damping(ix);
         let fitness = &mut self.fitness[usize::from(ix.0)];

@@ -97,13 +97,18 @@ pub(crate) fn say(world: &mut World, host: usize, check: u16, verdict: Verdict) 
     world.give(host, Input::Check { check: CheckIx(check), reading: reading(verdict) });
 }
 
+/// An order about `WEB`.
+pub(crate) fn of_web(order: OperatorOrder) -> Input<'static> {
+    Input::Order { id: 1, instance: Some(WEB), order }
+}
+
 impl Bench {
     pub(crate) fn reads(&mut self, verdict: Verdict) {
         self.give(Input::Check { check: CHECK, reading: reading(verdict) });
     }
 
     pub(crate) fn order(&mut self, order: OperatorOrder) {
-        self.give(Input::Order { instance: WEB, order });
+        self.give(of_web(order));
     }
 
     pub(crate) fn class(&self) -> Class {

@@ -1,7 +1,7 @@
 //! Flap control in the engine: penalties, the move budget, what a restart remembers (P4).
 
 use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
-use crate::fit::{bench, say, secs, with, world};
+use crate::fit::{bench, of_web, say, secs, with, world};
 use vipd_core::config::model::{FlapControl, Model, Severity};
 use vipd_core::engine::io::{
     Alarm, EventKind, FlapRecord, Input, OperatorOrder, StandingReason, Verdict,
@@ -178,7 +178,7 @@ fn held_a_failure_moves_once_in_ten_minutes() {
 fn a_hold_ends_by_quiet_or_by_a_word() {
     let mut world = held(&beating("preempt = false\n"));
     for host in 0..3 {
-        world.give(host, Input::Order { instance: WEB, order: OperatorOrder::Acknowledge });
+        world.give(host, of_web(OperatorOrder::Acknowledge));
     }
     assert!(world.hosts.iter().all(|h| h.class() == Class::Healthy && h.alarms().is_empty()));
     let mut quiet = held(&beating("preempt = false\n"));

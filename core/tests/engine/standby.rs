@@ -1,7 +1,7 @@
 //! Warm and cold standby, and an operator's promotion.
 
 use crate::bench::{Bench, ETH0, Said, TOGETHER, WEB, ZOO, beating, eth0, ms, plain};
-use crate::fit::{CHECK, activation, bench, check, say, secs, stands_by, with, world};
+use crate::fit::{CHECK, activation, bench, check, of_web, say, secs, stands_by, with, world};
 use vipd_core::config::model::{Activation, Check, Model, Severity, Standby};
 use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Verdict};
 use vipd_core::engine::snapshot::ActivationView;
@@ -110,7 +110,7 @@ fn a_cold_host_does_nothing_by_itself() {
     world.off.insert(0);
     world.run(secs(600));
     assert_eq!((world.owners(), world.hosts[1].activations().len()), (vec![], 0));
-    world.give(1, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+    world.give(1, of_web(OperatorOrder::Promote));
     world.run(ms(100));
     let order = world.hosts[1].activations()[0];
     world.give(1, Input::Activated { instance: WEB, order, result: Ok(()) });
@@ -123,7 +123,7 @@ fn a_cold_host_does_nothing_by_itself() {
 fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 2, cold);
-        world.give(1, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+        world.give(1, of_web(OperatorOrder::Promote));
         world.run(secs(2));
         assert_eq!(world.owners(), [0], "not before it is ready");
         assert!(world.hosts[1].unit().ordered);
@@ -147,7 +147,7 @@ fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
 #[test]
 fn a_hot_host_can_be_promoted_as_well() {
     let mut world = world(&beating(""), 3, with(Severity::Fail, 0));
-    world.give(2, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+    world.give(2, of_web(OperatorOrder::Promote));
     world.run(secs(3));
     assert_eq!((world.owners(), world.holders()), (vec![2], vec![2]));
     assert_eq!(world.hosts[2].causes(), [(State::Active, Cause::Promoted)]);
@@ -204,7 +204,7 @@ fn the_newer_of_two_promotions_counts_whichever_address_is_higher() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 3, with(Severity::Fail, 0));
         for host in [2, 1, 0, 1, 2, 0] {
-            world.give(host, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+            world.give(host, of_web(OperatorOrder::Promote));
             world.run(secs(5));
             assert_eq!((world.owners(), world.holders()), (vec![host], vec![host]));
             assert!(world.hosts[host].unit().pinned);
