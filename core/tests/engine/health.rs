@@ -75,34 +75,6 @@ fn with_heartbeats_nothing_is_offered_while_nobody_is_better() {
 }
 
 #[test]
-fn what_fails_outside_of_this_host_may_fail_for_the_others_a_moment_later() {
-    let ping = |m: &mut Model| {
-        with(Fail, 0)(m);
-        m.checks[0].probe = Probe::Ping { addr: [192, 0, 2, 1].into(), source: None };
-    };
-    let mut world = world(&beating(""), 2, ping);
-    say(&mut world, 0, 0, Verdict::Fail);
-    // An interval of 2 s and a timeout of 1 s: until then the other host finds out.
-    world.run(ms(2990));
-    assert_eq!(world.owners(), [0]);
-    say(&mut world, 1, 0, Verdict::Fail);
-    world.run(secs(100));
-    assert_eq!(world.owners(), [0]);
-    say(&mut world, 1, 0, Verdict::Pass);
-    world.run(ms(1));
-    assert_eq!(world.owners(), [1]);
-    // This host alone: it moves when the time is over, and not before.
-    say(&mut world, 0, 0, Verdict::Pass);
-    world.run(secs(100));
-    let owner = world.owners()[0];
-    say(&mut world, owner, 0, Verdict::Fail);
-    world.run(ms(2990));
-    assert_eq!(world.owners(), [owner]);
-    world.run(ms(20));
-    assert_eq!(world.owners(), [1 - owner]);
-}
-
-#[test]
 fn alone_it_stays_owner_and_a_fatal_check_ends_that() {
     let mut lb1 = bench(&beating(""), 1, |m: &mut Model| {
         with(Fail, 0)(m);
