@@ -10,7 +10,7 @@
 //! | [`poll`] | [`Poller`] (epoll), [`DeadlineTimer`] (absolute timerfd), [`Waker`] (eventfd) |
 //! | [`readable`] | [`Readable`]: a descriptor for the tokio runtime of the main thread |
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
-//! | [`file`] | files and sockets that are replaced as a whole |
+//! | [`file`](mod@file) | files and sockets that are replaced as a whole |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
