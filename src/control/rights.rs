@@ -1,7 +1,8 @@
 //! Who may order something on the control socket: root, and members of one group. Readers may only read.
 //!
 //! Asked by the handler for each verb that changes something. The groups of a caller are the kernel's word; the number
-//! of the one group and the name of the user are looked up where that may block, and not for long.
+//! of the one group and the name of the user are looked up where that may block, and not for long; a name service that
+//! hangs grants nothing.
 
 use super::server::Caller;
 use nix::unistd::{Group, Uid, User};
@@ -23,16 +24,20 @@ pub struct Standing {
 
 /// Looks `caller` up.
 pub async fn standing(caller: &Caller) -> Standing {
-    let root = caller.uid == 0;
+    let (uid, root) = (caller.uid, caller.uid == 0);
     let caller = caller.clone();
     let asked = tokio::task::spawn_blocking(move || Standing {
         may_change: root || is_administrator(&caller),
         user: User::from_uid(Uid::from_raw(caller.uid)).ok().flatten().map(|user| user.name),
     });
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(standing)) => standing,
-        _ => Standing { user: None, may_change: root },
-    }
+    let nobody = Standing { user: None, may_change: root };
+    let Ok(found) = tokio::time::timeout(PATIENCE, asked).await else {
+        tracing::warn!(
+            "user {uid} could not be looked up within {PATIENCE:?}: is the name service alive?"
+        );
+        return nobody;
+    };
+    found.unwrap_or(nobody)
 }
 
 fn is_administrator(caller: &Caller) -> bool {

@@ -6,14 +6,13 @@
 mod seats;
 
 use super::protocol::{Answer, Body, Code, LONGEST_REQUEST, Request, parse};
-use crate::sys::peer;
+use crate::sys::{file, peer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seats::Seats;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -92,15 +91,7 @@ impl Server {
     /// # Errors
     /// When the folder cannot be written.
     pub fn bind(path: &Path, limits: Limits) -> io::Result<Self> {
-        // Under another name first: nobody can connect before the mode is right.
-        let fresh = path.with_extension("new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, Permissions::from_mode(MODE))?;
-        fs::rename(&fresh, path)?;
+        let listener = UnixListener::from_std(file::listen(path, MODE)?)?;
         Ok(Self { listener, path: path.to_owned(), limits })
     }
 

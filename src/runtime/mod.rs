@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `threads` | the main loop and the two threads beside it |
 //! | `protocol` | the protocol thread: epoll loop around the engine |
 //! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
 //! | `pulse` | its watchdog ping |
@@ -42,4 +43,5 @@ mod scripts;
 mod slots;
 mod sockets;
 mod tasks;
+mod threads;
 mod worker;

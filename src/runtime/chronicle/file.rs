@@ -5,6 +5,7 @@
 
 use super::{Entry, When};
 use crate::control::events::Event;
+use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -12,8 +13,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::Duration;
 use vipd_core::time::Instant;
 
 /// Name in the state folder.
@@ -22,6 +23,8 @@ const FILE: &str = "history.jsonl";
 const LONGEST: u64 = 16 * 1024 * 1024;
 /// Lines that may wait for the disk.
 const WAITING: usize = 1024;
+/// The end of the agent waits this long for the disk; nothing is owned any more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,7 +119,8 @@ pub(super) fn read(state_dir: &Path, keep: usize) -> Found {
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Option<SyncSender<String>>,
-    thread: Option<JoinHandle<()>>,
+    /// Breaks when all is written.
+    written: Receiver<()>,
 }
 
 impl Writer {
@@ -128,10 +132,12 @@ impl Writer {
         let (lines, waiting) = sync_channel(WAITING);
         let mut disk =
             Disk { path: state_dir.join(FILE), keep, lines: found.lines, file: None, written: 0 };
-        let thread = std::thread::Builder::new()
-            .name("history".into())
-            .spawn(move || disk.write_all(&waiting))?;
-        Ok(Self { lines: Some(lines), thread: Some(thread) })
+        let (writes, written) = channel();
+        std::thread::Builder::new().name("history".into()).spawn(move || {
+            disk.write_all(&waiting);
+            drop(writes);
+        })?;
+        Ok(Self { lines: Some(lines), written })
     }
 
     /// Stores `entry`, soon; not at all when the disk is far behind.
@@ -145,10 +151,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.lines = None;
-        if let Some(thread) = self.thread.take() {
-            // What was given is written.
-            let _ = thread.join();
-        }
+        // What was given is written, unless the disk hangs.
+        let _ = self.written.recv_timeout(PATIENCE);
     }
 }
 
@@ -197,18 +201,9 @@ impl Disk {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-        file.write_all(text(self.lines.make_contiguous()).as_bytes())?;
-        // Before it replaces the old one: a power cut leaves one of the two.
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
+        file::replace_durably(&self.path, text(self.lines.make_contiguous()), 0o640)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         self.written = self.lines.len();
-        self.file = Some(file);
         Ok(())
     }
 }

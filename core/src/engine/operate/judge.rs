@@ -44,6 +44,9 @@ impl Engine {
                 "{name} cannot be active on this host: see `vipd status` for the reason"
             ));
         }
+        if let Some(why) = self.promotion_refused(ix) {
+            return Err(why);
+        }
         Ok(format!("{name} is told to claim"))
     }
 }
