@@ -43,6 +43,8 @@ use vipd_core::engine::io::{EventKind, Reading};
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
+/// The last words of a clean stop.
+const STOPPED: &str = "stopped; nothing is owned by this host";
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -235,6 +237,7 @@ impl Main<'_> {
             self.tell(&mut duties, told);
         }
         if ended.is_ok() {
+            self.chronicle.agent(false, STOPPED.into());
             duties.hooks.stop().await;
         }
         ended
@@ -364,9 +367,7 @@ impl Main<'_> {
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
         crashes::end(&self.options.runtime_dir);
-        let line = "stopped; nothing is owned by this host";
-        tracing::info!("{line}");
-        self.chronicle.agent(false, line.into());
+        tracing::info!("{STOPPED}");
         Ok(())
     }
 
