@@ -1,17 +1,18 @@
 //! What flap control remembers over a restart: one small file per instance in the state folder.
 //!
 //! Read by the main thread at start. Written by a thread of its own, newest record first, replaced atomically and
-//! synced: neither the protocol thread nor the main loop waits for a disk. A file that makes no sense costs its memory,
+//! synced: neither the protocol thread nor the main loop waits for a disk, and the end of the agent only a little. A file that makes no sense costs its memory,
 //! never the start.
 
+use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::FlapRecord;
 use vipd_core::types::InstanceIx;
@@ -24,6 +25,8 @@ const VERSION: u32 = 1;
 const LONGEST: u64 = 64 * 1024;
 /// Moves kept of a file: more cannot have been stored.
 const MOVES: usize = 1024;
+/// The end of the agent waits this long for the disk; nothing is owned any more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The file's content. Times are UTC, milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,7 +99,9 @@ fn read_one(path: &Path, instance: &str) -> io::Result<Option<FlapRecord>> {
 #[derive(Debug)]
 pub(super) struct Writer {
     records: Option<Sender<(String, FlapRecord)>>,
-    thread: Option<JoinHandle<()>>,
+    /// Breaks when all is written.
+    written: Receiver<()>,
+    patience: Duration,
 }
 
 impl Writer {
@@ -106,11 +111,13 @@ impl Writer {
     /// When no thread can be started.
     pub(super) fn start(state_dir: &Path) -> io::Result<Self> {
         let (records, waiting) = channel();
+        let (writes, written) = channel();
         let folder = state_dir.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || write_all(&folder, &waiting))?;
-        Ok(Self { records: Some(records), thread: Some(thread) })
+        std::thread::Builder::new().name("store".into()).spawn(move || {
+            write_all(&folder, &waiting);
+            drop(writes);
+        })?;
+        Ok(Self { records: Some(records), written, patience: PATIENCE })
     }
 
     /// Stores `record` for `instance`, soon.
@@ -125,9 +132,12 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.records = None;
-        if let Some(thread) = self.thread.take() {
-            // What was given is written.
-            let _ = thread.join();
+        // What was given is written, unless the disk hangs.
+        if self.written.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "the state folder takes nothing for {:?}: penalties and moves may be forgotten; is its disk alive?",
+                self.patience
+            );
         }
     }
 }
@@ -165,22 +175,17 @@ fn write_one(state_dir: &Path, instance: &str, record: FlapRecord) -> io::Result
         moves_ms,
         held_ms,
     };
-    let folder = state_dir.join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let fresh = folder.join(format!("{instance}.new"));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(&stored)?)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&fresh, path(state_dir, instance))?;
-    File::open(&folder)?.sync_all()
+    let mut text = serde_json::to_vec(&stored)?;
+    text.push(b'\n');
+    file::replace_durably(&path(state_dir, instance), text, 0o640)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::sys::clock;
+    use std::fs;
 
     fn dir(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("vipd-flaps-{}-{name}", std::process::id()));
@@ -206,6 +211,28 @@ mod tests {
         assert_eq!(read_one(&path(&dir, "web"), "web").unwrap(), Some(record(99)));
         assert_eq!(read_one(&path(&dir, "dns"), "dns").unwrap(), None);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_the_agent() {
+        let dir = dir("h");
+        let fresh = dir.join(FOLDER).join("web.new");
+        fs::create_dir_all(dir.join(FOLDER)).unwrap();
+        // Nobody reads: opening it to write hangs.
+        nix::unistd::mkfifo(&fresh, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut writer = Writer::start(&dir).unwrap();
+        writer.patience = Duration::from_millis(100);
+        writer.store("web", &FlapRecord::default());
+        let began = clock::monotonic();
+        drop(writer);
+        assert!(
+            (100..2000).contains(&(clock::monotonic() - began).as_millis()),
+            "{:?}",
+            (clock::monotonic() - began)
+        );
+        // Lets the thread go.
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fresh).unwrap();
     }
 
     #[test]

@@ -342,7 +342,9 @@ impl Protocol {
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
             }
-            Message::Order(instance, order) => self.feed(Input::Order { instance, order }),
+            Message::Order { id, instance, order } => {
+                self.feed(Input::Order { id, instance, order });
+            }
             Message::Stop => self.feed(Input::Stop),
         }
     }

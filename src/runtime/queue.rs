@@ -41,7 +41,14 @@ pub(super) enum Message {
         result: Result<(), Arc<str>>,
     },
     /// From the control socket: an operator says so.
-    Order(InstanceIx, OperatorOrder),
+    Order {
+        /// Number of the operation.
+        id: u64,
+        /// Which instance; `None`: all of this host.
+        instance: Option<InstanceIx>,
+        /// What.
+        order: OperatorOrder,
+    },
     /// From the signal handler: leave cleanly.
     Stop,
 }

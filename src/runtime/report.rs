@@ -12,6 +12,7 @@ use crate::control::status::{
 };
 use crate::sys::sched::Granted;
 use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -42,12 +43,14 @@ pub(super) struct Facts {
 pub(super) struct StatusHandler {
     facts: Facts,
     protocol: Sender,
+    /// Number of the last operation.
+    operations: Arc<AtomicU64>,
 }
 
 impl StatusHandler {
     /// Asks the protocol thread behind `protocol`.
     pub(super) fn new(facts: Facts, protocol: Sender) -> Self {
-        Self { facts, protocol }
+        Self { facts, protocol, operations: Arc::default() }
     }
 }
 
@@ -102,8 +105,8 @@ impl StatusHandler {
             );
         };
         let units = || report.snapshot.units.iter().filter(|unit| unit.instance == ix);
-        let order = match verb {
-            Verb::Ack { .. } => OperatorOrder::Acknowledge,
+        let (order, done) = match verb {
+            Verb::Ack { .. } => (OperatorOrder::Acknowledge, format!("{name}: acknowledged")),
             Verb::Status {} | Verb::Promote { .. } => {
                 if units().all(|unit| unit.state == State::Active) {
                     return Answer::done(format!("{name} is active on this host already"));
@@ -115,7 +118,8 @@ impl StatusHandler {
                         format!("{name} cannot be active on this host: {why}"),
                     );
                 }
-                OperatorOrder::Promote
+                let told = format!("{name} is told to claim; see `vipd status`");
+                (OperatorOrder::Promote, told)
             }
         };
         // The record of who did it.
@@ -128,13 +132,11 @@ impl StatusHandler {
             caller.uid,
             caller.pid.unwrap_or(0)
         );
-        if self.protocol.send(Message::Order(ix, order)).is_err() {
+        let id = self.operations.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.protocol.send(Message::Order { id, instance: Some(ix), order }).is_err() {
             return Answer::error(Code::Unavailable, "the agent is stopping");
         }
-        Answer::done(match order {
-            OperatorOrder::Promote => format!("{name} is told to claim; see `vipd status`"),
-            OperatorOrder::Acknowledge => format!("{name}: acknowledged"),
-        })
+        Answer::done(done)
     }
 }
 

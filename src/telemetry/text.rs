@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::Level;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, StandingReason, Verdict};
+use vipd_core::engine::io::{
+    Alarm, Cause, Event, EventKind, OperationStep, StandingReason, Verdict,
+};
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, Family, HostIx, InstanceIx, State};
 
@@ -164,6 +166,16 @@ fn host_name(model: &Model, host: HostIx) -> String {
         .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
 }
 
+/// One line of an ordered operation.
+fn operation(id: u64, step: &OperationStep) -> (Level, String) {
+    match step {
+        OperationStep::Started => (Level::INFO, format!("operation {id} started")),
+        OperationStep::Progress(text) => (Level::INFO, format!("operation {id}: {text}")),
+        OperationStep::Done(text) => (Level::INFO, format!("operation {id} done: {text}")),
+        OperationStep::Aborted(text) => (Level::WARN, format!("operation {id} aborted: {text}")),
+    }
+}
+
 /// Tells events; remembers who owned what, which an event does not carry.
 #[derive(Debug)]
 pub(super) struct Narrator {
@@ -258,6 +270,7 @@ impl Narrator {
                 (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
             }
             EventKind::Remember(_) => (Level::DEBUG, "flap control stored".into()),
+            EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
             }
@@ -290,6 +303,10 @@ impl Narrator {
             | EventKind::Boot { .. }
             | EventKind::Standing { .. }
             | EventKind::Remember(_) => {}
+            // Each is another one.
+            EventKind::Operation { id, step } => {
+                (id, std::mem::discriminant(step)).hash(&mut hasher)
+            }
         }
         hasher.finish()
     }

@@ -1,15 +1,15 @@
-//! Every key of the file: its name, what it takes, an example. Errors, suggestions and the test of
-//! `docs/configuration.md` are made from these tables.
+//! Every key of the file: its name, what it takes, an example. Errors, suggestions, the manual page, the JSON schema
+//! (see `reference`) and the test of `docs/configuration.md` are made from these tables.
 
 /// A key of one section.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Key {
+pub struct Key {
     /// How it is written.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// What it takes, in words that go on "must be ...".
-    pub(super) expect: &'static str,
+    pub expect: &'static str,
     /// A legal value as written in the file.
-    pub(super) example: &'static str,
+    pub example: &'static str,
 }
 
 macro_rules! keys {
@@ -290,6 +290,23 @@ keys! {
     }
 }
 
+/// Every section but the file itself, by its heading as the manual writes it.
+pub(super) const SECTIONS: &[(&str, &[Key])] = &[
+    ("[cluster]", cluster::ALL),
+    ("[hosts.NAME]", host::ALL),
+    ("[instance.NAME]", instance::ALL),
+    ("[instance.NAME.hmac]", hmac::ALL),
+    ("[instance.NAME.activation]", activation::ALL),
+    ("[instance.NAME.damping]", damping::ALL),
+    ("[instance.NAME.move-budget]", move_budget::ALL),
+    ("[[instance.NAME.route]]", route::ALL),
+    ("[[instance.NAME.rule]]", rule::ALL),
+    ("[pool.NAME]", pool::ALL),
+    ("[sync.NAME]", sync::ALL),
+    ("[check.NAME]", check::ALL),
+    ("[hook.NAME]", hook::ALL),
+];
+
 /// Sections and keys that the design has and this version of vipd does not.
 pub(super) const NOT_YET: &[&str] = &["replicate"];
 
@@ -300,27 +317,11 @@ mod tests {
     use super::*;
     use toml::de::{DeTable, DeValue};
 
-    const SECTIONS: [(&str, &[Key]); 13] = [
-        ("## `[cluster]`", cluster::ALL),
-        ("## `[hosts.NAME]`", host::ALL),
-        ("## `[instance.NAME]`", instance::ALL),
-        ("## `[instance.NAME.hmac]`", hmac::ALL),
-        ("## `[instance.NAME.activation]`", activation::ALL),
-        ("## `[instance.NAME.damping]`", damping::ALL),
-        ("## `[instance.NAME.move-budget]`", move_budget::ALL),
-        ("## `[[instance.NAME.route]]`", route::ALL),
-        ("## `[[instance.NAME.rule]]`", rule::ALL),
-        ("## `[pool.NAME]`", pool::ALL),
-        ("## `[sync.NAME]`", sync::ALL),
-        ("## `[check.NAME]`", check::ALL),
-        ("## `[hook.NAME]`", hook::ALL),
-    ];
-
     #[test]
     fn the_manual_has_every_key_in_this_order() {
         let manual = include_str!("../../../docs/configuration.md");
         for (heading, keys) in SECTIONS {
-            let (_, section) = manual.split_once(&format!("{heading}\n")).unwrap();
+            let (_, section) = manual.split_once(&format!("\n## `{heading}`\n")).unwrap();
             let section = section.split("\n## ").next().unwrap();
             let rows = section.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
             assert_eq!(rows.collect::<Vec<_>>(), keys.iter().map(|k| k.name).collect::<Vec<_>>());

@@ -23,10 +23,12 @@ mod read_flap;
 mod read_instance;
 mod read_pool;
 mod read_program;
+pub mod reference;
 mod resolve;
 mod resolve_health;
 mod schema;
 mod section;
+mod shape;
 mod target;
 mod value;
 

@@ -99,7 +99,7 @@ impl Engine {
     /// What the checks say before any of them has said something.
     pub(super) fn first_judgement(&mut self) {
         for ix in (0u16..).map(InstanceIx).take(self.fitness.len()) {
-            self.judge(ix);
+            self.judge_health(ix);
             let fitness = self.fitness_mut(ix);
             fitness.told.0 = fitness.class();
             self.unwell += usize::from(self.fitness(ix).told.0 != Class::Healthy);
@@ -169,7 +169,7 @@ impl Engine {
             let counts = change.is_some_and(|(from, _)| from.is_some());
             let worse = |class: Class| matches!(class, Class::Failing | Class::Unable);
             let owner = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
-            self.judge(ix);
+            self.judge_health(ix);
             if counts && before == Class::Healthy && worse(self.fitness(ix).health.class) {
                 self.penalize(ix, if owner { damping::LOSS } else { damping::UNFIT });
             }
@@ -232,7 +232,7 @@ impl Engine {
         self.checks.from[slot] = self.now.mono;
     }
 
-    fn judge(&mut self, ix: InstanceIx) {
+    fn judge_health(&mut self, ix: InstanceIx) {
         let instance = self.model.instance(ix);
         let ready = instance.standby.activation().and_then(|a| a.ready);
         let extra = ready.filter(|check| !instance.checks.contains(check));
@@ -274,7 +274,7 @@ impl Engine {
     /// The same for one instance; true: its class is another one.
     pub(super) fn refit(&mut self, ix: InstanceIx, reason: Option<StandingReason>) -> bool {
         let now = self.now.mono;
-        self.judge(ix);
+        self.judge_health(ix);
         let hold = self.model.instance(ix).flap.priority_hold;
         let owner = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
         let fitness = self.fitness_mut(ix);

@@ -10,6 +10,8 @@
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
+//! `promotion` whether an operator's would succeed;
+//! `operate` what operators order;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows.
 
@@ -25,7 +27,9 @@ mod lease;
 mod leave;
 mod link;
 mod offer;
+mod operate;
 mod peers;
+mod promotion;
 mod report;
 mod silence;
 pub mod snapshot;
@@ -193,7 +197,7 @@ impl Engine {
             Input::Activated { instance, order, result } => {
                 self.on_activated(instance, order, result);
             }
-            Input::Order { instance, order } => self.on_order(instance, order),
+            Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::Stop => self.on_stop(),
         }
         self.tell_peers_if_urgent();
