@@ -16,7 +16,7 @@ use super::queue::{self, Message, Sender};
 use super::report::{Facts, StatusHandler};
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
-use super::{boot, flaps, worker};
+use super::{boot, memory, worker};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
@@ -121,11 +121,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
-    let (recalled, warnings) = flaps::read(&options.state_dir, &model);
+    let (recalled, warnings) = memory::read(&options.state_dir, &model);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = flaps::Writer::start(&options.state_dir)
+    let store = memory::Writer::start(&options.state_dir)
         .map_err(io_at("cannot start the storing thread"))?;
 
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
@@ -243,7 +243,7 @@ struct Main<'a> {
     sender: Sender,
     threads: Threads,
     past: Past,
-    store: flaps::Writer,
+    store: memory::Writer,
 }
 
 /// What the main thread does with events beside telling them.
@@ -420,8 +420,9 @@ impl Main<'_> {
             notify(&[NotifyState::Status(&state)]);
         }
         duties.hooks.observe(&event);
-        if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
-            self.store.store(&self.model.instance(instance).name, record);
+        if let EventKind::Remember(memory) = &event.kind {
+            let instance = event.instance.map(|ix| &*self.model.instance(ix).name);
+            self.store.store(instance, memory);
         }
         if let EventKind::Boot { counter, .. } = event.kind {
             let Options { state_dir, runtime_dir, .. } = self.options;

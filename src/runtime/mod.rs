@@ -12,7 +12,7 @@
 //! | `report` | the engine's snapshot as status document |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
 //! | `scripts` | script checks, by way of `vipd exec` |
-//! | `flaps` | what flap control remembers over a restart |
+//! | `memory` | what flap control and operators' orders leave over a restart |
 //! | `exec` | `vipd exec` |
 //! | `cleanup` | `vipd cleanup` |
 
@@ -22,11 +22,11 @@ mod boot;
 pub mod cleanup;
 mod crashes;
 pub mod exec;
-mod flaps;
 mod hooks;
 pub mod keys;
 pub mod load;
 mod lock;
+mod memory;
 mod neighbours;
 mod protocol;
 mod pulse;
