@@ -1,21 +1,33 @@
 //! Who may order something on the control socket: root, and members of one group. Readers may only read.
 //!
 //! Asked by the handler for each verb that changes something. The groups of a user are looked up where they may block,
-//! never on the main loop.
+//! never on the main loop; a name service that hangs grants nothing.
 
 use super::server::Caller;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
+use std::time::Duration;
 
 /// Members may order what root may.
 pub const ADMINISTRATORS: &str = "vipd-admin";
 
-/// May `caller` change something?
+/// The client gives up a little later.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// May `caller` change something? Not when that cannot be found out in time, which the log says.
 pub async fn may_change(caller: Caller) -> bool {
     if caller.uid == 0 {
         return true;
     }
-    tokio::task::spawn_blocking(move || is_administrator(caller)).await.unwrap_or(false)
+    let asked = tokio::task::spawn_blocking(move || is_administrator(caller));
+    let Ok(found) = tokio::time::timeout(PATIENCE, asked).await else {
+        tracing::warn!(
+            "the groups of user {} could not be looked up within {PATIENCE:?}: is the name service alive?",
+            caller.uid
+        );
+        return false;
+    };
+    found.unwrap_or(false)
 }
 
 fn is_administrator(caller: Caller) -> bool {
@@ -35,7 +47,7 @@ mod tests {
 
     #[test]
     fn root_may_and_a_stranger_may_not() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let ask = |uid| async move { may_change(Caller { uid, gid: uid, pid: None }).await };
         if let Ok(runtime) = runtime {
             assert!(runtime.block_on(ask(0)));

@@ -4,10 +4,10 @@
 //! can make itself wait, never the agent. Nothing here touches the protocol thread but the [`Handler`].
 
 use super::protocol::{Answer, Code, LONGEST_REQUEST, Request, parse};
-use std::fs::{self, Permissions};
+use crate::sys::file;
+use std::fs;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,15 +69,7 @@ impl Server {
     /// # Errors
     /// When the folder cannot be written.
     pub fn bind(path: &Path, limits: Limits) -> io::Result<Self> {
-        // Under another name first: nobody can connect before the mode is right.
-        let fresh = path.with_extension("new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, Permissions::from_mode(MODE))?;
-        fs::rename(&fresh, path)?;
+        let listener = UnixListener::from_std(file::listen(path, MODE)?)?;
         Ok(Self { listener, path: path.to_owned(), limits })
     }
 

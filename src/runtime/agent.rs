@@ -16,7 +16,8 @@ use super::queue::{self, Message, Sender};
 use super::report::{Facts, StatusHandler};
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
-use super::{boot, memory, worker};
+use super::threads::{self, Threads};
+use super::{boot, memory};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
@@ -24,25 +25,19 @@ use crate::exec::client::{Runner, Whereabouts};
 use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
-use crate::sys::sched::{self, Granted};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
 use crate::telemetry::{self, Teller};
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::{Check, Model, Probe};
 use vipd_core::engine::io::{EventKind, Reading};
 
-/// Priority of the protocol thread; the kernel thread runs one below.
-const REAL_TIME: u8 = 20;
-/// A real-time thread that computes this long without waiting has gone wrong. The kernel thread does not wait while it
-/// puts on addresses: 5000 of them take 0.3 s, and more each the more there are.
-const BRAKE: Duration = Duration::from_secs(5);
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
 /// Events that may wait for the log.
@@ -96,7 +91,7 @@ pub enum RunError {
 }
 
 /// Names what failed.
-fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
+pub(super) fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |error| RunError::Io { what, error }
 }
 
@@ -160,18 +155,15 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let protocol =
         Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
 
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io_at("cannot start the main loop"))?
-        .block_on(async {
-            let mut monitor =
-                Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
-            let first = first_dump(&mut monitor, model.links.len()).await?;
-            let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-            let main = Main { options, model, monitor, events, sender, threads, past, store };
-            main.run().await
-        })
+    threads::main_loop(async {
+        let mut monitor =
+            Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
+        let first = first_dump(&mut monitor, model.links.len()).await?;
+        let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+        let main = Main { options, model, monitor, events, sender, threads, past, store };
+        main.run().await
+    })
+    .map_err(io_at("cannot start the main loop"))?
 }
 
 /// The way to the service manager, when there is one.
@@ -183,54 +175,6 @@ fn watchdog() -> Option<Watchdog> {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("cannot reach the service manager: {error}");
-    }
-}
-
-/// The two threads beside this one.
-struct Threads {
-    slots: Slots,
-    protocol_ended: oneshot::Receiver<io::Result<()>>,
-    kernel_ended: oneshot::Receiver<()>,
-    scheduling: Arc<OnceLock<Granted>>,
-    memory: Arc<OnceLock<Granted>>,
-}
-
-impl Threads {
-    fn start(
-        mut protocol: Protocol,
-        first: Vec<Message>,
-        worker: Worker,
-        slots: Slots,
-        results: Sender,
-    ) -> Result<Self, RunError> {
-        let (scheduling, memory) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
-        let (kernel_tx, kernel_ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("kernel".into())
-            .spawn({
-                let slots = slots.clone();
-                move || {
-                    // What is refused here is refused to the protocol thread as well, which tells.
-                    let _ = sched::real_time(REAL_TIME - 1, BRAKE);
-                    worker::run(worker, &slots, &results);
-                    let _ = kernel_tx.send(());
-                }
-            })
-            .map_err(io_at("cannot start the kernel thread"))?;
-        let (protocol_tx, protocol_ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("protocol".into())
-            .spawn({
-                let (scheduling, memory) = (Arc::clone(&scheduling), Arc::clone(&memory));
-                move || {
-                    let _ = memory.set(sched::lock_memory());
-                    let _ = scheduling.set(sched::real_time(REAL_TIME, BRAKE));
-                    protocol.begin(first);
-                    let _ = protocol_tx.send(protocol.run());
-                }
-            })
-            .map_err(io_at("cannot start the protocol thread"))?;
-        Ok(Self { slots, protocol_ended, kernel_ended, scheduling, memory })
     }
 }
 

@@ -2,17 +2,18 @@
 //! the state folder.
 //!
 //! Read by the main thread at start. Written by a thread of its own, newest memory first, replaced atomically and
-//! synced: neither the protocol thread nor the main loop waits for a disk. A file that makes no sense costs its memory,
-//! never the start.
+//! synced: neither the protocol thread nor the main loop waits for a disk, and the end of the agent only a little. A file
+//! that makes no sense costs its memory, never the start.
 
+use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Away, DrainRecord, FlapRecord, FreezeRecord, Memory, OrderRecord};
 use vipd_core::types::{Epoch, InstanceIx, Priority};
@@ -25,6 +26,8 @@ const VERSION: u32 = 1;
 const LONGEST: u64 = 64 * 1024;
 /// Moves kept of a file: more cannot have been stored.
 const MOVES: usize = 1024;
+/// The end of the agent waits this long for the disk; nothing is owned any more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The file's content. Times are UTC, milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,7 +128,8 @@ impl Stored {
             )));
         }
         if self.instance.as_deref() != instance {
-            let whose = self.instance.map_or("the host".to_owned(), |i| format!("instance {i}"));
+            let whose =
+                self.instance.map_or_else(|| "the host".to_owned(), |i| format!("instance {i}"));
             return Err(io::Error::other(format!("is about {whose}")));
         }
         let Flap { penalty, at_ms, suppressed_ms, moves_ms, held_ms } = self.flap;
@@ -184,7 +188,7 @@ fn path(state_dir: &Path, instance: Option<&str>) -> PathBuf {
 
 /// Instances may have any name, that of the host's file included.
 fn stem(instance: Option<&str>) -> String {
-    instance.map_or("host".to_owned(), |name| format!("instance-{name}"))
+    instance.map_or_else(|| "host".to_owned(), |name| format!("instance-{name}"))
 }
 
 fn read_one(path: &Path, instance: Option<&str>) -> io::Result<Option<Memory>> {
@@ -206,7 +210,9 @@ type Subject = Option<String>;
 #[derive(Debug)]
 pub(super) struct Writer {
     memories: Option<Sender<(Subject, Memory)>>,
-    thread: Option<JoinHandle<()>>,
+    /// Breaks when all is written.
+    written: Receiver<()>,
+    patience: Duration,
 }
 
 impl Writer {
@@ -216,11 +222,13 @@ impl Writer {
     /// When no thread can be started.
     pub(super) fn start(state_dir: &Path) -> io::Result<Self> {
         let (memories, waiting) = channel();
+        let (writes, written) = channel();
         let folder = state_dir.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || write_all(&folder, &waiting))?;
-        Ok(Self { memories: Some(memories), thread: Some(thread) })
+        std::thread::Builder::new().name("store".into()).spawn(move || {
+            write_all(&folder, &waiting);
+            drop(writes);
+        })?;
+        Ok(Self { memories: Some(memories), written, patience: PATIENCE })
     }
 
     /// Stores `memory` of `instance`, or of the host, soon.
@@ -235,9 +243,13 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.memories = None;
-        if let Some(thread) = self.thread.take() {
-            // What was given is written.
-            let _ = thread.join();
+        // What was given is written, unless the disk hangs.
+        if self.written.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "the state folder takes nothing for {:?}: drains, pins, penalties and moves may be forgotten; is its \
+                 disk alive?",
+                self.patience
+            );
         }
     }
 }
@@ -265,22 +277,17 @@ fn write_all(state_dir: &Path, waiting: &Receiver<(Subject, Memory)>) {
 }
 
 fn write_one(state_dir: &Path, instance: Option<&str>, memory: Memory) -> io::Result<()> {
-    let folder = state_dir.join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let fresh = folder.join(format!("{}.new", stem(instance)));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(&Stored::of(instance, memory))?)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&fresh, path(state_dir, instance))?;
-    File::open(&folder)?.sync_all()
+    let mut text = serde_json::to_vec(&Stored::of(instance, memory))?;
+    text.push(b'\n');
+    file::replace_durably(&path(state_dir, instance), text, 0o640)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::sys::clock;
+    use std::fs;
 
     fn dir(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("vipd-memory-{}-{name}", std::process::id()));
@@ -323,6 +330,25 @@ mod tests {
         assert_eq!(stored(None), Some(Memory::default()));
         assert_eq!(stored(Some("dns")), None);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_the_agent() {
+        let dir = dir("h");
+        let fresh = dir.join(FOLDER).join("instance-web.new");
+        fs::create_dir_all(dir.join(FOLDER)).unwrap();
+        // Nobody reads: opening it to write hangs.
+        nix::unistd::mkfifo(&fresh, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut writer = Writer::start(&dir).unwrap();
+        writer.patience = Duration::from_millis(100);
+        writer.store(Some("web"), &Memory::default());
+        let began = clock::monotonic();
+        drop(writer);
+        let took = (clock::monotonic() - began).as_millis();
+        assert!((100..2000).contains(&took), "{took} ms");
+        // Lets the thread go.
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fresh).unwrap();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `threads` | the main loop and the two threads beside it |
 //! | `protocol` | the protocol thread: epoll loop around the engine |
 //! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
 //! | `pulse` | its watchdog ping |
@@ -36,4 +37,5 @@ mod roles;
 mod scripts;
 mod slots;
 mod sockets;
+mod threads;
 mod worker;

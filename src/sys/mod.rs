@@ -10,7 +10,9 @@
 //! | [`poll`] | [`Poller`] (epoll), [`DeadlineTimer`] (absolute timerfd), [`Waker`] (eventfd) |
 //! | [`readable`] | [`Readable`]: a descriptor for the tokio runtime of the main thread |
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
+//! | [`file`](mod@file) | files and sockets that are replaced as a whole |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
+//! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
@@ -24,9 +26,11 @@
 
 pub mod capability;
 pub mod clock;
+pub mod file;
 mod filter;
 pub mod frame;
 pub mod lock;
+pub mod netlink;
 mod packet;
 pub mod pidfd;
 pub mod poll;

@@ -93,3 +93,26 @@ pub(crate) fn killed(stage: &Stage) {
         !alive(&sleep(4006))
     });
 }
+
+pub(crate) fn late_stop(stage: &Stage) {
+    let out = stage.dir.join("out");
+    fs::write(&out, "").unwrap();
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).unwrap();
+    let body =
+        format!("echo $1 >> {0}\n[ $1 = active ] && sleep 1\necho $1 ends >> {0}", out.display());
+    let path = stage.script("hook", &body);
+    stage.list("hook", "h", 10_000, "-", &path);
+    let runner = stage.runner();
+    let hook = || Which::Hook("h".into());
+    stage.runtime.block_on(async {
+        let slow = runner.run(hook(), Some(occasion(Event::Active)), Duration::from_millis(400));
+        assert!(matches!(slow.await.end, End::Unknown(_)));
+        runner.leave(vec![(hook(), occasion(Event::Stop))], Duration::from_secs(5)).await;
+    });
+    drop(runner);
+    // Says goodbye; nothing of the agent is left.
+    stage.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    let said = || fs::read_to_string(&out).unwrap();
+    wait("the last words", Duration::from_secs(20), || said().contains("stop ends"));
+    assert_eq!(said(), "active\nactive ends\nstop\nstop ends\n");
+}

@@ -28,7 +28,7 @@ pub(crate) fn fifo(stage: &Stage) {
     for line in lines {
         assert!(runner.line("f", line));
     }
-    stage.runtime.block_on(runner.flush(Duration::from_secs(5)));
+    stage.runtime.block_on(runner.leave(Vec::new(), Duration::from_secs(5)));
     wait("the FIFO", Duration::from_secs(5), || path.exists());
     let want = "GROUP \"G 1\" BACKUP 0\nINSTANCE \"web\" BACKUP 150\nINSTANCE \"web\" MASTER 150\n\
                 GROUP \"G 1\" MASTER 0\nINSTANCE \"web\" FAULT 1\nINSTANCE \"web\" STOP 150\n";
@@ -56,7 +56,7 @@ pub(crate) fn fifo_unread(stage: &Stage) {
         for _ in 0..100 {
             assert!(runner.line("f", occasion(Event::Active)));
         }
-        stage.runtime.block_on(runner.flush(Duration::from_secs(5)));
+        stage.runtime.block_on(runner.leave(Vec::new(), Duration::from_secs(5)));
     }
     assert_eq!(stage.run(&runner, Which::Hook("h".into())).end, End::Exited(0));
     let mut reader =

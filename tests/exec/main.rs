@@ -67,6 +67,11 @@ fn main() -> std::process::ExitCode {
         trial("a_fifo_without_reader_blocks_nothing", false, fifo::fifo_unread),
         trial("the_unit_takes_over_from_a_stand_in", false, connection::stand_in),
         trial("executors_that_end_late_are_no_zombies", false, connection::late_executors),
+        trial(
+            "a_late_stop_runs_after_the_slow_hook_without_the_agent",
+            false,
+            connection::late_stop,
+        ),
         trial("a_killed_executor_is_replaced_and_its_runs_are_unknown", false, connection::killed),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

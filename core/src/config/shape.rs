@@ -18,13 +18,13 @@ pub enum Shape {
     /// One of these texts.
     Words(Vec<String>),
     /// A list of values of one shape.
-    List(Box<Shape>),
+    List(Box<Self>),
     /// A table whose keys are names or numbers, with values of one shape.
-    Map(Box<Shape>),
+    Map(Box<Self>),
     /// A table that is a section of its own.
     Table,
     /// One of these.
-    Any(Vec<Shape>),
+    Any(Vec<Self>),
 }
 
 const NAME: &str = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";

@@ -9,6 +9,7 @@ use crate::types::{Family, RouterId, State};
 use crate::vrrp::{Expiry, Heard, Reaction};
 use crate::wire::receive::{Accepted, Datagram, validate};
 use crate::wire::vrrp::Advert;
+use std::cmp::Ordering;
 
 /// The lowest priority of an advert.
 pub(super) const WEAKEST: u8 = 1;
@@ -129,21 +130,30 @@ impl Engine {
     fn react(&mut self, u: UnitIx, heard: Heard, reaction: Reaction, authenticated: bool) {
         let now = self.now.mono;
         match reaction {
-            Reaction::Ignored | Reaction::WeakerOwner => {}
-            Reaction::OwnerAlive => self.owner_heard(u),
+            Reaction::Ignored => {}
+            Reaction::WeakerOwner => self.units[u].leaver = None,
+            Reaction::OwnerAlive => {
+                self.units[u].leaver = None;
+                self.owner_heard(u);
+            }
             Reaction::OwnerLeaves => {
                 // Of several Backups the best one need not wait for its skew when heartbeats name it.
                 // Who cleans up leaves as well: while another host is known to own, its answer is awaited.
                 let leaver = self.host_of(heard.src);
                 let owned = self.living_owner(u).is_some_and(|owner| leaver != Some(owner));
+                if !owned {
+                    self.units[u].leaver = leaver;
+                }
                 let first = self.peers.is_some() && !owned && self.first_in_line(u);
                 self.units[u].vr.owner_gone(heard.at, Expiry::Released, first);
             }
             Reaction::Yield { .. } if self.less_eligible(u, &heard) => {
                 // Over heartbeats that host yields to this one: both would let go.
-                let priority = self.units[u].vr.params().priority;
-                self.advertise(u, priority);
-                self.urgent();
+                if self.units[u].vr.may_answer(heard.at) {
+                    let priority = self.units[u].vr.params().priority;
+                    self.advertise(u, priority);
+                    self.urgent();
+                }
             }
             Reaction::Yield { tie_break } => self.yield_to(u, heard, tie_break),
             Reaction::Answer { allowed } => {
@@ -162,14 +172,19 @@ impl Engine {
         }
     }
 
-    /// A host of the group that is stronger by priority and worse by class, by its own fresh word: between hosts with
-    /// heartbeats class decides first (DESIGN 5.9). What an operator pinned stays stronger.
+    /// A host of the group that is stronger by priority and the worse owner by its own fresh word: between hosts with
+    /// heartbeats reach and class decide first (DESIGN 5.9). Who says that it does not hear ours would not yield.
     fn less_eligible(&self, u: UnitIx, heard: &Heard) -> bool {
-        let class = self.class(u);
-        heard.priority < PIN
-            && self.host_of(heard.src).is_some_and(|host| {
-                self.living_peers(u).any(|(peer, record)| peer == host && record.class > class)
-            })
+        let Some(host) = self.host_of(heard.src).filter(|host| self.hears_us(*host)) else {
+            return false;
+        };
+        if heard.priority == PIN && self.units[u].vr.params().priority == PIN {
+            // The epoch of the newer pin may not have come by heartbeat yet.
+            return false;
+        }
+        let mut peers = self.living_peers(u).filter(|(peer, _)| *peer == host);
+        peers
+            .any(|(_, record)| self.eligible_before(u, heard.priority, record) == Ordering::Greater)
     }
 
     /// A weaker peer advertises although we do. Once is the last word of a host that yields; more is a second owner,

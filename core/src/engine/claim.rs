@@ -61,6 +61,12 @@ impl Engine {
             return;
         }
         let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
+        if released && self.owner_lives_on(u, expiry) {
+            // It was another host that left: this owner's adverts, or their silence, decide.
+            let heard = self.units[u].vr.heard().map_or(now, |h| h.at);
+            self.units[u].vr.owner_alive(heard);
+            return;
+        }
         if let Some(again) = self.second_choice_waits(u, released).filter(|_| !ordered) {
             self.units[u].vr.ask_again(again);
             return;
@@ -123,6 +129,15 @@ impl Engine {
         self.record(host, u).is_some_and(|r| unfit(&r))
     }
 
+    /// Does a host own, by its fresh word, other than the one whose leaving made this timer run out?
+    fn owner_lives_on(&self, u: UnitIx, expiry: Expiry) -> bool {
+        let gone = match expiry {
+            Expiry::Unable(host) => Some(host),
+            _ => self.units[u].leaver,
+        };
+        self.living_owner(u).is_some_and(|owner| gone != Some(owner))
+    }
+
     /// Is an owner known to live?
     pub(super) fn owner_speaks(&self, u: UnitIx) -> bool {
         let now = self.now.mono;
@@ -167,6 +182,7 @@ impl Engine {
         self.units[u].last_sent = None;
         self.units[u].farewell = false;
         self.units[u].deferred = None;
+        self.units[u].leaver = None;
         self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
@@ -176,7 +192,7 @@ impl Engine {
         self.raise_epoch(u);
         self.stale_wait_over(u);
         self.order_hold(u);
-        self.owned_here(u, &cause);
+        self.owned_here(u);
         self.order_done(u);
         self.entered(u, State::Backup, cause);
         self.refit(self.units[u].instance, None);

@@ -1,5 +1,6 @@
 //! Flap control of an instance: penalties, the move budget, and what of both outlives a restart (DESIGN 5.10, P4).
 
+use super::fitness::PIN;
 use super::io::{Alarm, Cause, FlapRecord, StandingReason};
 use super::{Engine, UnitIx};
 use crate::config::model::{Budget, Damping};
@@ -127,16 +128,18 @@ impl Engine {
             return;
         }
         let same = known.owner.is_none_or(|owner| owner == src);
-        // Two that own at once are no move: one of them falls silent first.
+        // Two that own at once are no move: one of them falls silent first. What an operator moved is none that
+        // counts: the host where he did so advertises that.
         if same || known.left || at.since(known.at) > patience {
-            self.owned_by(u, src, at, false);
+            self.owned_by(u, src, at, priority == PIN);
         }
     }
 
     /// This host claimed.
-    pub(super) fn owned_here(&mut self, u: UnitIx, cause: &Cause) {
+    pub(super) fn owned_here(&mut self, u: UnitIx) {
         let Some(src) = self.units[u].source().filter(|_| self.leads(u)) else { return };
-        let planned = matches!(cause, Cause::Promoted | Cause::MovedHere(_));
+        // Pinned is also what moves with the instance that an operator promoted.
+        let planned = self.units[u].pinned;
         self.owned_by(u, src, self.now.mono, planned);
     }
 
@@ -160,14 +163,14 @@ impl Engine {
             self.record(host, u).is_some_and(leaves) || self.move_was_ordered(u, host)
         });
         if !planned && !stopped {
-            self.moved(ix);
+            self.moved(ix, at);
         }
     }
 
-    fn moved(&mut self, ix: InstanceIx) {
+    /// The address moved by itself at `at`: who slept reads of it later, and counts as the others did.
+    fn moved(&mut self, ix: InstanceIx, at: Instant) {
         let Some(config) = self.budget(ix) else { return };
-        let now = stamp(self.now.mono);
-        let spent = self.fitness[usize::from(ix.0)].moves.moved(&config, now);
+        let spent = self.fitness[usize::from(ix.0)].moves.moved(&config, stamp(at));
         self.remember(ix);
         if spent {
             self.alarm(Some(ix), Alarm::Held, true);
@@ -195,13 +198,13 @@ impl Engine {
         let fitness = &mut self.fitness[usize::from(ix.0)];
         let reused = damping.is_some_and(|c| fitness.penalty.tick(&c, now));
         let freed = budget.is_some_and(|c| fitness.moves.tick(&c, now));
+        if reused || freed {
+            self.remember(ix);
+        }
         self.flap_over(ix, reused, freed);
     }
 
     fn flap_over(&mut self, ix: InstanceIx, reused: bool, freed: bool) {
-        if reused || freed {
-            self.remember(ix);
-        }
         if reused {
             self.alarm(Some(ix), Alarm::Suppressed, false);
             self.reassess(ix, Some(StandingReason::Reused));
@@ -225,6 +228,8 @@ impl Engine {
         if freed {
             fitness.moves.acknowledge();
         }
+        // A penalty below the limit is forgiven as well: a restart must not bring it back.
+        self.remember(ix);
         self.flap_over(ix, reused, freed);
     }
 }

@@ -98,7 +98,9 @@ impl Engine {
         let heard = self.highest_epoch_heard(instance).number;
         let host = self.model.host.0;
         let holding = &mut self.holdings[usize::from(instance.0)];
-        holding.epoch = Epoch { number: holding.epoch.number.max(heard) + 1, host };
+        // A peer's word may be the highest there is; the host then tells two claims apart.
+        let number = holding.epoch.number.max(heard).saturating_add(1);
+        holding.epoch = Epoch { number, host };
     }
 
     /// Epochs of this host go on above `last`, that of an ownership before a restart.

@@ -332,7 +332,9 @@ impl Engine {
                 self.units[u].vr.listen(self.now.mono);
                 if let Some(heard) = leaving.heard {
                     self.units[u].vr.step_down(heard);
-                    self.went_to(u, heard.src);
+                    if matches!(cause, Cause::MovedAway(_) | Cause::Drained) {
+                        self.went_to(u, heard.src);
+                    }
                 }
                 self.left_active(u, cause);
                 self.sync_yielded(u);

@@ -10,6 +10,7 @@
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
+//! `promotion` whether an operator's would succeed;
 //! `operate` what operators order;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows.
@@ -28,6 +29,7 @@ mod link;
 mod offer;
 mod operate;
 mod peers;
+mod promotion;
 mod report;
 mod silence;
 pub mod snapshot;

@@ -203,8 +203,9 @@ impl Engine {
         if let Some(peers) = &mut self.peers
             && seen > peers.boot
         {
-            peers.boot = seen + 1;
-            self.event(None, None, EventKind::Boot { counter: seen + 1, told_by: host });
+            let counter = seen.saturating_add(1);
+            peers.boot = counter;
+            self.event(None, None, EventKind::Boot { counter, told_by: host });
             self.urgent();
         }
     }
@@ -338,6 +339,12 @@ impl Engine {
             && unfit(new)
             && self.last_owner(self.units[u].instance) == Some(host)
             && self.living_owner(u).is_none()
+    }
+
+    /// Does that host say that it hears our heartbeats on any path?
+    pub(super) fn hears_us(&self, host: HostIx) -> bool {
+        let peer = self.peers.as_ref().and_then(|peers| peers.get(host));
+        peer.is_some_and(|peer| peer.hears_me.contains(&true))
     }
 
     /// Looks who has gone silent on all paths.

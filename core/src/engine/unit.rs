@@ -71,6 +71,8 @@ pub(super) struct Unit {
     pub(super) farewell: bool,
     /// Second choice: lets others go first until then, after the owner that was last heard at the first time.
     pub(super) deferred: Option<(Instant, Instant)>,
+    /// Backup: the owner of the group that said priority 0 itself, and nothing since.
+    pub(super) leaver: Option<HostIx>,
     /// Backup: its timer was put off to then, because it has to be activated first.
     pub(super) parked: Option<Instant>,
     /// Owns because an operator said so.
@@ -131,6 +133,7 @@ impl Unit {
                     offers: Offers::default(),
                     farewell: false,
                     deferred: None,
+                    leaver: None,
                     parked: None,
                     pinned: false,
                 }

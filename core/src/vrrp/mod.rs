@@ -281,6 +281,12 @@ impl VirtualRouter {
         Reaction::Answer { allowed }
     }
 
+    /// Active: may an advert that arrived `at` be answered now, where the engine does not yield to it? Within the limit
+    /// of all answers.
+    pub fn may_answer(&mut self, at: Instant) -> bool {
+        self.answers.take(at)
+    }
+
     fn hear_owner(&mut self, heard: Heard) {
         self.heard = Some(heard);
         if self.params.version == Version::V3 {

@@ -41,13 +41,13 @@ priority = { lb1 = 150, lb2 = 100 }
 "#;
 
 /// What becomes of `base` when `from` is replaced by `to`. `#!` in `to` marks the line of the finding.
-pub(crate) struct Case(
-    pub(crate) &'static str,
-    pub(crate) &'static str,
-    pub(crate) &'static str,
+pub(crate) struct Case<'a>(
+    pub(crate) &'a str,
+    pub(crate) &'a str,
+    pub(crate) &'a str,
     pub(crate) Severity,
-    pub(crate) &'static str,
-    pub(crate) &'static str,
+    pub(crate) &'a str,
+    pub(crate) &'a str,
 );
 
 /// Shorthand of the table.
@@ -60,7 +60,7 @@ pub(crate) const PRIO: &str = "priority = { lb1 = 150, lb2 = 100 }\n#more";
 pub(crate) const MORE: &str = "#more";
 
 #[rustfmt::skip]
-const CASES: &[Case] = &[
+const CASES: &[Case<'_>] = &[
     // Syntax, keys, kinds.
     Case(PLAIN, VRID, "vrid = #!", E, "not TOML", "quotes"),
     Case(PLAIN, VRID, "vrid = 51\nvrid = 52 #!", E, "duplicate key", ""),
@@ -245,7 +245,7 @@ fn every_case_is_told_at_its_place_with_a_fix() {
 }
 
 /// Every case is told on the line that is marked, in these words.
-pub(crate) fn tell(cases: &[Case]) {
+pub(crate) fn tell(cases: &[Case<'_>]) {
     let mut missed = Vec::new();
     for Case(base, from, to, severity, message, help) in cases {
         assert!(base.contains(from), "{from} is not in the base");

@@ -35,6 +35,14 @@ pub(crate) fn beating(more: &str) -> String {
     group("paths", more)
 }
 
+/// A second instance, `zoo`, with the ranks of `web` and on an interface of its own.
+pub(crate) const ZOO: &str = "\
+    [instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
+    priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n";
+
+/// Both move together.
+pub(crate) const TOGETHER: &str = "[sync.all]\ninstances = [\"web\", \"zoo\"]\n";
+
 fn group(paths: &str, more: &str) -> String {
     let host = |n: u8| match paths {
         "" => format!("[hosts.lb{n}]\n"),

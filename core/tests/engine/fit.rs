@@ -3,8 +3,7 @@
 use crate::bench::{Bench, WEB, model, ms};
 use crate::world::World;
 use vipd_core::config::model::{
-    Account, Activation, Budget, Check, Damping, FlapControl, Model, Probe, Program, Severity,
-    Standby,
+    Account, Activation, Check, FlapControl, Model, Probe, Program, Severity, Standby,
 };
 use vipd_core::engine::io::{EventKind, Input, OperatorOrder, Reading, Verdict};
 use vipd_core::time::Duration;
@@ -44,26 +43,6 @@ pub(crate) fn with_alone(severity: Severity, weight: u8) -> impl Fn(&mut Model) 
     move |model| {
         with(severity, weight)(model);
         model.instances.iter_mut().for_each(|i| i.flap = FlapControl::OFF);
-    }
-}
-
-/// What ha-practice gives as defaults.
-pub(crate) fn flap() -> FlapControl {
-    let minutes = |n: u64| secs(n * 60);
-    FlapControl {
-        damping: Some(Damping {
-            half_life: minutes(10),
-            suppress: 2500,
-            reuse: 1000,
-            ceiling: 10_000,
-            max_suppress: minutes(60),
-        }),
-        budget: Some(Budget {
-            limits: vec![(3, minutes(10)), (6, minutes(60))],
-            quiet: minutes(60),
-        }),
-        stickiness: 10,
-        priority_hold: secs(10),
     }
 }
 

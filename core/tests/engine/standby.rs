@@ -1,6 +1,6 @@
 //! Warm and cold standby, and an operator's promotion.
 
-use crate::bench::{Bench, ETH0, Said, WEB, beating, eth0, ms, plain};
+use crate::bench::{Bench, ETH0, Said, TOGETHER, WEB, ZOO, beating, eth0, ms, plain};
 use crate::fit::{CHECK, activation, bench, check, of_web, say, secs, stands_by, with, world};
 use vipd_core::config::model::{Activation, Check, Model, Severity, Standby};
 use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Verdict};
@@ -179,11 +179,7 @@ fn a_promotion_means_both_families() {
 
 #[test]
 fn a_warm_group_is_made_ready_as_a_whole() {
-    let text = plain(
-        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
-         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n\
-         [sync.all]\ninstances = [\"web\", \"zoo\"]\n",
-    );
+    let text = plain(&(ZOO.to_owned() + TOGETHER));
     let mut lb2 = bench(&text, 2, |m| stands_by(m, 2, &Standby::Warm(activation())));
     lb2.run(secs(5));
     let orders: Vec<_> = lb2
@@ -262,10 +258,7 @@ fn a_fault_of_one_family_ends_neither_the_activation_nor_the_order_of_the_other(
 
 #[test]
 fn the_readiness_of_one_instance_does_not_unsettle_another_that_owns() {
-    let text = plain(
-        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
-         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n",
-    );
+    let text = plain(ZOO);
     let mut lb2 = bench(&text, 2, |model| {
         model.checks.push(Check { fall: 3, ..check(Severity::Fail, 0) });
         model.instances[0].checks.push(CHECK);

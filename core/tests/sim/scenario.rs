@@ -196,7 +196,7 @@ impl Scenario {
                 standby: Standby::Hot,
                 standbys: vec![Some(StandbyKind::Hot); self.hosts],
                 checks: self.model_checks().iter().map(|_| CheckIx(0)).collect(),
-                flap: if self.checks { checks::flap() } else { FlapControl::OFF },
+                flap: if self.checks { FlapControl::default() } else { FlapControl::OFF },
             }],
             sync_groups: Vec::new(),
             checks: self.model_checks(),

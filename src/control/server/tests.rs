@@ -4,6 +4,7 @@ use super::super::protocol::{Body, Verb};
 use super::super::status::{SCHEMA, Scheduling, Status};
 use super::*;
 use std::io::{BufRead, BufReader as StdReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::thread;
 

@@ -170,6 +170,9 @@ impl Engine {
                 "{name} cannot be active on this host: see `vipd status` for the reason"
             ));
         }
+        if let Some(why) = self.promotion_refused(ix) {
+            return Err(why);
+        }
         if units.iter().any(|u| self.owner_speaks(*u)) {
             // Where nobody owns a promotion is no preemption.
             self.thawed(&[ix], "")?;
