@@ -20,7 +20,7 @@ use super::scripts::ScriptChecks;
 use super::slots::Slots;
 use super::tasks::{Asked, Task, Tasks};
 use super::threads::{self, Threads};
-use super::{boot, flaps};
+use super::{boot, memory};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
@@ -121,11 +121,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
-    let (recalled, warnings) = flaps::read(&options.state_dir, &model);
+    let (recalled, warnings) = memory::read(&options.state_dir, &model);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = flaps::Writer::start(&options.state_dir)
+    let store = memory::Writer::start(&options.state_dir)
         .map_err(io_at("cannot start the storing thread"))?;
     let (chronicle, warning) = Chronicle::open(&options.state_dir, Arc::clone(&model))
         .map_err(io_at("cannot start the thread of the history"))?;
@@ -201,7 +201,7 @@ struct Main<'a> {
     sender: Sender,
     threads: Threads,
     past: Past,
-    store: flaps::Writer,
+    store: memory::Writer,
     chronicle: Chronicle,
 }
 
@@ -395,8 +395,9 @@ impl Main<'_> {
         }
         self.chronicle.event(&event, telling);
         duties.hooks.observe(&event);
-        if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
-            self.store.store(&self.model.instance(instance).name, record);
+        if let EventKind::Remember(memory) = &event.kind {
+            let instance = event.instance.map(|ix| &*self.model.instance(ix).name);
+            self.store.store(instance, memory);
         }
         if let EventKind::Boot { counter, .. } = event.kind {
             let Options { state_dir, runtime_dir, .. } = self.options;

@@ -16,7 +16,7 @@
 //! | `tasks` | what an operator asks of the main thread |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
 //! | `scripts` | script checks, by way of `vipd exec` |
-//! | `flaps` | what flap control remembers over a restart |
+//! | `memory` | what flap control and operators' orders leave over a restart |
 //! | `exec` | `vipd exec` |
 //! | `cleanup` | `vipd cleanup` |
 
@@ -28,11 +28,11 @@ pub mod cleanup;
 mod control;
 mod crashes;
 pub mod exec;
-mod flaps;
 mod hooks;
 pub mod keys;
 pub mod load;
 mod lock;
+mod memory;
 mod neighbours;
 mod protocol;
 mod pulse;

@@ -157,6 +157,11 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         }
         Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
         Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
+        Closed::Frozen(Instant::MAX) => "does not preempt until thawed".to_owned(),
+        Closed::Frozen(until) => {
+            format!("does not preempt while frozen, for {}", seconds(until.since(now)))
+        }
+        Closed::MovedAway => "leaves the address where it was moved, until failback".to_owned(),
     });
     match (claim, gate) {
         (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),

@@ -50,6 +50,10 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::Offered(host) => format!("{} let go: this host is fitter", name(host)),
         Cause::NobodyCame => "offered the address, and nobody came".into(),
         Cause::Promoted => "promoted by an operator".into(),
+        Cause::MovedHere(host) => format!("moved here from {} by an operator", name(host)),
+        Cause::MovedAway(Some(host)) => format!("moved to {} by an operator", name(host)),
+        Cause::MovedAway(None) => "released by an operator to whoever came".into(),
+        Cause::Drained => "an operator drained this host".into(),
     }
 }
 
@@ -103,6 +107,11 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
         }
         Alarm::NoStandby => "nobody would take over by himself".into(),
         Alarm::ActivationFailed => "the activation of this standby failed".into(),
+        Alarm::Drained => "this host is drained: it claims nothing until `vipd undrain`".into(),
+        Alarm::Frozen => {
+            "frozen in the whole group: no preemption and no voluntary move until `vipd thaw`"
+                .into()
+        }
     }
 }
 
@@ -125,6 +134,8 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::CheckUnknown(_) => "check-unknown",
         Alarm::NoStandby => "no-standby",
         Alarm::ActivationFailed => "activation-failed",
+        Alarm::Drained => "drained",
+        Alarm::Frozen => "frozen",
     }
 }
 
@@ -165,6 +176,9 @@ pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
         StandingReason::Held => "held: the move budget is spent".into(),
         StandingReason::HoldOver => "no longer held".into(),
         StandingReason::Settled => "the checks had their first word".into(),
+        StandingReason::Drained => "an operator drained this host".into(),
+        StandingReason::Undrained => "no longer drained".into(),
+        StandingReason::PriorityOrdered => "an operator's word on the priority".into(),
     }
 }
 
@@ -285,7 +299,7 @@ impl Narrator {
                 let reason = reason_text(&self.model, reason);
                 (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
             }
-            EventKind::Remember(_) => (Level::DEBUG, "flap control stored".into()),
+            EventKind::Remember(_) => (Level::DEBUG, "stored for the next start".into()),
             EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))

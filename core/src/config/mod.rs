@@ -13,6 +13,7 @@ mod check;
 mod diagnostic;
 mod duration;
 mod hash;
+pub mod import;
 mod keys;
 pub mod model;
 mod rank;
