@@ -28,13 +28,13 @@ impl Reporter {
         Self { protocol, last: Mutex::new(None) }
     }
 
-    /// A report that is at most [`APART`] old.
+    /// A report that is at most [`APART`] old, and not older than `event`.
     ///
     /// # Errors
     /// The answer for the client, when the protocol thread does not answer.
-    pub(super) async fn recent(&self) -> Result<Arc<Report>, Answer> {
+    pub(super) async fn recent(&self, event: Instant) -> Result<Arc<Report>, Answer> {
         let now = clock::monotonic();
-        self.since(now.before(APART)).await
+        self.since(now.before(APART).max(event)).await
     }
 
     /// A report that was made after `when`.
