@@ -342,6 +342,10 @@ impl Protocol {
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
             }
+            Message::Judge { instance, order, answer } => {
+                // The asker may have given up.
+                let _ = answer.send(self.engine.judge(instance, &order));
+            }
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }

@@ -140,9 +140,19 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
 }
 
 /// The name of `check`; its number when the model is younger than the event.
-fn check_name(model: &Model, check: CheckIx) -> String {
+pub fn check_name(model: &Model, check: CheckIx) -> String {
     let check_at = model.checks.get(usize::from(check.0));
     check_at.map_or_else(|| format!("#{}", check.0), |c| c.name.to_string())
+}
+
+/// What a check said, for programs.
+pub const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+        Verdict::Unknown => "unknown",
+    }
 }
 
 /// What a check said.
@@ -156,7 +166,7 @@ fn verdict_text(verdict: Verdict) -> &'static str {
 }
 
 /// Why class or effective priority changed.
-fn reason_text(model: &Model, reason: &StandingReason) -> String {
+pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
     match reason {
         StandingReason::Check(check, verdict) => {
             format!("check {} {}", check_name(model, *check), verdict_text(*verdict))
@@ -173,15 +183,21 @@ fn reason_text(model: &Model, reason: &StandingReason) -> String {
 }
 
 /// The name of `host`; its number when the model is younger than the event.
-fn host_name(model: &Model, host: HostIx) -> String {
+pub fn host_name(model: &Model, host: HostIx) -> String {
     model
         .hosts
         .get(usize::from(host.0))
         .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
 }
 
+/// The name of an operation: the start of the agent that began it, and its number in that run.
+pub fn operation_name(id: u64) -> String {
+    format!("{}-{}", id >> 32, id & u64::from(u32::MAX))
+}
+
 /// One line of an ordered operation.
 fn operation(id: u64, step: &OperationStep) -> (Level, String) {
+    let id = operation_name(id);
     match step {
         OperationStep::Started => (Level::INFO, format!("operation {id} started")),
         OperationStep::Progress(text) => (Level::INFO, format!("operation {id}: {text}")),
