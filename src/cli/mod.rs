@@ -5,7 +5,10 @@
 
 mod check;
 mod cleanup;
+mod create;
 mod exec;
+mod import;
+mod init;
 mod keygen;
 mod order;
 mod run;
@@ -75,6 +78,10 @@ pub enum Verb {
     Cleanup,
     /// Make a key for heartbeats and adverts
     Keygen(keygen::KeygenArgs),
+    /// Ask five questions and write the first vipd.toml of two hosts
+    Init(init::InitArgs),
+    /// Make a vipd.toml from the keepalived.conf of each host, with a report of every line
+    Import(import::ImportArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
     /// Make this host claim an instance, whatever keeps it from doing so by itself
@@ -148,6 +155,8 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
+        Verb::Import(args) => import::run(&place, &args),
+        Verb::Init(args) => init::run(&place, &args),
         Verb::Status(args) => status::run(&place, &args),
         Verb::Promote(args) => order::promote(&place, args),
         Verb::Ack(args) => order::ack(&place, args),
