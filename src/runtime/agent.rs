@@ -10,6 +10,7 @@ use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
+use super::observe::{self, Counting};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
@@ -193,6 +194,7 @@ struct Main<'a> {
 /// What the main thread does with events beside telling them.
 struct Duties {
     teller: Teller,
+    counting: Counting,
     hooks: Hooks,
     activations: Activations,
     /// They end with it.
@@ -208,8 +210,9 @@ impl Main<'_> {
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
-        let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
         let mut duties = self.duties();
+        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
+        let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
         let ended = self.serve(&mut duties).await;
         control.abort();
         // Its file goes with it.
@@ -228,11 +231,14 @@ impl Main<'_> {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
+        let counting = Counting::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
-            let (readings, engine) = (readings.clone(), self.sender.clone());
+            let (readings, counting) = (readings.clone(), counting.clone());
+            let engine = self.sender.clone();
             move |check, reading: Reading| {
                 readings.note(check, &reading);
+                counting.check(check, &reading);
                 engine.offer(Message::Check(check, reading));
             }
         };
@@ -240,6 +246,7 @@ impl Main<'_> {
         Duties {
             _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
+            counting,
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }
@@ -363,6 +370,7 @@ impl Main<'_> {
         if let Some(state) = duties.teller.tell(&event) {
             notify(&[NotifyState::Status(&state)]);
         }
+        duties.counting.observe(&event);
         duties.hooks.observe(&event);
         if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
             self.store.store(&self.model.instance(instance).name, record);

@@ -29,6 +29,7 @@ pub mod keys;
 pub mod load;
 mod lock;
 mod neighbours;
+mod observe;
 mod protocol;
 mod pulse;
 mod queue;

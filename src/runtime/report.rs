@@ -3,7 +3,7 @@
 mod health;
 
 use super::protocol::Report;
-use super::queue::{Message, Sender};
+use super::queue::{Message, Sender, Unanswered};
 use crate::control::protocol::{Answer, Code, Request, Verb};
 use crate::control::rights;
 use crate::control::server::{Caller, Handler};
@@ -15,7 +15,6 @@ use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::OperatorOrder;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
@@ -36,6 +35,18 @@ pub(super) struct Facts {
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?
     pub memory: Arc<OnceLock<Granted>>,
+}
+
+impl Facts {
+    /// Was real-time scheduling granted?
+    pub(super) fn real_time(&self) -> bool {
+        self.scheduling.get().is_some_and(Result::is_ok)
+    }
+
+    /// Was locking memory granted?
+    pub(super) fn memory_locked(&self) -> bool {
+        self.memory.get().is_some_and(Result::is_ok)
+    }
 }
 
 /// Answers requests of the control socket.
@@ -84,13 +95,8 @@ impl Handler for StatusHandler {
 
 impl StatusHandler {
     async fn report(&self) -> Result<Report, Answer> {
-        let (tx, rx) = oneshot::channel();
-        let stopping = || Answer::error(Code::Unavailable, "the agent is stopping");
-        self.protocol.send(Message::Report(tx)).map_err(|_| stopping())?;
-        match tokio::time::timeout(PATIENCE, rx).await {
-            Ok(answer) => answer.map_err(|_| stopping()),
-            Err(_) => Err(Answer::error(Code::Unavailable, "the protocol thread does not answer")),
-        }
+        let unavailable = |error: Unanswered| Answer::error(Code::Unavailable, error.to_string());
+        self.protocol.ask(PATIENCE).await.map_err(unavailable)
     }
 
     /// Passes an operator's order on, unless `report` shows that it means nothing.
@@ -172,14 +178,9 @@ fn document(facts: &Facts, report: &Report) -> Status {
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {
-    let granted = |what: &OnceLock<Granted>| what.get().is_some_and(Result::is_ok);
     let refused =
         [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
-    Scheduling {
-        real_time: granted(&facts.scheduling),
-        memory_locked: granted(&facts.memory),
-        refused,
-    }
+    Scheduling { real_time: facts.real_time(), memory_locked: facts.memory_locked(), refused }
 }
 
 fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {

@@ -2,11 +2,18 @@
 //!
 //! Runs on the main thread only. The log may block (a full journal); the protocol thread never comes near it.
 
+mod fields;
+pub mod http;
 mod limit;
 mod log;
+mod message;
+pub mod metrics;
+mod process;
+mod tally;
 mod tell;
 mod text;
 
 pub use log::{Journal, init};
+pub use tally::Tally;
 pub use tell::Teller;
-pub use text::{alarm_code, alarm_text, cause_text, seconds};
+pub use text::{alarm_code, alarm_text, cause_code, cause_text, seconds, verdict_code};

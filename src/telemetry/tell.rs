@@ -1,10 +1,10 @@
 //! Events to the log, with repeats held back, and the one-line state for the service manager.
 
+use super::fields::Fields;
 use super::limit::{Limiter, Verdict};
 use super::text::Narrator;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tracing::Level;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, EventKind};
 use vipd_core::types::{InstanceIx, State};
@@ -38,7 +38,7 @@ impl Teller {
                 if suppressed > 0 {
                     line.push_str(&format!(" (and {suppressed} more like it before)"));
                 }
-                self.log(level, &line, event);
+                Fields::of(&self.model, event, suppressed).log(level, &line);
             }
         }
         let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind)
@@ -47,21 +47,6 @@ impl Teller {
         };
         self.states.insert(instance, *to);
         Some(self.summary())
-    }
-
-    fn log(&self, level: Level, line: &str, event: &Event) {
-        let instance = event.instance.and_then(|ix| self.model.instances.get(usize::from(ix.0)));
-        let instance = instance.map_or("", |i| i.name.as_ref());
-        let state = match &event.kind {
-            EventKind::Transition { to, .. } => to.to_string(),
-            _ => String::new(),
-        };
-        // The level of a line is part of its declaration.
-        match level {
-            Level::ERROR => tracing::error!(instance, state, "{line}"),
-            Level::WARN => tracing::warn!(instance, state, "{line}"),
-            _ => tracing::info!(instance, state, "{line}"),
-        }
     }
 
     /// `web active, dns backup`; figures when there are many.

@@ -53,6 +53,34 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
     }
 }
 
+/// The name of a cause for programs: metrics, the journal.
+pub fn cause_code(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Startup => "startup",
+        Cause::Adopted => "adopted",
+        Cause::Silence(_) => "silence",
+        Cause::Released => "released",
+        Cause::Preempts(_) => "preempts",
+        Cause::Outranked(_) => "outranked",
+        Cause::TieBreak => "tie-break",
+        Cause::PeerUnable(_) => "peer-unable",
+        Cause::Settled(_) => "settled",
+        Cause::SyncGroup => "sync-group",
+        Cause::LinkDown => "link-down",
+        Cause::LinkUp => "link-up",
+        Cause::NoSource => "no-source",
+        Cause::Overslept(_) => "overslept",
+        Cause::LeaseEnded => "lease-ended",
+        Cause::KernelFault => "kernel-fault",
+        Cause::Stop => "stop",
+        Cause::Isolated => "isolated",
+        Cause::CheckFailed(_) => "check-failed",
+        Cause::Offered(_) => "offered",
+        Cause::NobodyCame => "nobody-came",
+        Cause::Promoted => "promoted",
+    }
+}
+
 /// A condition to look at, with what it means.
 pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
     let name = |host: &HostIx| host_name(model, *host);
@@ -141,6 +169,16 @@ fn verdict_text(verdict: Verdict) -> &'static str {
         Verdict::Warn => "warns",
         Verdict::Fail => "fails",
         Verdict::Unknown => "is unknown",
+    }
+}
+
+/// A verdict for programs.
+pub const fn verdict_code(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+        Verdict::Unknown => "unknown",
     }
 }
 
