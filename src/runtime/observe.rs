@@ -1,37 +1,30 @@
 //! What monitoring asks the agent: figures, health and readiness, answered from one report of the protocol thread.
 //!
 //! Started by [`super::agent`] where `[telemetry] listen` is set. However often it is asked, the protocol thread
-//! reports ten times a second at most, and nobody waits for it longer than [`PATIENCE`].
+//! is asked a few times a second ([`Reporter`]), and nobody waits for it longer than two seconds.
 
+use super::control::reporter::Reporter;
 use super::protocol::Report;
 use super::queue::Sender;
 use super::report::Facts;
 use crate::telemetry::http::{self, Limits, Pages, Verdict};
 use crate::telemetry::metrics::{Figures, Format, Loop};
 use crate::telemetry::{Tally, cause_text};
-use std::sync::{Arc, Mutex as Lock, PoisonError};
-use std::time::Duration;
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Reading};
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::types::{CheckIx, Class, State};
 
-/// The protocol thread answers within microseconds; later means that it does not run.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A report serves everybody who asks within this time.
-const FRESH: Duration = Duration::from_millis(100);
-
 /// The tally that the main thread fills and scrapes read.
 #[derive(Clone, Debug)]
-pub(super) struct Counting(Arc<Lock<Tally>>);
+pub(super) struct Counting(Arc<Mutex<Tally>>);
 
 impl Counting {
     /// Nothing has happened yet.
     pub(super) fn new(model: &Model) -> Self {
-        Self(Arc::new(Lock::new(Tally::new(model))))
+        Self(Arc::new(Mutex::new(Tally::new(model))))
     }
 
     /// Something happened.
@@ -56,8 +49,7 @@ pub(super) fn start(facts: &Facts, counting: &Counting, protocol: &Sender) -> Op
     let pages = Monitoring {
         facts: facts.clone(),
         counting: counting.clone(),
-        protocol: protocol.clone(),
-        last: Arc::default(),
+        reporter: Arc::new(Reporter::new(protocol.clone())),
     };
     Some(Serving(tokio::spawn(http::serve(at, Limits::default(), pages))))
 }
@@ -77,26 +69,12 @@ impl Drop for Serving {
 struct Monitoring {
     facts: Facts,
     counting: Counting,
-    protocol: Sender,
-    last: Arc<Mutex<Last>>,
+    reporter: Arc<Reporter>,
 }
 
-/// The last report, and when it came.
-type Last = Option<(Instant, Arc<Report>)>;
-
 impl Monitoring {
-    /// What the protocol thread says, at most [`FRESH`] old. Who asks meanwhile waits for the same answer.
     async fn report(&self) -> Result<Arc<Report>, String> {
-        let mut last = self.last.lock().await;
-        if let Some((at, report)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(report));
-        }
-        let report = self.protocol.ask(PATIENCE).await.map_err(|error| error.to_string())?;
-        let report = Arc::new(report);
-        *last = Some((Instant::now(), Arc::clone(&report)));
-        Ok(report)
+        self.reporter.recent().await.map_err(|error| error.to_string())
     }
 
     fn counted(&self, report: &Report) -> Loop {

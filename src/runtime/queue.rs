@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
 use tokio::sync::oneshot;
 use vipd_core::engine::io::{Applied, OperatorOrder, Reading, Renewed};
+use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, InstanceIx};
 
 use super::protocol::Report;
@@ -40,6 +40,15 @@ pub(super) enum Message {
         order: u64,
         /// Ready to claim, or why not.
         result: Result<(), Arc<str>>,
+    },
+    /// From the control socket: would this be carried out, and what would it do?
+    Judge {
+        /// Which instance; `None`: all of this host.
+        instance: Option<InstanceIx>,
+        /// What.
+        order: OperatorOrder,
+        /// What would happen, or why not and what to do.
+        answer: oneshot::Sender<Result<String, String>>,
     },
     /// From the control socket: an operator says so.
     Order {

@@ -1,7 +1,7 @@
 //! The fields of an event in the journal: what a program reads instead of the sentence. `docs/events.md` lists them.
 
 use super::message;
-use super::text::{alarm_code, cause_code, verdict_code};
+use super::text::{alarm_code, cause_code, check_name, host_name, operation_name, verdict_word};
 use std::net::IpAddr;
 use tracing::Level;
 use vipd_core::config::model::Model;
@@ -23,16 +23,16 @@ pub(super) struct Fields<'m> {
     from: Option<String>,
     to: Option<String>,
     cause: Option<&'static str>,
-    peer: Option<&'m str>,
+    peer: Option<String>,
     owner: Option<String>,
     address: Option<String>,
     priority: Option<u64>,
     epoch: Option<String>,
     class: Option<String>,
-    check: Option<&'m str>,
+    check: Option<String>,
     alarm: Option<&'static str>,
     reason: Option<&'static str>,
-    operation: Option<u64>,
+    operation: Option<String>,
     step: Option<&'static str>,
     took_us: Option<u64>,
     suppressed: Option<u64>,
@@ -58,14 +58,14 @@ impl<'m> Fields<'m> {
         fields
     }
 
-    fn fill(&mut self, model: &'m Model, kind: &EventKind) {
+    fn fill(&mut self, model: &Model, kind: &EventKind) {
         match kind {
             EventKind::Transition { from, to, cause, owner, priority, epoch } => {
                 self.from = Some(from.to_string());
                 self.to = Some(to.to_string());
                 self.cause = Some(cause_code(cause));
-                self.peer = peer_of_cause(cause).and_then(|host| host_name(model, host));
-                self.check = check_of_cause(cause).and_then(|check| check_name(model, check));
+                self.peer = peer_of_cause(cause).map(|host| host_name(model, host));
+                self.check = check_of_cause(cause).map(|check| check_name(model, check));
                 self.owner = owner.map(|owner| owner.to_string());
                 self.priority = Some((*priority).into());
                 self.epoch = Some(epoch.to_string());
@@ -80,29 +80,29 @@ impl<'m> Fields<'m> {
                 self.reason = Some(reason);
             }
             EventKind::Peer { host, alive } => {
-                self.peer = host_name(model, *host);
+                self.peer = Some(host_name(model, *host));
                 self.to = Some(if *alive { "heard" } else { "silent" }.to_owned());
             }
-            EventKind::Boot { told_by, .. } => self.peer = host_name(model, *told_by),
+            EventKind::Boot { told_by, .. } => self.peer = Some(host_name(model, *told_by)),
             EventKind::Alarm(alarm, _) => {
                 self.alarm = Some(alarm_code(alarm));
-                self.peer = peer_of_alarm(alarm).and_then(|host| host_name(model, host));
+                self.peer = peer_of_alarm(alarm).map(|host| host_name(model, host));
                 self.address = address_of_alarm(alarm).map(|address| address.to_string());
                 if let Alarm::CheckUnknown(check) = alarm {
-                    self.check = check_name(model, *check);
+                    self.check = Some(check_name(model, *check));
                 }
             }
             EventKind::Check { check, from, to, .. } => {
-                self.check = check_name(model, *check);
-                self.from = from.map(|verdict| verdict_code(verdict).to_owned());
-                self.to = Some(verdict_code(*to).to_owned());
+                self.check = Some(check_name(model, *check));
+                self.from = from.map(|verdict| verdict_word(verdict).to_owned());
+                self.to = Some(verdict_word(*to).to_owned());
             }
             EventKind::Standing { class, priority, .. } => {
                 self.class = Some(class.to_string());
                 self.priority = Some((*priority).into());
             }
             EventKind::Operation { id, step } => {
-                self.operation = Some(*id);
+                self.operation = Some(operation_name(*id));
                 self.step = Some(match step {
                     OperationStep::Started => "started",
                     OperationStep::Progress(_) => "progress",
@@ -130,16 +130,16 @@ impl<'m> Fields<'m> {
                     vipd_from = self.from.as_deref(),
                     vipd_to = self.to.as_deref(),
                     vipd_cause = self.cause,
-                    vipd_peer = self.peer,
+                    vipd_peer = self.peer.as_deref(),
                     vipd_owner = self.owner.as_deref(),
                     vipd_address = self.address.as_deref(),
                     vipd_priority = self.priority,
                     vipd_epoch = self.epoch.as_deref(),
                     vipd_class = self.class.as_deref(),
-                    vipd_check = self.check,
+                    vipd_check = self.check.as_deref(),
                     vipd_alarm = self.alarm,
                     vipd_reason = self.reason,
-                    vipd_operation = self.operation,
+                    vipd_operation = self.operation.as_deref(),
                     vipd_step = self.step,
                     vipd_took_us = self.took_us,
                     vipd_suppressed = self.suppressed,
@@ -154,14 +154,6 @@ impl<'m> Fields<'m> {
             _ => line!(Level::DEBUG),
         }
     }
-}
-
-fn host_name(model: &Model, host: HostIx) -> Option<&str> {
-    model.hosts.get(usize::from(host.0)).map(|h| &*h.name)
-}
-
-fn check_name(model: &Model, check: CheckIx) -> Option<&str> {
-    model.checks.get(usize::from(check.0)).map(|c| &*c.name)
 }
 
 const fn peer_of_cause(cause: &Cause) -> Option<HostIx> {

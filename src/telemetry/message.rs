@@ -25,11 +25,11 @@ messages! {
     TRANSITION "transition" "ab5e72e4931e497595b332f632186413";
     CLAIMED "claimed" "179cfb9945a64b098e87b54d4d7779c0";
     RELEASED "released" "b7fbfc4bdb2d4f2496371a825e315bc7";
-    KERNEL_FAILED "kernel-failed" "6a9d2b76a0d144e4b454ea92b636f5ef";
+    KERNEL_FAULT "kernel-fault" "6a9d2b76a0d144e4b454ea92b636f5ef";
     REPAIRED "repaired" "a68a2a6be85442e2b96ae8870b4347ad";
     REFUSED "refused" "e085f64378b5478b888eb5ad25b4a2fd";
     PEER "peer" "af5c383feb614e5ba85bcd04b78075a1";
-    BOOT "boot" "baa870fb1afe4ff8baa542ea6e01710b";
+    BOOT_COUNTER "boot-counter" "baa870fb1afe4ff8baa542ea6e01710b";
     ALARM "alarm" "3431df858b644615bdb0ef0295045b27";
     ALARM_OVER "alarm-over" "bc069046cbd04b93bf9078ee23a354d2";
     CHECK "check" "7def4ce2b777408092cdfc25ff00851a";
@@ -44,11 +44,11 @@ pub(super) const fn of(event: &EventKind) -> Message {
         EventKind::Transition { .. } => TRANSITION,
         EventKind::Claimed { .. } => CLAIMED,
         EventKind::Released => RELEASED,
-        EventKind::KernelFailed(_) => KERNEL_FAILED,
+        EventKind::KernelFailed(_) => KERNEL_FAULT,
         EventKind::Repaired(_) => REPAIRED,
         EventKind::Refused { .. } => REFUSED,
         EventKind::Peer { .. } => PEER,
-        EventKind::Boot { .. } => BOOT,
+        EventKind::Boot { .. } => BOOT_COUNTER,
         EventKind::Alarm(_, true) => ALARM,
         EventKind::Alarm(_, false) => ALARM_OVER,
         EventKind::Check { .. } => CHECK,

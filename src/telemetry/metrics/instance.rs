@@ -64,7 +64,7 @@ struct Router<'s> {
 
 /// What the numbers of `vipd_state` mean.
 const STATES: &str =
-    "0 initialize, 1 backup, 2 active, 3 fault, 4 drained, 6 held, 7 conflict (5 is not used).";
+    "0 initialize, 1 backup, 2 active, 3 fault, 4 drained, 5 frozen, 6 held, 7 conflict.";
 
 /// One number for state, class and what keeps it from owning: the worst that applies to a host that does not own.
 fn state(snapshot: &Snapshot, unit: &UnitView) -> u64 {
@@ -81,6 +81,7 @@ fn state(snapshot: &Snapshot, unit: &UnitView) -> u64 {
         (_, Class::Drained) => 4,
         (State::Backup, _) if conflict() => 7,
         (_, Class::Held) => 6,
+        (State::Backup, _) if unit.frozen.is_some() => 5,
         (State::Backup, _) => 1,
     }
 }
