@@ -71,6 +71,7 @@ impl Engine {
             return;
         }
         self.stopping = true;
+        self.preparing = None;
         for u in 0..self.units.len() {
             match self.units[u].state() {
                 State::Active => self.leave(u),
@@ -114,7 +115,8 @@ impl Engine {
         let now = self.now.mono;
         self.advertise(u, 0);
         // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
-        let patience = self.units[u].interval() * 255 / 256 + Duration::from_millis(100);
+        let interval = self.units[u].told_interval().duration();
+        let patience = interval * 255 / 256 + Duration::from_millis(100);
         self.units[u].vr.shut_down();
         self.units[u].announce.cancel();
         self.units[u].leaving = Some(Leaving {

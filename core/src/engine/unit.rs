@@ -3,7 +3,7 @@
 //! A unit has one state machine and one or two voices. The first voice leads: without its source address the unit
 //! cannot take part; the other is only degraded.
 
-use super::io::{Cause, Output};
+use super::io::{Cause, Output, UnitHandover};
 use super::leave::Leaving;
 use super::offer::Offers;
 use super::stale::StaleWait;
@@ -12,7 +12,7 @@ use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Mac, State, Vip};
 use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
 use crate::vrrp::{Due, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
@@ -77,6 +77,12 @@ pub(super) struct Unit {
     pub(super) parked: Option<Instant>,
     /// Owns because an operator said so.
     pub(super) pinned: bool,
+    /// A restart is near: adverts name this interval, so that peers have patience (DESIGN 5.7).
+    pub(super) stretched: Option<Interval>,
+    /// So many of them were accepted by sendmsg since this host owns.
+    pub(super) stretched_sent: u8,
+    /// What the agent before this one was, until that is gone on with.
+    pub(super) inherited: Option<UnitHandover>,
 }
 
 impl Unit {
@@ -136,6 +142,9 @@ impl Unit {
                     leaver: None,
                     parked: None,
                     pinned: false,
+                    stretched: None,
+                    stretched_sent: 0,
+                    inherited: None,
                 }
             })
             .collect()
@@ -163,6 +172,11 @@ impl Unit {
 
     pub(super) fn interval(&self) -> Duration {
         self.vr.params().interval.duration()
+    }
+
+    /// What peers count with: the interval that adverts name.
+    pub(super) fn told_interval(&self) -> Interval {
+        self.stretched.unwrap_or_else(|| self.vr.params().interval)
     }
 
     pub(super) fn speaks(&self, family: Family) -> bool {

@@ -3,12 +3,14 @@
 //! Used by the runtime, the simulation and the tests as `engine::io::X`, whichever file holds it.
 
 mod event;
+mod handover;
 mod input;
 mod order;
 mod output;
 
 pub use crate::types::{Reading, Verdict};
 pub use event::*;
+pub use handover::*;
 pub use input::*;
 pub use order::*;
 pub use output::*;
