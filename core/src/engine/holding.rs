@@ -106,6 +106,12 @@ impl Engine {
         holding.epoch = Epoch { number, host };
     }
 
+    /// Epochs of this host go on above `last`, that of an ownership before a restart.
+    pub(super) fn raise_epoch_to(&mut self, ix: InstanceIx, last: Epoch) {
+        let epoch = &mut self.holdings[usize::from(ix.0)].epoch;
+        *epoch = last.max(*epoch);
+    }
+
     pub(super) fn next_order(&mut self) -> u64 {
         self.renew.order += 1;
         self.renew.order
@@ -344,7 +350,9 @@ impl Engine {
             .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
         let mut owners = self.units_of(ix).into_iter().filter(|u| self.left_owner(*u));
         let outdone = owners.all(|u| self.units[u].vr.heard().is_some());
-        let may = starting && !outdone && self.backup_until.is_none() && !self.stopping;
+        // What was on its way to another host is not this one's any more.
+        let away = self.units_of(ix).into_iter().any(|u| self.away(u));
+        let may = starting && !outdone && !away && self.backup_until.is_none() && !self.stopping;
         if young.is_some() && may {
             self.holdings[usize::from(ix.0)].found = young;
             for u in self.units_of(ix) {

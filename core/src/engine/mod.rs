@@ -52,6 +52,7 @@ use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
+use operate::Orders;
 use peers::Peers;
 use report::Reporter;
 use restart::Preparing;
@@ -104,6 +105,7 @@ pub struct Engine {
     ownership: Vec<Ownership>,
     /// By instance.
     standby: Vec<StandbyState>,
+    orders: Orders,
     renew: RenewClock,
     peers: Option<Peers>,
     global: GlobalCounters,
@@ -154,6 +156,7 @@ impl Engine {
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],
+            orders: Orders::new(&model),
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
             started: now.mono,
@@ -250,6 +253,7 @@ impl Engine {
                 Slot::Reach => self.reach_due(),
                 Slot::Alarms => self.alarms_due(),
                 Slot::Restart => self.restart_due(),
+                Slot::Orders => self.orders_due(),
             }
         }
     }
@@ -287,10 +291,11 @@ enum Slot {
     Reach,
     Alarms,
     Restart,
+    Orders,
 }
 
 impl Slot {
-    const FIXED: usize = 5;
+    const FIXED: usize = 6;
 
     fn index(&self, units: usize) -> usize {
         match self {
@@ -298,7 +303,8 @@ impl Slot {
             Self::Renew => units + 1,
             Self::Reach => units + 2,
             Self::Alarms => units + 3,
-            Self::Restart => units + 4,
+            Self::Orders => units + 4,
+            Self::Restart => units + 5,
             Self::Unit(u) => *u,
         }
     }
@@ -310,6 +316,7 @@ impl Slot {
             Some(1) => Self::Renew,
             Some(2) => Self::Reach,
             Some(3) => Self::Alarms,
+            Some(4) => Self::Orders,
             Some(_) => Self::Restart,
         }
     }

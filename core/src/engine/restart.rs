@@ -111,6 +111,7 @@ impl Engine {
         };
         preparing.rounds >= STRETCHED_ADVERTS
             && self.units.iter().all(|unit| settled(unit) && told(unit))
+            && self.model.iter().all(|(ix, _)| self.move_view(ix).is_none() && !self.activates(ix))
             && (0u16..).zip(&self.holdings).all(|(ix, holding)| {
                 holding.is_empty() || self.lasts(InstanceIx(ix), holding, preparing.since)
             })
@@ -124,7 +125,7 @@ impl Engine {
     }
 
     /// What the next agent goes on with. After it nothing more may be sent.
-    pub fn hand_over(&self) -> Handover {
+    pub fn handover(&self) -> Handover {
         let now = self.now.mono;
         let links = (0u16..).map(LinkIx).zip(&self.links).zip(&self.model.links);
         let heard = links
@@ -151,13 +152,13 @@ impl Engine {
             seq: self.peers.as_ref().map_or(0, |peers| peers.seq),
             backup_until: self.backup_until.filter(|until| *until > now),
             links: heard.collect(),
-            instances: self.model.iter().map(|(ix, _)| self.hand_over_instance(ix)).collect(),
+            instances: self.model.iter().map(|(ix, _)| self.instance_handover(ix)).collect(),
             checks: checks.collect(),
             peers: peers.map(|peer| peer.hand_over(self.model.host_name(peer.host))).collect(),
         }
     }
 
-    fn hand_over_instance(&self, ix: InstanceIx) -> InstanceHandover {
+    fn instance_handover(&self, ix: InstanceIx) -> InstanceHandover {
         let known = &self.ownership[usize::from(ix.0)];
         let epoch = self.epoch_of(ix);
         InstanceHandover {
@@ -167,11 +168,11 @@ impl Engine {
             owner: known.owner,
             owner_at: known.at,
             owner_left: known.left,
-            units: self.units_of(ix).into_iter().map(|u| self.hand_over_unit(u)).collect(),
+            units: self.units_of(ix).into_iter().map(|u| self.unit_handover(u)).collect(),
         }
     }
 
-    fn hand_over_unit(&self, u: usize) -> UnitHandover {
+    fn unit_handover(&self, u: usize) -> UnitHandover {
         let unit = &self.units[u];
         let (healthy_since, lost_at) = unit.gates.times();
         let unheard_by = unit.gates.waits_for();

@@ -47,8 +47,7 @@ impl Engine {
     }
 
     fn resume_instance(&mut self, ix: InstanceIx, before: &InstanceHandover) {
-        self.holdings[usize::from(ix.0)].epoch =
-            Epoch { number: before.epoch, host: before.epoch_host };
+        self.raise_epoch_to(ix, Epoch { number: before.epoch, host: before.epoch_host });
         self.ownership[usize::from(ix.0)] =
             Ownership { owner: before.owner, at: before.owner_at, left: before.owner_left };
         for u in self.units_of(ix) {

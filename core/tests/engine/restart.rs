@@ -109,20 +109,20 @@ fn the_next_agent_goes_on_as_owner() {
     let mut lb1 = Bench::owner(&text, 1);
     lb1.run(ms(5000));
     prepared(&mut lb1);
-    let left = lb1.engine.hand_over();
-    let since = lb1.engine.hand_over().instances[0].units[0].since;
+    let left = lb1.engine.handover();
+    let since = lb1.engine.handover().instances[0].units[0].since;
     // Longer than M at 100 ms.
     let mut next = next(&text, 1, &left, ms(900));
     next.give(Input::Link { link: ETH0, state: eth0(1) });
     next.dump(&[tagged(ms(950))]);
     assert_eq!(next.causes().last(), Some(&(State::Active, Cause::Adopted)));
     assert_eq!(intervals(&next).last(), Some(&10), "peers adopt it again");
-    let after = next.engine.hand_over();
+    let after = next.engine.handover();
     assert_eq!(after.instances[0].epoch, left.instances[0].epoch, "no claim, no epoch");
-    assert_eq!(next.engine.hand_over().instances[0].units[0].since, since);
+    assert_eq!(next.engine.handover().instances[0].units[0].since, since);
     next.run(ms(1000));
     assert_eq!(next.state(), State::Active);
-    assert!(next.engine.hand_over().seq > left.seq, "heartbeats go on");
+    assert!(next.engine.handover().seq > left.seq, "heartbeats go on");
     assert_eq!(after.boot, left.boot);
 }
 
@@ -131,7 +131,7 @@ fn not_as_owner_when_it_is_too_late() {
     let text = plain(FAST);
     let mut lb1 = Bench::owner(&text, 1);
     prepared(&mut lb1);
-    let left = lb1.engine.hand_over();
+    let left = lb1.engine.handover();
     for (gap, age) in [(ms(3100), ms(3150)), (ms(900), ms(3000))] {
         let mut next = next(&text, 1, &left, gap);
         next.give(Input::Link { link: ETH0, state: eth0(1) });
@@ -145,14 +145,14 @@ fn not_as_owner_without_the_addresses_or_with_another_one() {
     let text = plain(FAST);
     let mut lb1 = Bench::owner(&text, 1);
     prepared(&mut lb1);
-    let left = lb1.engine.hand_over();
+    let left = lb1.engine.handover();
     let mut gone = next(&text, 1, &left, ms(200));
     gone.give(Input::Link { link: ETH0, state: eth0(1) });
     gone.dump(&[]);
     assert_eq!(gone.state(), State::Backup);
     gone.run(ms(2000));
     assert_eq!(gone.state(), State::Active, "nobody else came");
-    assert!(gone.engine.hand_over().instances[0].epoch > left.instances[0].epoch, "a new claim");
+    assert!(gone.engine.handover().instances[0].epoch > left.instances[0].epoch, "a new claim");
     let mut other = next(&text, 1, &left, ms(200));
     other.give(Input::Link { link: ETH0, state: eth0(1) });
     other.hear(2, 100);
@@ -170,7 +170,7 @@ fn a_backup_goes_on_listening_to_whom_it_heard() {
     lb2.hear_advert(&advert, "192.0.2.11");
     prepared(&mut lb2);
     assert_eq!(intervals(&lb2), [] as [u16; 0], "a Backup says nothing");
-    let left = lb2.engine.hand_over();
+    let left = lb2.engine.handover();
     let mut next = next(&text, 2, &left, ms(100));
     next.link_up();
     next.run(ms(2900));
@@ -185,7 +185,7 @@ fn a_left_over_address_of_a_backup_is_no_reason_to_own() {
     let mut lb2 = Bench::up(&text, 2);
     lb2.hear(1, 150);
     prepared(&mut lb2);
-    let left = lb2.engine.hand_over();
+    let left = lb2.engine.handover();
     let mut next = next(&text, 2, &left, ms(100));
     next.give(Input::Link { link: ETH0, state: eth0(2) });
     next.dump(&[tagged(ms(150))]);
@@ -224,7 +224,7 @@ fn heartbeats_announce_a_longer_pause() {
 fn an_agent_of_another_release_is_understood() {
     let mut lb1 = Bench::owner(&plain(FAST), 1);
     prepared(&mut lb1);
-    let left = lb1.engine.hand_over();
+    let left = lb1.engine.handover();
     let mut text = serde_json::to_value(&left).unwrap();
     assert_eq!(serde_json::from_value::<Handover>(text.clone()).unwrap(), left);
     // A newer one says more, an older one less.

@@ -56,9 +56,9 @@ pub enum Input<'a> {
     },
     /// A frame from somebody else was received on this interface since carrier-up.
     FrameSeen(LinkIx),
-    /// The kernel thread finished an [`Own`] order, in whole or with an error.
+    /// The kernel thread finished an [`Own`](super::Own) order, in whole or with an error.
     Applied(Applied),
-    /// The kernel thread finished a [`Renew`] order.
+    /// The kernel thread finished a [`Renew`](super::Renew) order.
     Renewed(Renewed),
     /// A check ran, or could not be run.
     Check {
@@ -67,7 +67,7 @@ pub enum Input<'a> {
         /// What it came to.
         reading: Reading,
     },
-    /// The activation asked for by [`Output::Activate`] ended.
+    /// The activation asked for by [`Output::Activate`](super::Output::Activate) ended.
     Activated {
         /// Which instance.
         instance: InstanceIx,
@@ -170,7 +170,7 @@ pub struct KernelAddr {
     pub valid_for: Option<Duration>,
 }
 
-/// Result of an [`Own`] order.
+/// Result of an [`Own`](super::Own) order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// Which instance.
@@ -183,7 +183,7 @@ pub struct Applied {
     pub result: Result<(), KernelFault>,
 }
 
-/// Result of a [`Renew`] order.
+/// Result of a [`Renew`](super::Renew) order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewed {
     /// The order's number.

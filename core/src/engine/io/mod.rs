@@ -5,6 +5,7 @@
 mod event;
 mod handover;
 mod input;
+mod memory;
 mod order;
 mod output;
 
@@ -12,5 +13,6 @@ pub use crate::types::{Reading, Verdict};
 pub use event::*;
 pub use handover::*;
 pub use input::*;
+pub use memory::*;
 pub use order::*;
 pub use output::*;

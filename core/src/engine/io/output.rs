@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Something to do, in this order.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Send this advert now; report with [`Input::Sent`].
+    /// Send this advert now; report with [`Input::Sent`](super::Input::Sent).
     Send(Transmit),
     /// Send this heartbeat now.
     Heartbeat(HeartbeatOut),
@@ -22,7 +22,7 @@ pub enum Output {
     Own(Own),
     /// Kernel thread: renew leases.
     Renew(Renew),
-    /// Make this host able to serve before it claims; answered by [`Input::Activated`].
+    /// Make this host able to serve before it claims; answered by [`Input::Activated`](super::Input::Activated).
     Activate {
         /// Which instance.
         instance: InstanceIx,
@@ -96,7 +96,7 @@ pub struct Probe {
 pub struct Own {
     /// Which instance.
     pub instance: InstanceIx,
-    /// Number of the order, growing; comes back in [`Applied`].
+    /// Number of the order, growing; comes back in [`Applied`](super::Applied).
     pub order: u64,
     /// What is wanted.
     pub want: Want,
