@@ -7,9 +7,12 @@ mod check;
 mod cleanup;
 mod exec;
 mod keygen;
+mod measures;
 mod order;
 mod run;
+mod screen;
 mod status;
+mod why;
 
 use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -77,6 +80,12 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Explain the state: gates, order of the hosts, what would change it
+    Why(why::WhyArgs),
+    /// Show the health checks of this host
+    Checks(measures::TableArgs),
+    /// Show the other hosts and the heartbeat paths to them
+    Peers(measures::TableArgs),
     /// Make this host claim an instance, whatever keeps it from doing so by itself
     Promote(order::OrderArgs),
     /// Say that the reason for too many moves was looked at: they may go on
@@ -144,20 +153,27 @@ pub fn dispatch(args: Args) -> ExitCode {
                 Exit::Failed.into()
             });
         }
+        Verb::Status(args) => {
+            return status::run(&place, &args).unwrap_or_else(|failure| failed(&failure).into());
+        }
+        Verb::Why(args) => why::run(&place, &args),
+        Verb::Checks(args) => measures::checks(&place, &args),
+        Verb::Peers(args) => measures::peers(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
-        Verb::Status(args) => status::run(&place, &args),
         Verb::Promote(args) => order::promote(&place, args),
         Verb::Ack(args) => order::ack(&place, args),
         Verb::Exec(args) => exec::run(&place, &args),
     };
-    let exit = done.unwrap_or_else(|failure| {
-        eprintln!("vipd: {}", failure.message);
-        failure.exit
-    });
-    exit.into()
+    done.unwrap_or_else(|failure| failed(&failure)).into()
+}
+
+/// Says on standard error what did not work.
+fn failed(failure: &Failure) -> Exit {
+    eprintln!("vipd: {}", failure.message);
+    failure.exit
 }
 
 /// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent.

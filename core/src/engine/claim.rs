@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// Is an owner known to live?
-    fn owner_speaks(&self, u: UnitIx) -> bool {
+    pub(super) fn owner_speaks(&self, u: UnitIx) -> bool {
         let now = self.now.mono;
         let unit = &self.units[u];
         self.living_owner(u).is_some()
