@@ -14,6 +14,7 @@
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
@@ -32,6 +33,7 @@ pub mod frame;
 pub mod lock;
 pub mod netlink;
 mod packet;
+pub mod peer;
 pub mod pidfd;
 pub mod poll;
 pub mod process;

@@ -7,7 +7,7 @@ mod watch;
 
 use super::screen::{BAD, Screen, show};
 use super::{Exit, Failure, Place, say};
-use crate::control::client::{self, ClientError};
+use crate::control::client;
 use crate::control::socket_path;
 use crate::control::status::Status;
 use clap::Args;
@@ -28,15 +28,7 @@ pub struct StatusArgs {
 
 /// The status document of the agent of `place`.
 pub(super) fn ask(place: &Place) -> Result<Status, Failure> {
-    client::status(&socket_path(&place.runtime_dir)).map_err(|error| {
-        let exit = match error {
-            ClientError::Permission { .. } => Exit::Permission,
-            ClientError::Unreachable { .. } | ClientError::Refused(_) | ClientError::Garbled(_) => {
-                Exit::Unreachable
-            }
-        };
-        Failure::new(exit, error)
-    })
+    Ok(client::status(&socket_path(&place.runtime_dir))?)
 }
 
 /// Prints `document` for programs.
