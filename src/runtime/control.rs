@@ -90,9 +90,9 @@ impl Handler for Control {
 impl Control {
     async fn status(&self) -> Answer {
         // Whoever was told of a change sees it.
-        match self.0.reporter.recent(self.0.chronicle.newest()).await {
+        match self.0.reporter.recent_after(self.0.chronicle.newest()).await {
             Ok(report) => Answer::status(document(&self.0.facts, &report)),
-            Err(unavailable) => unavailable,
+            Err(unanswered) => unanswered.into(),
         }
     }
 
