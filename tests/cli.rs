@@ -192,14 +192,116 @@ fn without_rights(dir: &Path, command: &Command) -> Output {
 }
 
 #[test]
-fn orders_need_an_instance_and_an_agent() {
+fn orders_need_what_they_are_about_and_an_agent() {
     let dir = Dir::new("orders");
-    for verb in ["promote", "ack"] {
-        assert_eq!(code(&dir.vipd().arg(verb).output().unwrap()), 2);
-        let output = dir.vipd().args([verb, "web"]).output().unwrap();
-        assert_eq!(code(&output), 6);
-        assert!(stderr(&output).contains("vipd run"), "{}", stderr(&output));
+    for words in [
+        "promote",
+        "ack",
+        "move",
+        "release",
+        "failback",
+        "set-priority web",
+        "set-priority web 256",
+        "set-priority web 100 --clear",
+        "drain web",
+        "drain --for 2hours",
+        "freeze --for 0s",
+        "undrain --for 1h",
+        "move --wait web",
+        "history -n many",
+        "events --lst 5",
+    ] {
+        let output = dir.vipd().args(words.split(' ')).output().unwrap();
+        assert_eq!(code(&output), 2, "{words}: {}", stderr(&output));
     }
+    for words in [
+        "promote web",
+        "ack web",
+        "move web",
+        "move web --to lb2 --force --wait 30s --reason kernel",
+        "release web --dry-run",
+        "failback web --wait",
+        "set-priority web 90 --for 1h",
+        "set-priority web --clear",
+        "drain --for 2h --last-resort --allow-outage",
+        "undrain",
+        "freeze --for 30m",
+        "thaw --json",
+        "reload",
+        "reexec",
+        "history web -n 5",
+        "events",
+        "events -f --json",
+    ] {
+        let output = dir.vipd().args(words.split(' ')).output().unwrap();
+        assert_eq!(code(&output), 6, "{words}: {}", stderr(&output));
+        assert!(stderr(&output).contains("vipd run"), "{words}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_order_ends_as_the_agent_says() {
+    use std::io::{BufRead, Write};
+    let dir = Dir::new("answers");
+    fs::create_dir_all(dir.0.join("run")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap();
+    const BEGUN: &str = r#"{"v":1,"accepted":{"operation":"9-1","message":"web moves"}}"#;
+    let error = |code: &str| {
+        format!(r#"{{"v":1,"error":{{"code":"{code}","message":"because","operation":"9-1"}}}}"#)
+    };
+    let cases = [
+        (vec![BEGUN.to_owned()], "--reason why", 0),
+        (vec![r#"{"v":1,"would":{"message":"web moves"}}"#.to_owned()], "--dry-run", 0),
+        (vec![error("refused")], "--wait", 4),
+        (vec![BEGUN.to_owned(), error("aborted")], "--wait", 4),
+        (vec![BEGUN.to_owned(), error("outcome-unknown")], "--wait 1s", 5),
+        // It ended before it could say.
+        (vec![BEGUN.to_owned()], "--wait", 5),
+        (vec![error("forbidden")], "--force", 7),
+        (vec![error("busy")], "--force", 6),
+        (vec![r#"{"v":1,"later":{}}"#.to_owned()], "--force", 6),
+        (
+            vec![
+                BEGUN.to_owned(),
+                r#"{"v":1,"progress":{"operation":"9-1","message":"lb2 is ready"}}"#.to_owned(),
+                r#"{"v":1,"done":{"operation":"9-1","message":"lb2 owns web"}}"#.to_owned(),
+            ],
+            "--wait",
+            0,
+        ),
+    ];
+    let answers: Vec<_> = cases.iter().map(|(answers, ..)| answers.join("\n") + "\n").collect();
+    let agent = std::thread::spawn(move || {
+        for answer in answers.into_iter().flat_map(|answer| [answer.clone(), answer]) {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            std::io::BufReader::new(&stream).read_line(&mut request).unwrap();
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    for (answers, options, want) in &cases {
+        let mut command = dir.vipd();
+        command.args(["move", "web"]).args(options.split(' '));
+        let output = command.output().unwrap();
+        assert_eq!(code(&output), *want, "{answers:?}: {}", stderr(&output));
+        let output = command.arg("--json").output().unwrap();
+        assert_eq!(code(&output), *want, "{answers:?}: {}", stderr(&output));
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["schema"], 1, "{document}");
+        let outcome = document["outcome"].as_str().unwrap();
+        assert!(
+            match want {
+                0 => ["accepted", "would", "done"].contains(&outcome),
+                4 => ["refused", "aborted"].contains(&outcome),
+                5 => outcome == "outcome-unknown" && document["operation"] == "9-1",
+                7 => outcome == "forbidden",
+                _ => ["busy", "unreachable"].contains(&outcome),
+            },
+            "{document}"
+        );
+        assert_eq!(stderr(&output).is_empty(), *want == 0, "{}", stderr(&output));
+    }
+    agent.join().unwrap();
 }
 
 #[test]

@@ -209,7 +209,9 @@ fn judge(text: &str) -> Result<(), Failure> {
     let name = "vipd.toml";
     let findings = match vipd_core::config::load_all_hosts(text, name) {
         Ok((_, warnings)) => {
-            warnings.iter().for_each(|warning| say(warning.render(text, name)));
+            for warning in &warnings {
+                say(warning.render(text, name));
+            }
             return Ok(());
         }
         Err(findings) => findings,

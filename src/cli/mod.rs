@@ -3,14 +3,18 @@
 //! Called by `main`. A verb prints what the operator asked for on standard output, errors on standard
 //! error, and ends in one of the codes of [`Exit`]; it never prints through the log.
 
+mod change;
 mod check;
 mod cleanup;
 mod create;
+mod events;
 mod exec;
 mod import;
 mod init;
 mod keygen;
-mod order;
+mod lifecycle;
+mod maintenance;
+mod moves;
 mod run;
 mod status;
 
@@ -84,10 +88,34 @@ pub enum Verb {
     Import(import::ImportArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Show what happened on this host: transitions, operations, changes, alarms
+    History(events::HistoryArgs),
+    /// Show events, with -f as they happen
+    Events(events::EventsArgs),
+    /// Hand an instance to another host without a gap; it stays there until `failback`
+    Move(moves::MoveArgs),
+    /// End what a move left behind: configuration and checks decide again
+    Failback(change::InstanceArgs),
     /// Make this host claim an instance, whatever keeps it from doing so by itself
-    Promote(order::OrderArgs),
+    Promote(change::InstanceArgs),
+    /// Let go of an instance, whoever takes it
+    Release(change::InstanceArgs),
+    /// Hand everything to other hosts and claim nothing, restarts and reboots included, until `undrain`
+    Drain(maintenance::DrainArgs),
+    /// Take part again
+    Undrain(change::ChangeArgs),
+    /// No preemption and no voluntary move in the group; a dead owner is still replaced
+    Freeze(maintenance::FreezeArgs),
+    /// End the freeze
+    Thaw(change::ChangeArgs),
+    /// Another priority than the configured one
+    SetPriority(maintenance::PriorityArgs),
     /// Say that the reason for too many moves was looked at: they may go on
-    Ack(order::OrderArgs),
+    Ack(change::InstanceArgs),
+    /// Read the configuration anew; a bad file changes nothing
+    Reload(change::ChangeArgs),
+    /// Go on as the program that is installed now, without letting go of anything
+    Reexec(change::ChangeArgs),
     /// Run the operator's programs for the agent; started by vipd-exec.service or by `vipd run`
     Exec(exec::ExecArgs),
     /// Play failures in namespaces on this machine and watch what a client sees
@@ -108,6 +136,8 @@ pub enum Exit {
     Config = 3,
     /// Refused by policy; the reason is on standard error.
     Refused = 4,
+    /// The operation goes on, or nobody knows how it ended.
+    Unknown = 5,
     /// Nobody answers on the control socket.
     Unreachable = 6,
     /// A capability or a permission is missing.
@@ -158,8 +188,20 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Import(args) => import::run(&place, &args),
         Verb::Init(args) => init::run(&place, &args),
         Verb::Status(args) => status::run(&place, &args),
-        Verb::Promote(args) => order::promote(&place, args),
-        Verb::Ack(args) => order::ack(&place, args),
+        Verb::History(args) => events::history(&place, args),
+        Verb::Events(args) => events::events(&place, args),
+        Verb::Move(args) => moves::hand_over(&place, args),
+        Verb::Failback(args) => moves::failback(&place, args),
+        Verb::Promote(args) => moves::promote(&place, args),
+        Verb::Release(args) => moves::release(&place, args),
+        Verb::Drain(args) => maintenance::drain(&place, args),
+        Verb::Undrain(args) => maintenance::undrain(&place, args),
+        Verb::Freeze(args) => maintenance::freeze(&place, args),
+        Verb::Thaw(args) => maintenance::thaw(&place, args),
+        Verb::SetPriority(args) => maintenance::set_priority(&place, args),
+        Verb::Ack(args) => maintenance::ack(&place, args),
+        Verb::Reload(args) => lifecycle::reload(&place, args),
+        Verb::Reexec(args) => lifecycle::reexec(&place, args),
         Verb::Exec(args) => exec::run(&place, &args),
     };
     let exit = done.unwrap_or_else(|failure| {
@@ -169,10 +211,9 @@ pub fn dispatch(args: Args) -> ExitCode {
     exit.into()
 }
 
-/// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent.
-fn say(text: impl fmt::Display) {
+/// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent; gives whether anybody
+/// still reads, for who has more to say.
+fn say(text: impl fmt::Display) -> bool {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        // Nobody reads any more; the exit code still tells.
-    }
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }

@@ -1,7 +1,7 @@
 //! `vipd status`: the status document of the running agent, for people or as JSON, and its verdict as exit code.
 
 use super::{Exit, Failure, Place, say};
-use crate::control::client::{self, ClientError};
+use crate::control::client;
 use crate::control::socket_path;
 use crate::control::status::{Check, Instance, Moves, Peer, Status};
 use clap::Args;
@@ -15,15 +15,7 @@ pub struct StatusArgs {
 }
 
 pub(super) fn run(place: &Place, args: &StatusArgs) -> Result<Exit, Failure> {
-    let status = client::status(&socket_path(&place.runtime_dir)).map_err(|error| {
-        let exit = match error {
-            ClientError::Permission { .. } => Exit::Permission,
-            ClientError::Unreachable { .. } | ClientError::Refused(_) | ClientError::Garbled(_) => {
-                Exit::Unreachable
-            }
-        };
-        Failure::new(exit, error)
-    })?;
+    let status = client::status(&socket_path(&place.runtime_dir))?;
     if args.json {
         let text =
             serde_json::to_string_pretty(&status).map_err(|e| Failure::new(Exit::Failed, e))?;

@@ -5,6 +5,8 @@
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
 
 use super::activation::{Activations, Readings};
+use super::chronicle::Chronicle;
+use super::control::Control;
 use super::crashes::{self, Past};
 use super::hooks::Hooks;
 use super::keys::{self, KeyError};
@@ -13,11 +15,12 @@ use super::lock::{Lock, LockError};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
-use super::report::{Facts, StatusHandler};
+use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
+use super::tasks::{Asked, Task, Tasks};
 use super::threads::{self, Threads};
-use super::{boot, flaps};
+use super::{boot, memory};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
@@ -26,7 +29,7 @@ use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
-use crate::telemetry::{self, Teller};
+use crate::telemetry::{self, Teller, operation_name};
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -40,6 +43,8 @@ use vipd_core::engine::io::{EventKind, Reading};
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
+/// The last words of a clean stop.
+const STOPPED: &str = "stopped; nothing is owned by this host";
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -116,12 +121,17 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
-    let (recalled, warnings) = flaps::read(&options.state_dir, &model);
+    let (recalled, warnings) = memory::read(&options.state_dir, &model);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = flaps::Writer::start(&options.state_dir)
+    let store = memory::Writer::start(&options.state_dir)
         .map_err(io_at("cannot start the storing thread"))?;
+    let (chronicle, warning) = Chronicle::open(&options.state_dir, Arc::clone(&model))
+        .map_err(io_at("cannot start the thread of the history"))?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
 
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
     if past.starts_as_backup() {
@@ -160,7 +170,9 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
         let first = first_dump(&mut monitor, model.links.len()).await?;
         let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-        let main = Main { options, model, monitor, events, sender, threads, past, store };
+        let boot = boot.counter;
+        let main =
+            Main { options, model, boot, monitor, events, sender, threads, past, store, chronicle };
         main.run().await
     })
     .map_err(io_at("cannot start the main loop"))?
@@ -182,12 +194,15 @@ fn notify(states: &[NotifyState<'_>]) {
 struct Main<'a> {
     options: &'a Options,
     model: Arc<Model>,
+    /// Number of this start.
+    boot: u64,
     monitor: Monitor,
     events: mpsc::Receiver<Told>,
     sender: Sender,
     threads: Threads,
     past: Past,
-    store: flaps::Writer,
+    store: memory::Writer,
+    chronicle: Chronicle,
 }
 
 /// What the main thread does with events beside telling them.
@@ -208,9 +223,12 @@ impl Main<'_> {
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
-        let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
+        let (tasks, mut asked) = Tasks::new();
+        let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
+        let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
+        let control = tokio::spawn(control.serve(handler));
         let mut duties = self.duties();
-        let ended = self.serve(&mut duties).await;
+        let ended = self.serve(&mut duties, &mut asked).await;
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -219,6 +237,7 @@ impl Main<'_> {
             self.tell(&mut duties, told);
         }
         if ended.is_ok() {
+            self.chronicle.agent(false, STOPPED.into());
             duties.hooks.stop().await;
         }
         ended
@@ -266,7 +285,11 @@ impl Main<'_> {
         }
     }
 
-    async fn serve(&mut self, duties: &mut Duties) -> Result<(), RunError> {
+    async fn serve(
+        &mut self,
+        duties: &mut Duties,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> Result<(), RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
@@ -281,12 +304,14 @@ impl Main<'_> {
             "" => "a group without a name",
             name => name,
         };
-        tracing::info!(
+        let line = format!(
             "vipd {} is host {} of {cluster}, {} instances",
             env!("CARGO_PKG_VERSION"),
             self.model.host_name(self.model.host),
             self.model.instances.len()
         );
+        tracing::info!("{line}");
+        self.chronicle.agent(true, line);
 
         let patience = patience(&self.model);
         let mut give_up: Option<tokio::time::Instant> = None;
@@ -319,6 +344,10 @@ impl Main<'_> {
                     self.hand_over(Message::Network(event));
                     continue;
                 }
+                Some(asked) = asked.recv() => {
+                    take(asked);
+                    continue;
+                }
                 _ = hangup.recv() => {
                     tracing::warn!("SIGHUP: reload is not in this version; restart to use a changed configuration");
                     continue;
@@ -338,7 +367,7 @@ impl Main<'_> {
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
         crashes::end(&self.options.runtime_dir);
-        tracing::info!("stopped; nothing is owned by this host");
+        tracing::info!("{STOPPED}");
         Ok(())
     }
 
@@ -360,12 +389,15 @@ impl Main<'_> {
             }
             Told::Event(event) => event,
         };
-        if let Some(state) = duties.teller.tell(&event) {
-            notify(&[NotifyState::Status(&state)]);
+        let telling = duties.teller.tell(&event);
+        if let Some(state) = &telling.state {
+            notify(&[NotifyState::Status(state)]);
         }
+        self.chronicle.event(&event, telling);
         duties.hooks.observe(&event);
-        if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
-            self.store.store(&self.model.instance(instance).name, record);
+        if let EventKind::Remember(memory) = &event.kind {
+            let instance = event.instance.map(|ix| &*self.model.instance(ix).name);
+            self.store.store(instance, memory);
         }
         if let EventKind::Boot { counter, .. } = event.kind {
             let Options { state_dir, runtime_dir, .. } = self.options;
@@ -394,6 +426,17 @@ impl Main<'_> {
             }
         }
     }
+}
+
+/// What an operator asks of this thread.
+fn take(asked: Asked) {
+    let id = operation_name(asked.id);
+    tracing::debug!("operation {id}: {:?} was asked for, dry run: {}", asked.task, asked.dry_run);
+    let said = match asked.task {
+        Task::Reload => "reload is not in this version; restart to use a changed configuration",
+        Task::Reexec => "reexec is not in this version; restart to use another program",
+    };
+    let _ = asked.answer.send(Err(said.into()));
 }
 
 /// Is there anything for `vipd exec` to do?

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, FlapRecord, HeartbeatIn, Input, Output, Packet};
+use vipd_core::engine::io::{Event, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::time::{Duration, Instant};
@@ -96,8 +96,8 @@ pub(super) struct Parts {
     pub secrets: Secrets,
     /// Number of this start.
     pub boot: u64,
-    /// What flap control remembers of earlier runs.
-    pub recalled: Vec<(InstanceIx, FlapRecord)>,
+    /// What was stored of earlier runs, of instances or of the host.
+    pub recalled: Vec<(Option<InstanceIx>, Memory)>,
     /// Set after crashes: starts as Backup and claims nothing for this long.
     pub backup_for: Option<Duration>,
     /// Reading end of the queue.
@@ -342,6 +342,10 @@ impl Protocol {
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
             }
+            Message::Judge { instance, order, answer } => {
+                // The asker may have given up.
+                let _ = answer.send(self.engine.judge(instance, &order));
+            }
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }
@@ -431,9 +435,9 @@ impl Protocol {
     }
 }
 
-/// Gives the engine what flap control remembers, before it decides anything.
-fn recall(engine: &mut Engine, recalled: Vec<(InstanceIx, FlapRecord)>) {
-    for (instance, record) in recalled {
-        engine.recall(instance, record);
+/// Gives the engine what was stored, before it decides anything.
+fn recall(engine: &mut Engine, recalled: Vec<(Option<InstanceIx>, Memory)>) {
+    for (instance, memory) in recalled {
+        engine.recall(instance, memory);
     }
 }

@@ -40,6 +40,15 @@ pub(super) enum Message {
         /// Ready to claim, or why not.
         result: Result<(), Arc<str>>,
     },
+    /// From the control socket: would this be carried out, and what would it do?
+    Judge {
+        /// Which instance; `None`: all of this host.
+        instance: Option<InstanceIx>,
+        /// What.
+        order: OperatorOrder,
+        /// What would happen, or why not and what to do.
+        answer: oneshot::Sender<Result<String, String>>,
+    },
     /// From the control socket: an operator says so.
     Order {
         /// Number of the operation.

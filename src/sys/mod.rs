@@ -14,6 +14,8 @@
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`acl`] | a second group for a file |
+//! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
@@ -24,6 +26,7 @@
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
 //! link, the owner of the sockets drops them and opens new ones.
 
+pub mod acl;
 pub mod capability;
 pub mod clock;
 pub mod file;
@@ -32,6 +35,7 @@ pub mod frame;
 pub mod lock;
 pub mod netlink;
 mod packet;
+pub mod peer;
 pub mod pidfd;
 pub mod poll;
 pub mod process;

@@ -2,11 +2,16 @@
 //!
 //! Runs on the main thread only. The log may block (a full journal); the protocol thread never comes near it.
 
+mod audit;
 mod limit;
 mod log;
 mod tell;
 mod text;
 
+pub use audit::Auditor;
 pub use log::{Journal, init};
-pub use tell::Teller;
-pub use text::{alarm_code, alarm_text, cause_text, seconds};
+pub use tell::{Teller, Telling};
+pub use text::{
+    alarm_code, alarm_text, cause_text, check_name, host_name, operation_name, reason_text,
+    seconds, verdict_word,
+};

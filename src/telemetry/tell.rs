@@ -12,6 +12,17 @@ use vipd_core::types::{InstanceIx, State};
 /// Lines of one kind in 60 s before they are held back.
 const BURST: u32 = 10;
 
+/// An event, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// How much it matters.
+    pub level: Level,
+    /// The line, whether it was logged or held back.
+    pub line: String,
+    /// The new one-line state, when it changed.
+    pub state: Option<String>,
+}
+
 /// Tells the events of one agent.
 #[derive(Debug)]
 pub struct Teller {
@@ -28,25 +39,23 @@ impl Teller {
         Self { model, narrator, limiter: Limiter::new(BURST), states: BTreeMap::new() }
     }
 
-    /// Logs `event`; gives the new one-line state when it changed.
-    pub fn tell(&mut self, event: &Event) -> Option<String> {
+    /// Logs `event`, unless too many like it were logged just now.
+    pub fn tell(&mut self, event: &Event) -> Telling {
         // Narrated even when held back: it has to know who owned what.
-        let (level, mut line) = self.narrator.tell(event);
+        let (level, line) = self.narrator.tell(event);
         match self.limiter.ask(Narrator::kind(event), event.at) {
             Verdict::Hold => {}
+            Verdict::Tell { suppressed: 0 } => self.log(level, &line, event),
             Verdict::Tell { suppressed } => {
-                if suppressed > 0 {
-                    line.push_str(&format!(" (and {suppressed} more like it before)"));
-                }
-                self.log(level, &line, event);
+                self.log(level, &format!("{line} (and {suppressed} more like it before)"), event);
             }
         }
-        let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind)
-        else {
-            return None;
-        };
-        self.states.insert(instance, *to);
-        Some(self.summary())
+        let mut state = None;
+        if let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind) {
+            self.states.insert(instance, *to);
+            state = Some(self.summary());
+        }
+        Telling { level, line, state }
     }
 
     fn log(&self, level: Level, line: &str, event: &Event) {

@@ -50,6 +50,10 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::Offered(host) => format!("{} let go: this host is fitter", name(host)),
         Cause::NobodyCame => "offered the address, and nobody came".into(),
         Cause::Promoted => "promoted by an operator".into(),
+        Cause::MovedHere(host) => format!("moved here from {} by an operator", name(host)),
+        Cause::MovedAway(Some(host)) => format!("moved to {} by an operator", name(host)),
+        Cause::MovedAway(None) => "released by an operator to whoever came".into(),
+        Cause::Drained => "an operator drained this host".into(),
     }
 }
 
@@ -103,6 +107,11 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
         }
         Alarm::NoStandby => "nobody would take over by himself".into(),
         Alarm::ActivationFailed => "the activation of this standby failed".into(),
+        Alarm::Drained => "this host is drained: it claims nothing until `vipd undrain`".into(),
+        Alarm::Frozen => {
+            "frozen in the whole group: no preemption and no voluntary move until `vipd thaw`"
+                .into()
+        }
     }
 }
 
@@ -125,13 +134,25 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::CheckUnknown(_) => "check-unknown",
         Alarm::NoStandby => "no-standby",
         Alarm::ActivationFailed => "activation-failed",
+        Alarm::Drained => "drained",
+        Alarm::Frozen => "frozen",
     }
 }
 
 /// The name of `check`; its number when the model is younger than the event.
-fn check_name(model: &Model, check: CheckIx) -> String {
+pub fn check_name(model: &Model, check: CheckIx) -> String {
     let check_at = model.checks.get(usize::from(check.0));
     check_at.map_or_else(|| format!("#{}", check.0), |c| c.name.to_string())
+}
+
+/// What a check said, for programs.
+pub const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+        Verdict::Unknown => "unknown",
+    }
 }
 
 /// What a check said.
@@ -145,7 +166,7 @@ fn verdict_text(verdict: Verdict) -> &'static str {
 }
 
 /// Why class or effective priority changed.
-fn reason_text(model: &Model, reason: &StandingReason) -> String {
+pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
     match reason {
         StandingReason::Check(check, verdict) => {
             format!("check {} {}", check_name(model, *check), verdict_text(*verdict))
@@ -155,19 +176,28 @@ fn reason_text(model: &Model, reason: &StandingReason) -> String {
         StandingReason::Held => "held: the move budget is spent".into(),
         StandingReason::HoldOver => "no longer held".into(),
         StandingReason::Settled => "the checks had their first word".into(),
+        StandingReason::Drained => "an operator drained this host".into(),
+        StandingReason::Undrained => "no longer drained".into(),
+        StandingReason::PriorityOrdered => "an operator's word on the priority".into(),
     }
 }
 
 /// The name of `host`; its number when the model is younger than the event.
-fn host_name(model: &Model, host: HostIx) -> String {
+pub fn host_name(model: &Model, host: HostIx) -> String {
     model
         .hosts
         .get(usize::from(host.0))
         .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
 }
 
+/// The name of an operation: the start of the agent that began it, and its number in that run.
+pub fn operation_name(id: u64) -> String {
+    format!("{}-{}", id >> 32, id & u64::from(u32::MAX))
+}
+
 /// One line of an ordered operation.
 fn operation(id: u64, step: &OperationStep) -> (Level, String) {
+    let id = operation_name(id);
     match step {
         OperationStep::Started => (Level::INFO, format!("operation {id} started")),
         OperationStep::Progress(text) => (Level::INFO, format!("operation {id}: {text}")),
@@ -269,7 +299,7 @@ impl Narrator {
                 let reason = reason_text(&self.model, reason);
                 (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
             }
-            EventKind::Remember(_) => (Level::DEBUG, "flap control stored".into()),
+            EventKind::Remember(_) => (Level::DEBUG, "stored for the next start".into()),
             EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use vipd_agent::kernel::{Claims, Step, Worker};
 use vipd_core::config::model::{
     Auth, ChecksumFlavour, Claim, FlapControl, Instance, Link, Model, OnConflict, Standby,
-    Transport,
+    Telemetry, Transport,
 };
 use vipd_core::engine::io::{Applied, KernelFault, Own, Renew, Renewed, Want};
 use vipd_core::time::{Duration, Instant};
@@ -167,6 +167,7 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         sync_groups: Vec::new(),
         checks: Vec::new(),
         hooks: Vec::new(),
+        telemetry: Telemetry::default(),
         hash: 0,
     })
 }

@@ -33,6 +33,7 @@ mod target;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity, Style};
+pub use duration::parse as parse_duration;
 pub use hash::stable_hash;
 
 use diagnostic::Findings;

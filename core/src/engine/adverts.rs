@@ -84,6 +84,20 @@ impl Engine {
             // (DESIGN 5.3). The advert that is overdue follows.
             return;
         }
+        if owner_speaks
+            && self.units[u].is_active()
+            && let Some(host) = self.host_of(heard.src)
+        {
+            if self.move_taken(u, host, Some(heard)) {
+                return;
+            }
+            if self.crosses(u, host) {
+                // It has not heard of our claim: told again, and not yielded to.
+                let priority = self.units[u].vr.params().priority;
+                self.advertise(u, priority);
+                return;
+            }
+        }
         if v == 0 {
             self.owner_seen(u, heard.src, heard.priority, at);
         }
@@ -107,7 +121,9 @@ impl Engine {
         let unit = &mut self.units[u];
         if unit.is_active() && unit.pinned && heard.priority == PIN {
             unit.pinned = false;
+            let ix = unit.instance;
             self.set_priority(u);
+            self.keep(ix);
         }
     }
 

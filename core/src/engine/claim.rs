@@ -33,17 +33,21 @@ impl Engine {
             return;
         }
         let ordered = expiry == Expiry::Ordered;
-        let never = self.class(u) >= Class::Drained && !ordered;
+        if ordered && self.takeover_lapsed(u) {
+            return;
+        }
+        let never = self.class(u) >= Class::Drained && !ordered && !self.last_resort(u);
         if never || self.waits_for_order(u) {
             // Drained, or told to wait for an operator: looks again whether that is still so.
             self.units[u].vr.ask_again(now + interval);
             return;
         }
+        let second = self.class(u) > Class::Healthy || self.frozen(u).is_some() || self.away(u);
         if matches!(expiry, Expiry::Preempts(_))
-            && self.class(u) > Class::Healthy
+            && second
             && let Some(heard) = self.units[u].vr.heard().copied()
         {
-            // Second choice by now: the weaker owner is the owner.
+            // Second choice by now, or told to leave it there: the weaker owner is the owner.
             self.units[u].vr.owner_alive(heard.at);
             return;
         }
@@ -75,6 +79,8 @@ impl Engine {
             }
             Expiry::Unable(host) if self.offered_by(u, host) => Cause::Offered(host),
             Expiry::Unable(host) => Cause::PeerUnable(host),
+            // Who asked speaks, and still holds: that is what the overlap is for.
+            Expiry::Ordered if let Some(host) = self.takeover_from(u) => Cause::MovedHere(host),
             Expiry::Ordered => {
                 if !self.owner_speaks(u)
                     && let Some(again) = self.stale_holder_forbids(u)
@@ -107,12 +113,12 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
-        let promoted = cause == Cause::Promoted;
-        self.become_active(u, cause);
+        let promoted = matches!(cause, Cause::Promoted | Cause::MovedHere(_));
+        self.become_active(u, cause.clone());
         for o in self.units_of(self.units[u].instance) {
             // An operator means the instance, with both families.
             if promoted && self.units[o].state() == State::Backup {
-                self.become_active(o, Cause::Promoted);
+                self.become_active(o, cause.clone());
             }
         }
         self.sync_claimed(u);
@@ -133,7 +139,7 @@ impl Engine {
     }
 
     /// Is an owner known to live?
-    fn owner_speaks(&self, u: UnitIx) -> bool {
+    pub(super) fn owner_speaks(&self, u: UnitIx) -> bool {
         let now = self.now.mono;
         let unit = &self.units[u];
         self.living_owner(u).is_some()
@@ -159,8 +165,14 @@ impl Engine {
         if self.class(u) >= Class::Failing && cause != Cause::Adopted {
             self.units[u].offers.claimed_unfit(now);
         }
+        let ix = self.units[u].instance;
         let group_pinned = self.others(u).any(|o| self.units[o].pinned);
-        self.units[u].pinned = self.ordered(u) || cause == Cause::Promoted || group_pinned;
+        let recalled = self.take_recalled_pin(ix, cause == Cause::Adopted);
+        let ordered = match self.takeover_claims(u, &cause) {
+            Some(pin) => pin,
+            None => self.ordered(u) || cause == Cause::Promoted,
+        };
+        self.units[u].pinned = ordered || group_pinned || recalled;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -310,6 +322,7 @@ impl Engine {
             self.become_active(u, Cause::Adopted);
         } else if owner
             && self.peers.is_none()
+            && !self.away(u)
             && self.backup_until.is_none()
             && self.own_class(u) == Class::Healthy
             && self.instance(u).standby.kind() == StandbyKind::Hot
@@ -339,6 +352,12 @@ impl Engine {
         }
         if self.waits_for_order(u) {
             return Some(Closed::Cold);
+        }
+        if let Some(until) = self.frozen(u) {
+            return Some(Closed::Frozen(until));
+        }
+        if self.away(u) {
+            return Some(Closed::MovedAway);
         }
         if instance.priority.is_owner() {
             return None;
@@ -377,9 +396,10 @@ impl Engine {
         self.event(
             Some(instance),
             family,
-            EventKind::Transition { from, to, cause, owner, priority, epoch },
+            EventKind::Transition { from, to, cause: cause.clone(), owner, priority, epoch },
         );
         self.urgent();
+        self.orders_follow(u, &cause);
         self.instance_checks(instance);
         self.look_for_standby(u);
         self.rearm(u);

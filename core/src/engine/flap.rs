@@ -1,7 +1,7 @@
 //! Flap control of an instance: penalties, the move budget, and what of both outlives a restart (DESIGN 5.10, P4).
 
 use super::fitness::PIN;
-use super::io::{Alarm, Cause, EventKind, FlapRecord, StandingReason};
+use super::io::{Alarm, Cause, FlapRecord, StandingReason};
 use super::{Engine, UnitIx};
 use crate::config::model::{Budget, Damping};
 use crate::policy::budget::Moves;
@@ -9,6 +9,7 @@ use crate::policy::damping::{self, Penalty};
 use crate::policy::stamp::{instant, of_utc, stamp, to_utc};
 use crate::time::Instant;
 use crate::types::{HostIx, InstanceIx, State};
+use crate::wire::heartbeat::InstanceRecord;
 use std::net::IpAddr;
 
 /// Who owned last, as this host saw it.
@@ -30,12 +31,9 @@ impl Engine {
         self.model.instance(ix).flap.budget.clone()
     }
 
-    /// What flap control remembered before a restart of the agent. To be called before the first input.
-    pub fn recall(&mut self, instance: InstanceIx, record: FlapRecord) {
+    /// What flap control remembered before a restart of the agent.
+    pub(super) fn recall_flap(&mut self, instance: InstanceIx, record: FlapRecord) {
         let now = self.now;
-        if usize::from(instance.0) >= self.fitness.len() {
-            return;
-        }
         let at = |utc: u64| of_utc(utc, now);
         let (damping, budget) = (self.damping(instance), self.budget(instance));
         let fitness = &mut self.fitness[usize::from(instance.0)];
@@ -59,19 +57,19 @@ impl Engine {
         self.reassess(instance, held.then_some(StandingReason::Held));
     }
 
-    fn remember(&mut self, ix: InstanceIx) {
+    /// What flap control has to remember over a restart.
+    pub(super) fn flap_record(&self, ix: InstanceIx) -> FlapRecord {
         let now = self.now;
         let at = stamp(now.mono);
         let fitness = self.fitness(ix);
         let utc = |t| to_utc(t, now);
-        let record = FlapRecord {
+        FlapRecord {
             penalty: self.damping(ix).map_or(0, |config| fitness.penalty.value(&config, at)),
             at_ms: utc(at),
             suppressed_ms: fitness.penalty.suppressed().map(utc),
             moves_ms: fitness.moves.times().iter().copied().map(utc).collect(),
             held_ms: fitness.moves.held().map(utc),
-        };
-        self.event(Some(ix), None, EventKind::Remember(record));
+        }
     }
 
     /// Only one unit of an instance counts: what happens to both families together is one thing.
@@ -145,6 +143,13 @@ impl Engine {
         self.owned_by(u, src, self.now.mono, planned);
     }
 
+    /// This host let go for `src`, as planned.
+    pub(super) fn went_to(&mut self, u: UnitIx, src: IpAddr) {
+        if self.leads(u) {
+            self.owned_by(u, src, self.now.mono, true);
+        }
+    }
+
     fn owned_by(&mut self, u: UnitIx, src: IpAddr, at: Instant, planned: bool) {
         let ix = self.units[u].instance;
         let known = &mut self.ownership[usize::from(ix.0)];
@@ -153,10 +158,10 @@ impl Engine {
         known.left = false;
         let Some(before) = before.filter(|b| *b != src) else { return };
         // A clean stop is no flap. Only heartbeats tell it from an owner that lets go because it fails.
-        let stopped = self
-            .host_of(before)
-            .and_then(|host| self.record(host, u))
-            .is_some_and(|r| r.leaving && r.state == State::Initialize);
+        let stopped = self.host_of(before).is_some_and(|host| {
+            let leaves = |r: InstanceRecord| r.leaving && r.state == State::Initialize;
+            self.record(host, u).is_some_and(leaves) || self.move_was_ordered(u, host)
+        });
         if !planned && !stopped {
             self.moved(ix, at);
         }

@@ -5,8 +5,7 @@ use super::{Engine, Slot};
 use crate::time::Duration;
 use crate::types::{Class, InstanceIx, LinkIx, PathIx, State};
 use crate::wire::heartbeat::{
-    Heard, Heartbeat, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
-    instances_per_datagram,
+    Heard, Heartbeat, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM, parts,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -81,13 +80,9 @@ impl Engine {
                 })
             })
             .collect();
-        let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
-            vec![&[]]
-        } else {
-            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
-        };
-        let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
-        for (part, chunk) in (0u8..parts).zip(chunks) {
+        let all = parts(&records, heard.len(), links.len());
+        let parts = u8::try_from(all.len()).unwrap_or(u8::MAX);
+        for (part, instances) in (0u8..parts).zip(all) {
             let mut beat = Heartbeat {
                 host: peers.own_hash,
                 boot: peers.boot,
@@ -99,7 +94,7 @@ impl Engine {
                 parts,
                 paths: heard.clone(),
                 links: links.clone(),
-                instances: chunk.to_vec(),
+                instances: instances.to_vec(),
             };
             for peer in &peers.all {
                 let addrs = &self.model.hosts[usize::from(peer.host.0)].paths;
@@ -153,10 +148,15 @@ impl Engine {
         let barred = link.settling(now) || self.backup_until.is_some_and(|until| until > now);
         let waits = unit.is_some_and(|u| u.state() == State::Backup) && barred;
         let class = if waits { Class::Unable } else { class };
+        // Who moves it away by request is missed by nobody: to the others it is a Backup that still holds.
+        let moves =
+            unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.moves_to().is_some()));
+        let class = if moves { self.fitness(ix).class() } else { class };
+        let state = unit.map_or(State::Initialize, super::unit::Unit::state);
         InstanceRecord {
             key: instance.key,
             link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
-            state: unit.map_or(State::Initialize, super::unit::Unit::state),
+            state: if moves { State::Backup } else { state },
             class,
             priority: unit.map_or(0, |u| u.vr.params().priority),
             // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
@@ -164,7 +164,7 @@ impl Engine {
             applied: holding.applied(),
             holds: !holding.is_empty(),
             releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
-            leaving: unit.is_some_and(|u| u.leaving.is_some()),
+            leaving: unit.is_some_and(|u| u.leaving.is_some()) && !moves,
             hears: heard.map(|h| self.host_of(h.src).map_or(0, |p| self.host_hash(p))),
             hears_age_ms: heard.map_or(u16::MAX, |h| millis(now.since(h.at))),
             adverts_sent: unit.map_or(0, |u| u.adverts_sent),
@@ -177,6 +177,7 @@ impl Engine {
             release_request: unit.is_some_and(|u| u.release_asked.is_some())
                 || lead.is_some_and(|u| self.asks_for_address(u)),
             virtual_mac: instance.virtual_mac,
+            orders: self.told_orders(ix),
         }
     }
 }

@@ -103,6 +103,12 @@ impl Engine {
         holding.epoch = Epoch { number, host };
     }
 
+    /// Epochs of this host go on above `last`, that of an ownership before a restart.
+    pub(super) fn raise_epoch_to(&mut self, ix: InstanceIx, last: Epoch) {
+        let epoch = &mut self.holdings[usize::from(ix.0)].epoch;
+        *epoch = last.max(*epoch);
+    }
+
     pub(super) fn next_order(&mut self) -> u64 {
         self.renew.order += 1;
         self.renew.order
@@ -336,7 +342,9 @@ impl Engine {
             .units_of(ix)
             .into_iter()
             .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
-        if young.is_some() && starting && !self.stopping {
+        // What was on its way to another host is not this one's any more.
+        let away = self.units_of(ix).into_iter().any(|u| self.away(u));
+        if young.is_some() && starting && !self.stopping && !away {
             self.holdings[usize::from(ix.0)].found = young;
             for u in self.units_of(ix) {
                 if self.units[u].source().is_some()

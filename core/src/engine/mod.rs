@@ -50,6 +50,7 @@ use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
+use operate::Orders;
 use peers::Peers;
 use report::Reporter;
 use standby::StandbyState;
@@ -101,6 +102,7 @@ pub struct Engine {
     ownership: Vec<Ownership>,
     /// By instance.
     standby: Vec<StandbyState>,
+    orders: Orders,
     renew: RenewClock,
     peers: Option<Peers>,
     global: GlobalCounters,
@@ -145,6 +147,7 @@ impl Engine {
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],
+            orders: Orders::new(&model),
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
             started: now.mono,
@@ -234,6 +237,7 @@ impl Engine {
                 Slot::Renew => self.renew_due(),
                 Slot::Reach => self.reach_due(),
                 Slot::Alarms => self.alarms_due(),
+                Slot::Orders => self.orders_due(),
             }
         }
     }
@@ -270,10 +274,11 @@ enum Slot {
     Renew,
     Reach,
     Alarms,
+    Orders,
 }
 
 impl Slot {
-    const FIXED: usize = 4;
+    const FIXED: usize = 5;
 
     fn index(&self, units: usize) -> usize {
         match self {
@@ -281,6 +286,7 @@ impl Slot {
             Self::Renew => units + 1,
             Self::Reach => units + 2,
             Self::Alarms => units + 3,
+            Self::Orders => units + 4,
             Self::Unit(u) => *u,
         }
     }
@@ -291,7 +297,8 @@ impl Slot {
             Some(0) => Self::Heartbeat,
             Some(1) => Self::Renew,
             Some(2) => Self::Reach,
-            Some(_) => Self::Alarms,
+            Some(3) => Self::Alarms,
+            Some(_) => Self::Orders,
         }
     }
 }

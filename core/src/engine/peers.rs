@@ -5,6 +5,7 @@
 
 use super::heartbeats::millis;
 use super::io::{Alarm, Cause, EventKind, HeartbeatIn};
+use super::leave::Leaving;
 use super::silence::Reach;
 use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
@@ -228,6 +229,7 @@ impl Engine {
         at: Instant,
     ) {
         let Some(ix) = self.by_key.get(&new.key).copied() else { return };
+        self.heard_orders(host, ix, old, new, at);
         for u in self.units_of(ix) {
             self.on_record_of(u, host, old, new, at);
             self.rearm(u);
@@ -243,8 +245,8 @@ impl Engine {
         at: Instant,
     ) {
         let now = self.now.mono;
-        let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
-        let owns = new.state == State::Active && !new.leaving;
+        let owned = old.is_some_and(InstanceRecord::owns);
+        let owns = new.owns();
         let own = self.peers.as_ref().map(|p| p.own_hash);
         if self.units[u].gates.waits_for() == Some(host) {
             // The winner hears us on the service segment again, or is owner no more.
@@ -305,15 +307,20 @@ impl Engine {
                 if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
                     self.stand_back(u, Cause::Overslept(gap), None);
                 } else if owns {
-                    self.settle_two_owners(u, host, new);
+                    if !self.move_taken(u, host, None) && !self.crosses(u, host) {
+                        self.settle_two_owners(u, host, new);
+                    }
                 } else if new.release_request && new.hears != own {
                     self.release_requested(u, host, new);
                 }
                 self.consider_hand_over(u);
             }
             State::Initialize => {
-                if owns && new.applied && self.units[u].leaving.is_some() {
+                let leaving = self.units[u].leaving.as_ref();
+                if owns && new.applied && leaving.is_some() {
                     self.successor_applied(u, host);
+                } else if owned && !owns && leaving.and_then(Leaving::moves_to) == Some(host) {
+                    self.move_failed(u);
                 }
             }
         }
@@ -356,6 +363,7 @@ impl Engine {
         }
         for host in gone {
             self.event(None, None, EventKind::Peer { host, alive: false });
+            self.move_target_gone(host);
             for u in 0..self.units.len() {
                 self.units[u].gates.heard_by(host);
             }
@@ -407,7 +415,7 @@ impl Engine {
         let key = self.instance(u).key;
         let others = self.peers.iter().flat_map(|p| p.of_instance(key)).filter(|p| p.host != host);
         let mut records = others.filter_map(|p| p.records.get(&key));
-        records.any(|(_, r)| r.state == State::Active && !r.leaving && r.epoch > epoch)
+        records.any(|(_, r)| r.owns() && r.epoch > epoch)
     }
 
     /// The highest epoch that any peer spoke of.

@@ -86,7 +86,7 @@ impl Engine {
     /// A peer whose heartbeats are alive and that says that it owns.
     pub(super) fn living_owner(&self, u: UnitIx) -> Option<HostIx> {
         self.living_peers(u)
-            .filter(|(_, r)| r.state == State::Active && !r.leaving)
+            .filter(|(_, r)| r.owns())
             .max_by(|(_, a), (_, b)| a.epoch.cmp(&b.epoch))
             .map(|(h, _)| h)
     }

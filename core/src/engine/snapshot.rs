@@ -88,6 +88,16 @@ pub struct UnitView {
     pub ordered: bool,
     /// It owns because an operator said so.
     pub pinned: bool,
+    /// On its way to or from another host, by an operator's order.
+    pub moving: Option<MoveView>,
+    /// Drained: what is left of that, `None` inside: until undrained; and whether it claims as the last resort.
+    pub drained: Option<(Option<Duration>, bool)>,
+    /// Frozen in the whole group: what is left of that, `None` inside: until thawed.
+    pub frozen: Option<Option<Duration>>,
+    /// Moved away from here by an operator: not taken back before failback.
+    pub away: bool,
+    /// A priority beside the configured one, and what is left of that, `None`: until taken back.
+    pub ordered_priority: Option<(u8, Option<Duration>)>,
     /// What keeps the address from bouncing.
     pub flap: FlapView,
 }
@@ -134,6 +144,15 @@ pub enum ActivationView {
     },
 }
 
+/// A move that is on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MoveView {
+    /// From here, to this host or to whoever comes.
+    To(Option<HostIx>),
+    /// To here.
+    From(HostIx),
+}
+
 /// Flap control of one instance.
 #[derive(Clone, Debug)]
 pub struct FlapView {
@@ -145,6 +164,11 @@ pub struct FlapView {
     pub held: Option<Duration>,
     /// Automatic moves in each window of the budget: so many, of so many, in so long.
     pub moves: Vec<(u32, u32, Duration)>,
+}
+
+/// What is left until then; `None`: it has no end.
+fn left(until: Instant, now: Instant) -> Option<Duration> {
+    (until != Instant::MAX).then(|| until.since(now))
 }
 
 impl Engine {
@@ -215,6 +239,13 @@ impl Engine {
             activation: self.activation_view(unit.instance, now),
             ordered: self.standby(unit.instance).ordered,
             pinned: unit.pinned,
+            moving: self.move_view(unit.instance),
+            drained: self.drain_of(unit.instance).map(|(until, last)| (left(until, now), last)),
+            frozen: self.frozen(u).map(|until| left(until, now)),
+            away: self.away(u),
+            ordered_priority: self
+                .priority_order(unit.instance)
+                .map(|(priority, until)| (priority, left(until, now))),
             flap: self.flap_view(unit.instance, now),
         }
     }

@@ -9,7 +9,7 @@ use crate::config::model::StandbyKind;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, HostIx, InstanceIx, State};
 use crate::vrrp::Expiry;
-use crate::wire::heartbeat::InstanceRecord;
+use crate::wire::heartbeat::{InstanceRecord, Refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// The instances that move with this unit, its own one included.
-    fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
+    pub(super) fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
         let members = self.others(u).chain([u]);
         members.map(|o| self.units[o].instance).collect()
     }
@@ -139,6 +139,7 @@ impl Engine {
         let wait = RETRY * 2u32.pow(standby.failures.min(5));
         standby.failures += 1;
         standby.activating = Activating::Failed { at: now + wait.min(RETRY_MAX), why };
+        self.takeover_failed(ix, Refusal::Activation);
         self.alarm(Some(ix), Alarm::ActivationFailed, true);
         self.unpark(ix);
     }
@@ -216,6 +217,11 @@ impl Engine {
         }
     }
 
+    /// The operator's order to claim is no more.
+    pub(super) fn order_withdrawn(&mut self, ix: InstanceIx) {
+        self.standby_mut(ix).ordered = false;
+    }
+
     /// Became owner, or cannot be: the order is done.
     pub(super) fn order_done(&mut self, u: UnitIx) {
         let ix = self.units[u].instance;
@@ -230,7 +236,8 @@ impl Engine {
         let ix = self.units[u].instance;
         let warm = self.instance(u).standby.kind() == StandbyKind::Warm;
         let mine = self.class(u);
-        if !warm || owner < Class::Failing || mine >= owner || self.waits_for_order(u) {
+        let frozen = self.frozen(u).is_some();
+        if !warm || frozen || owner < Class::Failing || mine >= owner || self.waits_for_order(u) {
             return;
         }
         let hot = self.living_peers(u).any(|(h, r)| {

@@ -65,6 +65,10 @@ pub enum Closed {
     SecondChoice(Class),
     /// A cold standby claims by an operator's order only.
     Cold,
+    /// An operator stopped preemption and voluntary moves, until then; `Instant::MAX`: until ordered.
+    Frozen(Instant),
+    /// An operator moved the address away from this host: it stays there until failback.
+    MovedAway,
 }
 
 impl PreemptGates {

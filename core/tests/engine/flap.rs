@@ -4,7 +4,7 @@ use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
 use crate::fit::{bench, of_web, say, secs, with, world};
 use vipd_core::config::model::{FlapControl, Model, Severity};
 use vipd_core::engine::io::{
-    Alarm, EventKind, FlapRecord, Input, OperatorOrder, Packet, StandingReason, Verdict,
+    Alarm, EventKind, FlapRecord, Input, Memory, OperatorOrder, Packet, StandingReason, Verdict,
 };
 use vipd_core::policy::Closed;
 use vipd_core::types::{Class, State};
@@ -21,10 +21,10 @@ fn flaps(bench: &mut Bench) {
     bench.give(Input::Link { link: ETH0, state: eth0(1) });
 }
 
-fn remembered(bench: &Bench) -> FlapRecord {
+fn remembered(bench: &Bench) -> Memory {
     let events = bench.events().into_iter();
     let told = events.filter_map(|e| match e {
-        EventKind::Remember(record) => Some(record),
+        EventKind::Remember(memory) => Some(memory),
         _ => None,
     });
     told.last().unwrap()
@@ -86,11 +86,11 @@ fn a_suppressed_host_does_not_preempt_until_acknowledged() {
 fn penalties_outlive_a_restart() {
     let lb1 = suppressed();
     let record = remembered(&lb1);
-    assert!(record.penalty > 2900 && record.suppressed_ms.is_some());
+    assert!(record.flap.penalty > 2900 && record.flap.suppressed_ms.is_some());
     let mut model = crate::bench::model(&plain(""), "lb1");
     controlled(&mut model);
     let mut again = Bench::of(model, 1, vec![]);
-    again.engine.recall(WEB, record);
+    again.engine.recall(Some(WEB), record);
     again.link_up();
     again.reads(Verdict::Pass);
     assert_eq!((again.class(), again.alarms()), (Class::Held, vec![Alarm::Suppressed]));
@@ -260,10 +260,10 @@ fn what_was_forgiven_stays_so_after_a_restart() {
         lb1.run(secs(6));
         flaps(&mut lb1);
     }
-    assert!(remembered(&lb1).penalty > 1900 && lb1.alarms().is_empty(), "below the limit");
+    assert!(remembered(&lb1).flap.penalty > 1900 && lb1.alarms().is_empty(), "below the limit");
     lb1.order(OperatorOrder::Acknowledge);
     assert_eq!(lb1.unit().flap.penalty, Some(1000));
-    assert_eq!(remembered(&lb1).penalty, 1000);
+    assert_eq!(remembered(&lb1).flap.penalty, 1000);
 }
 
 #[test]
@@ -277,7 +277,8 @@ fn a_record_that_cannot_be_true_neither_bars_nor_breaks() {
             let moves_ms = [vec![at_ms, other, 5], vec![other; 1000]].concat();
             let (suppressed_ms, held_ms) = (Some(other), Some(at_ms));
             let record = FlapRecord { penalty, at_ms, suppressed_ms, moves_ms, held_ms };
-            lb1.engine.recall(WEB, record.clone());
+            let memory = Memory { flap: record.clone(), ..Memory::default() };
+            lb1.engine.recall(Some(WEB), memory);
             lb1.link_up();
             lb1.reads(Verdict::Pass);
             assert!(lb1.unit().flap.penalty.unwrap() <= 10_000, "{record:?}");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use vipd_core::config::model::{
     Auth, Check, ChecksumFlavour, Claim, FlapControl, Heartbeat, Host, Instance, Link, Model,
-    OnConflict, Standby, StandbyKind, Transport,
+    OnConflict, Standby, StandbyKind, Telemetry, Transport,
 };
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vrid};
@@ -201,6 +201,7 @@ impl Scenario {
             sync_groups: Vec::new(),
             checks: self.model_checks(),
             hooks: Vec::new(),
+            telemetry: Telemetry::default(),
             hash: 0x0dd0_c0de,
         }
     }

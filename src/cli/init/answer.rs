@@ -58,7 +58,9 @@ impl Questions {
             let answer = if typed.is_empty() { default } else { Some(typed) };
             match answer.map(&read) {
                 Some(Ok(value)) => return Ok(value),
-                Some(Err(why)) => say(format_args!("{why}")),
+                Some(Err(why)) => {
+                    say(format_args!("{why}"));
+                }
                 None => {}
             }
             if ended {

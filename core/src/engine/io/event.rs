@@ -2,7 +2,7 @@
 //!
 //! Read by the log, the metrics, the hooks and the subscribers; the wording is theirs, here are only the facts.
 
-use super::OperationStep;
+use super::{Memory, OperationStep};
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, Epoch, Family, HostIx, InstanceIx, Mac, State, Verdict, Vip};
 use std::net::IpAddr;
@@ -121,9 +121,9 @@ pub enum EventKind {
         /// Why.
         reason: StandingReason,
     },
-    /// What flap control must remember over a restart of the agent: to be stored, replacing what was stored before
-    /// for this instance, and given back to `Engine::recall`.
-    Remember(FlapRecord),
+    /// What must outlive a restart of the agent: to be stored, replacing what was stored before for this instance, or
+    /// for the host where the event has none, and given back to `Engine::recall`.
+    Remember(Memory),
     /// What became of an operator's order.
     Operation {
         /// Its number, as in [`Input::Order`](super::Input::Order).
@@ -151,21 +151,12 @@ pub enum StandingReason {
     HoldOver,
     /// The checks had their first word.
     Settled,
-}
-
-/// Flap control of one instance, as stored. Times are UTC, milliseconds since 1970: a restart may be a reboot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlapRecord {
-    /// Penalty at `at_ms`.
-    pub penalty: u32,
-    /// When the penalty had this value.
-    pub at_ms: u64,
-    /// Held by the penalty since then.
-    pub suppressed_ms: Option<u64>,
-    /// Automatic moves, oldest first.
-    pub moves_ms: Vec<u64>,
-    /// Held by the budget since then.
-    pub held_ms: Option<u64>,
+    /// An operator drained it.
+    Drained,
+    /// It is not drained any more.
+    Undrained,
+    /// An operator set the priority, or took that back, or its time was over.
+    PriorityOrdered,
 }
 
 /// Conditions that an operator has to look at.
@@ -203,6 +194,10 @@ pub enum Alarm {
     NoStandby,
     /// The activation of this standby failed.
     ActivationFailed,
+    /// An operator drained this host.
+    Drained,
+    /// An operator stopped preemption and voluntary moves in the group.
+    Frozen,
 }
 
 /// Why a virtual router changed state.
@@ -252,6 +247,12 @@ pub enum Cause {
     NobodyCame,
     /// An operator promoted this host.
     Promoted,
+    /// An operator moved the address here, from this host.
+    MovedHere(HostIx),
+    /// An operator moved the address away: to this host, or to whoever came.
+    MovedAway(Option<HostIx>),
+    /// An operator drained this host.
+    Drained,
 }
 
 /// What a peer is known to be, for status.

@@ -4,11 +4,13 @@
 
 mod event;
 mod input;
+mod memory;
 mod order;
 mod output;
 
 pub use crate::types::{Reading, Verdict};
 pub use event::*;
 pub use input::*;
+pub use memory::*;
 pub use order::*;
 pub use output::*;
