@@ -14,6 +14,7 @@
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`acl`] | a second group for a file |
 //! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
@@ -25,6 +26,7 @@
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
 //! link, the owner of the sockets drops them and opens new ones.
 
+pub mod acl;
 pub mod capability;
 pub mod clock;
 pub mod file;
