@@ -12,6 +12,7 @@ use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
+use super::observe::{self, Counting};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
@@ -208,6 +209,7 @@ struct Main<'a> {
 /// What the main thread does with events beside telling them.
 struct Duties {
     teller: Teller,
+    counting: Counting,
     hooks: Hooks,
     activations: Activations,
     /// They end with it.
@@ -223,11 +225,12 @@ impl Main<'_> {
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
+        let mut duties = self.duties();
+        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
         let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
-        let mut duties = self.duties();
         let ended = self.serve(&mut duties, &mut asked).await;
         control.abort();
         // Its file goes with it.
@@ -247,11 +250,14 @@ impl Main<'_> {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
+        let counting = Counting::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
-            let (readings, engine) = (readings.clone(), self.sender.clone());
+            let (readings, counting) = (readings.clone(), counting.clone());
+            let engine = self.sender.clone();
             move |check, reading: Reading| {
                 readings.note(check, &reading);
+                counting.check(check, &reading);
                 engine.offer(Message::Check(check, reading));
             }
         };
@@ -259,6 +265,7 @@ impl Main<'_> {
         Duties {
             _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
+            counting,
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }
@@ -393,6 +400,7 @@ impl Main<'_> {
         if let Some(state) = &telling.state {
             notify(&[NotifyState::Status(state)]);
         }
+        duties.counting.observe(&event);
         self.chronicle.event(&event, telling);
         duties.hooks.observe(&event);
         if let EventKind::Remember(memory) = &event.kind {

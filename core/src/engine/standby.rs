@@ -161,6 +161,11 @@ impl Engine {
         }
     }
 
+    /// Is an activation under way? Its end would be lost to the next agent.
+    pub(super) fn activates(&self, ix: InstanceIx) -> bool {
+        matches!(self.standby(ix).activating, Activating::Running { .. })
+    }
+
     /// When an activation has failed by its time, or is tried again for an operator.
     pub(super) fn standby_deadline(&self, ix: InstanceIx) -> Option<Instant> {
         let standby = self.standby(ix);
@@ -281,5 +286,16 @@ impl Engine {
         };
         let nobody = self.living_peers(u).next().is_some() && self.living_peers(u).all(idle);
         self.alarm(Some(ix), Alarm::NoStandby, owns && nobody);
+    }
+
+    /// Is another host, by its own fresh word, fit to own without an operator? `None` without heartbeats.
+    pub(super) fn redundant(&self, u: UnitIx) -> Option<bool> {
+        self.peers.as_ref()?;
+        let mut fit = self.living_peers(u).filter(|(host, record)| {
+            record.class <= Class::Held
+                && record.state != State::Initialize
+                && self.standby_of(u, *host) != Some(StandbyKind::Cold)
+        });
+        Some(fit.next().is_some())
     }
 }
