@@ -121,24 +121,9 @@ impl Arena {
         self.stage.moves(from, now())
     }
 
-    /// What status says of a check: the first object that bears its name, wherever it stands.
+    /// What status says of a check.
     pub(crate) fn check(&self, ix: usize, name: &str) -> Value {
-        fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-            match value {
-                Value::Object(map)
-                    if [map.get("check"), map.get("name")].contains(&Some(&name.into())) =>
-                {
-                    Some(value)
-                }
-                Value::Object(map) => map.values().find_map(|v| find(v, name)),
-                Value::Array(list) => list.iter().find_map(|v| find(v, name)),
-                _ => None,
-            }
-        }
-        let status = self.status(ix);
-        find(&status["checks"], name)
-            .cloned()
-            .unwrap_or_else(|| panic!("status of h{} has no check {name}: {status:#}", ix + 1))
+        check(&self.stage, ix, name)
     }
 
     /// Waits until status says of a check what is wanted; what it said then.
@@ -161,12 +146,7 @@ impl Arena {
 
     /// What `vipd status --json` of a host prints.
     pub(crate) fn status(&self, ix: usize) -> Value {
-        let mut status = self.stage.agent(ix).vipd(&["status", "--json"]).unwrap();
-        let out = self.stage.room().host(ix).ns().unwrap().run(move || Ok(status.output()?));
-        let out = out.unwrap();
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
-            panic!("status of h{}: {e}: {}", ix + 1, String::from_utf8_lossy(&out.stderr))
-        })
+        status(&self.stage, ix)
     }
 
     /// Runs a program on a host.
@@ -217,4 +197,34 @@ impl Arena {
             );
         }
     }
+}
+
+/// What status of a host says of a check: the first object that bears its name, wherever it stands.
+pub(crate) fn check(stage: &Stage, ix: usize, name: &str) -> Value {
+    fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+        match value {
+            Value::Object(map)
+                if [map.get("check"), map.get("name")].contains(&Some(&name.into())) =>
+            {
+                Some(value)
+            }
+            Value::Object(map) => map.values().find_map(|v| find(v, name)),
+            Value::Array(list) => list.iter().find_map(|v| find(v, name)),
+            _ => None,
+        }
+    }
+    let status = status(stage, ix);
+    find(&status["checks"], name)
+        .cloned()
+        .unwrap_or_else(|| panic!("status of h{} has no check {name}: {status:#}", ix + 1))
+}
+
+/// What `vipd status --json` of a host prints, with whatever exit.
+fn status(stage: &Stage, ix: usize) -> Value {
+    let mut status = stage.agent(ix).vipd(&["status", "--json"]).unwrap();
+    let out = stage.room().host(ix).ns().unwrap().run(move || Ok(status.output()?));
+    let out = out.unwrap();
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
+        panic!("status of h{}: {e}: {}", ix + 1, String::from_utf8_lossy(&out.stderr))
+    })
 }

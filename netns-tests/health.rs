@@ -1,6 +1,6 @@
 //! Sick services, links and gateways: the scenes of the lab, with the moves that they may cost counted from outside.
 
-use crate::arena::{Arena, FIRST, SECOND, program};
+use crate::arena::{Arena, FIRST, SECOND, check, program};
 use libtest_mimic::Trial;
 use std::time::Duration;
 use vipd_agent::lab::clock::now;
@@ -61,6 +61,15 @@ fn played(name: &str, plan: &Plan) {
         match scene.name {
             "service-both" => assert_eq!(row.served_by, None, "no service is left"),
             _ => assert_eq!(row.served_by.as_ref(), row.after.first(), "{row:#?}"),
+        }
+        // Where the address stays, only the checks can tell that anything was noticed.
+        let failing = match scene.name {
+            "service-both" => "service",
+            "gateway-lost" => "gateway",
+            _ => continue,
+        };
+        for ix in 0..plan.hosts {
+            assert_eq!(check(&stage, ix, failing)["state"], "fail", "{failing} of h{}", ix + 1);
         }
     }
     stage.restore(Duration::from_secs(30)).unwrap();

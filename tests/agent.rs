@@ -5,6 +5,13 @@
 //! one thread can: hence the own main.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "agent/control.rs"]
+mod control;
+#[path = "agent/journal.rs"]
+mod journal;
+#[path = "agent/monitoring.rs"]
+mod monitoring;
+
 use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -43,7 +50,14 @@ fn main() -> std::process::ExitCode {
         trial("a_readable_key_is_refused", readable_key),
         trial("a_configuration_that_is_not_there_is_3", no_configuration),
         trial("the_service_manager_is_told", service_manager),
-        trial("orders_are_refused_with_a_reason", orders),
+        trial("orders_are_refused_with_a_reason", control::orders),
+        trial("what_happened_is_told_and_kept", control::history),
+        trial("readers_read_and_administrators_change", control::groups),
+        trial("a_thousand_clients_disturb_nothing", control::crowd),
+        trial("monitoring_is_told", monitoring::pages),
+        trial("rules_dashboard_and_manual_name_what_is_served", monitoring::names),
+        trial("hostile_monitoring_disturbs_nothing", monitoring::hostile),
+        trial("events_go_to_the_journal_with_fields", journal::events),
         trial("sighup_and_a_second_sigterm_do_no_harm", signals),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -249,7 +263,7 @@ fn lone() {
     let table = host.vipd("status").output().unwrap();
     assert_eq!(code(&table), 0, "{}", stderr(&table));
     let text = String::from_utf8(table.stdout).unwrap();
-    assert!(text.contains("this host (192.0.2.1)"), "{text}");
+    assert!(text.contains("ACTIVE") && text.contains("this host"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
     assert_eq!(agent.stop(), 0);
@@ -444,25 +458,4 @@ fn signals() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ended(), Some(0));
     assert!(!holds(VIP));
-}
-
-fn orders() {
-    let host = Host::with_link("orders");
-    host.configure("");
-    let agent = host.start_active();
-    let order = |verb: &str, instance: &str| {
-        let output = host.vipd(verb).arg(instance).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
-    };
-    assert_eq!(order("promote", "web"), (0, "web is active on this host already\n".into()));
-    assert_eq!(order("ack", "web"), (0, "web: acknowledged\n".into()));
-    let (code, said) = order("promote", "wbe");
-    assert_eq!(code, 4);
-    assert!(said.contains("there are: web"), "{said}");
-    let log = fs::read_to_string(host.dir.join("log")).unwrap();
-    assert!(log.contains("web: ack ordered by user 0"), "{log}");
-    // Nothing to run is configured: no process was started for it.
-    assert!(!log.contains("exec"), "{log}");
-    drop(agent);
 }

@@ -45,21 +45,7 @@ fn main() -> ExitCode {
         ("forty_five_checks_keep_their_grid", forty_five_checks_keep_their_grid),
         ("a_run_that_takes_too_long_is_ended", a_run_that_takes_too_long_is_ended),
     ];
-    let skip = lab::enter().err();
-    if let Some(why) = &skip {
-        eprintln!("SKIPPED: all health tests: {why}");
-    }
-    let mut trials: Vec<_> = tests
-        .iter()
-        .map(|(name, test)| {
-            let test = *test;
-            Trial::test(*name, move || {
-                lab::run_in_a_namespace(test);
-                Ok(())
-            })
-            .with_ignored_flag(skip.is_some())
-        })
-        .collect();
+    let mut trials = lab::trials("health", tests);
     trials.push(Trial::test("without_descriptors_nothing_is_known_and_nothing_fails", || {
         let this = std::env::current_exe().unwrap();
         let out = Command::new(this).env(STARVE, lab::runtime_dir()).output().unwrap();

@@ -205,9 +205,12 @@ fn power_off_and_on() {
     let done = now();
     wait(Duration::from_millis(50));
     let seen = prober.outage(at, now());
+    // While the kernel of this machine, which every room shares, takes the cable out, the host answers.
     let last = seen.sent - seen.lost;
     let took = usize::try_from(done.since(at).as_millis()).unwrap();
-    assert!(last <= took.min(10), "{last} answers from a host without power: {seen:?}");
+    assert!(last <= took, "{last} answers within {took} ms: {seen:?}");
+    let after = prober.outage(done, now());
+    assert_eq!(after.sent, after.lost, "answers from a host without power: {after:?}");
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its processes live on");
     assert!(room.host(0).ns().is_err() && room.power_off(0).is_err());
     room.power_on(0).unwrap();

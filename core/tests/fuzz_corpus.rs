@@ -51,3 +51,8 @@ fn ip() {
 fn key() {
     run("key", targets::key);
 }
+
+#[test]
+fn import() {
+    run("import", targets::import);
+}

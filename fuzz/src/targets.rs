@@ -157,3 +157,18 @@ pub fn key(data: &[u8]) {
         assert!((32..=64).contains(&key.len()));
     }
 }
+
+/// A keepalived.conf, of two hosts: what comes out is TOML, and its findings are in the report.
+pub fn import(data: &[u8]) {
+    use vipd_core::config::import::{Source, import};
+    let text = String::from_utf8_lossy(data);
+    let sources = [Source::new("lb1", "a", &text), Source::new("lb2", "b", &text)];
+    if let Ok(made) = import(&sources) {
+        let findings = match vipd_core::config::load_all_hosts(&made.toml, "vipd.toml") {
+            Ok((_, warnings)) => warnings,
+            Err(errors) => errors,
+        };
+        assert!(!findings.iter().any(|f| f.message.contains("is not TOML")), "{}", made.toml);
+        assert!(made.report.check.len() >= findings.len());
+    }
+}

@@ -206,7 +206,7 @@ for name in sys.argv[1:]:
     fn judge(files: &[PathBuf]) -> Option<Vec<String>> {
         let python = || Command::new("python3");
         if !python().args(["-c", "import tomllib, jsonschema"]).output().ok()?.status.success() {
-            println!(
+            eprintln!(
                 "SKIPPED: python3 3.11 with jsonschema (Debian: python3-jsonschema) is not installed"
             );
             return None;

@@ -3,13 +3,23 @@
 //! Called by `main`. A verb prints what the operator asked for on standard output, errors on standard
 //! error, and ends in one of the codes of [`Exit`]; it never prints through the log.
 
+mod change;
 mod check;
 mod cleanup;
+mod create;
+mod events;
 mod exec;
+mod import;
+mod init;
 mod keygen;
-mod order;
+mod lifecycle;
+mod maintenance;
+mod measures;
+mod moves;
 mod run;
+mod screen;
 mod status;
+mod why;
 
 use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -75,12 +85,46 @@ pub enum Verb {
     Cleanup,
     /// Make a key for heartbeats and adverts
     Keygen(keygen::KeygenArgs),
+    /// Ask five questions and write the first vipd.toml of two hosts
+    Init(init::InitArgs),
+    /// Make a vipd.toml from the keepalived.conf of each host, with a report of every line
+    Import(import::ImportArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Explain the state: gates, order of the hosts, what would change it
+    Why(why::WhyArgs),
+    /// Show the health checks of this host
+    Checks(measures::TableArgs),
+    /// Show the other hosts and the heartbeat paths to them
+    Peers(measures::TableArgs),
+    /// Show what happened on this host: transitions, operations, changes, alarms
+    History(events::HistoryArgs),
+    /// Show events, with -f as they happen
+    Events(events::EventsArgs),
+    /// Hand an instance to another host without a gap; it stays there until `failback`
+    Move(moves::MoveArgs),
+    /// End what a move left behind: configuration and checks decide again
+    Failback(change::InstanceArgs),
     /// Make this host claim an instance, whatever keeps it from doing so by itself
-    Promote(order::OrderArgs),
+    Promote(change::InstanceArgs),
+    /// Let go of an instance, whoever takes it
+    Release(change::InstanceArgs),
+    /// Hand everything to other hosts and claim nothing, restarts and reboots included, until `undrain`
+    Drain(maintenance::DrainArgs),
+    /// Take part again
+    Undrain(change::ChangeArgs),
+    /// No preemption and no voluntary move in the group; a dead owner is still replaced
+    Freeze(maintenance::FreezeArgs),
+    /// End the freeze
+    Thaw(change::ChangeArgs),
+    /// Another priority than the configured one
+    SetPriority(maintenance::PriorityArgs),
     /// Say that the reason for too many moves was looked at: they may go on
-    Ack(order::OrderArgs),
+    Ack(change::InstanceArgs),
+    /// Read the configuration anew; a bad file changes nothing
+    Reload(change::ChangeArgs),
+    /// Go on as the program that is installed now, without letting go of anything
+    Reexec(change::ChangeArgs),
     /// Run the operator's programs for the agent; started by vipd-exec.service or by `vipd run`
     Exec(exec::ExecArgs),
     /// Play failures in namespaces on this machine and watch what a client sees
@@ -101,6 +145,8 @@ pub enum Exit {
     Config = 3,
     /// Refused by policy; the reason is on standard error.
     Refused = 4,
+    /// The operation goes on, or nobody knows how it ended.
+    Unknown = 5,
     /// Nobody answers on the control socket.
     Unreachable = 6,
     /// A capability or a permission is missing.
@@ -144,26 +190,46 @@ pub fn dispatch(args: Args) -> ExitCode {
                 Exit::Failed.into()
             });
         }
+        Verb::Status(args) => {
+            return status::run(&place, &args).unwrap_or_else(|failure| failed(&failure).into());
+        }
+        Verb::Why(args) => why::run(&place, &args),
+        Verb::Checks(args) => measures::checks(&place, &args),
+        Verb::Peers(args) => measures::peers(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
-        Verb::Status(args) => status::run(&place, &args),
-        Verb::Promote(args) => order::promote(&place, args),
-        Verb::Ack(args) => order::ack(&place, args),
+        Verb::Import(args) => import::run(&place, &args),
+        Verb::Init(args) => init::run(&place, &args),
+        Verb::History(args) => events::history(&place, args),
+        Verb::Events(args) => events::events(&place, args),
+        Verb::Move(args) => moves::hand_over(&place, args),
+        Verb::Failback(args) => moves::failback(&place, args),
+        Verb::Promote(args) => moves::promote(&place, args),
+        Verb::Release(args) => moves::release(&place, args),
+        Verb::Drain(args) => maintenance::drain(&place, args),
+        Verb::Undrain(args) => maintenance::undrain(&place, args),
+        Verb::Freeze(args) => maintenance::freeze(&place, args),
+        Verb::Thaw(args) => maintenance::thaw(&place, args),
+        Verb::SetPriority(args) => maintenance::set_priority(&place, args),
+        Verb::Ack(args) => maintenance::ack(&place, args),
+        Verb::Reload(args) => lifecycle::reload(&place, args),
+        Verb::Reexec(args) => lifecycle::reexec(&place, args),
         Verb::Exec(args) => exec::run(&place, &args),
     };
-    let exit = done.unwrap_or_else(|failure| {
-        eprintln!("vipd: {}", failure.message);
-        failure.exit
-    });
-    exit.into()
+    done.unwrap_or_else(|failure| failed(&failure)).into()
 }
 
-/// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent.
-fn say(text: impl fmt::Display) {
+/// Says on standard error what did not work.
+fn failed(failure: &Failure) -> Exit {
+    eprintln!("vipd: {}", failure.message);
+    failure.exit
+}
+
+/// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent; gives whether anybody
+/// still reads, for who has more to say.
+fn say(text: impl fmt::Display) -> bool {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        // Nobody reads any more; the exit code still tells.
-    }
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }

@@ -1,9 +1,10 @@
 //! The unix socket of the running agent: what is said on it, who serves it, who asks.
 //!
-//! `rights` says who may change something. `server` runs on the main thread of the agent, `client` in the verbs of the command line. Neither knows the
-//! engine: the runtime fills the status document in.
+//! `rights` says who may change something. `server` runs on the main thread of the agent, `client` in the verbs of the
+//! command line. Neither knows the engine: the runtime fills the documents in (`status`, `events`).
 
 pub mod client;
+pub mod events;
 pub mod protocol;
 pub mod rights;
 pub mod server;

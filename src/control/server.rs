@@ -3,32 +3,46 @@
 //! Every resource has a bound: connections, octets of a line, time to say it, time to take the answer. A client
 //! can make itself wait, never the agent. Nothing here touches the protocol thread but the [`Handler`].
 
-use super::protocol::{Answer, Code, LONGEST_REQUEST, Request, parse};
-use std::fs::{self, Permissions};
+mod seats;
+
+use super::protocol::{Answer, Body, Code, LONGEST_REQUEST, Request, parse};
+use super::rights;
+use crate::sys::{file, peer};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use seats::Seats;
+use std::fs;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 /// Answers requests; the runtime implements it.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The answer to `request` of `caller`. It is dropped when the client goes away.
-    fn answer(&self, request: Request, caller: Caller) -> impl Future<Output = Answer> + Send;
+    /// The last line of the answer to `request` of `caller`; what comes before it goes through `lines`, which may fail.
+    /// It is dropped when the client goes away.
+    fn answer(
+        &self,
+        request: Request,
+        caller: Caller,
+        lines: &mut Lines,
+    ) -> impl Future<Output = Result<Answer, Gone>> + Send;
 }
 
-/// Who asks, by the kernel's word (`SO_PEERCRED`).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// Who asks, by the kernel's word (`SO_PEERCRED`, `SO_PEERGROUPS`).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// User.
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
     /// Process, where the kernel tells.
     pub pid: Option<i32>,
 }
@@ -38,22 +52,32 @@ pub struct Caller {
 pub struct Limits {
     /// Connections at a time; further ones are told that the agent is busy.
     pub connections: usize,
+    /// So many more for root alone: whoever may only read cannot keep the operator out.
+    pub reserve: usize,
     /// From the connection, or the last answer, to the next complete line.
     pub request: Duration,
-    /// From the answer to its last octet taken.
+    /// For each line of an answer, until its last octet is taken.
     pub answer: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 32, request: Duration::from_secs(10), answer: Duration::from_secs(5) }
+        Self {
+            connections: 64,
+            reserve: 8,
+            request: Duration::from_secs(10),
+            answer: Duration::from_secs(5),
+        }
     }
 }
 
-/// Owner and group may read and write: those are the readers of the status.
+/// Owner and group may read and write: those are the readers of the status. Administrators are let in by
+/// [`rights::open_to_administrators`].
 const MODE: u32 = 0o660;
 /// What is thrown away of a line that is too long, so that the client can read why.
 const DISCARD_AT_MOST: u64 = 4 * 1024 * 1024;
+/// While an answer is on its way: how often to look whether somebody still waits for it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The socket; its file goes with it.
 #[derive(Debug)]
@@ -69,30 +93,32 @@ impl Server {
     /// # Errors
     /// When the folder cannot be written.
     pub fn bind(path: &Path, limits: Limits) -> io::Result<Self> {
-        // Under another name first: nobody can connect before the mode is right.
-        let fresh = path.with_extension("new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, Permissions::from_mode(MODE))?;
-        fs::rename(&fresh, path)?;
+        let listener = UnixListener::from_std(file::listen(path, MODE)?)?;
         Ok(Self { listener, path: path.to_owned(), limits })
     }
 
     /// Serves until dropped.
     pub async fn serve(self, handler: impl Handler) {
-        let seats = Arc::new(Semaphore::new(self.limits.connections));
+        let seats = Seats::new(&self.limits);
+        // Aside: a name service that hangs does not keep root waiting.
+        let path = self.path.clone();
+        drop(tokio::task::spawn_blocking(move || rights::open_to_administrators(&path)));
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 // Out of file descriptors: the ones in use end by their own time limits.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            match Arc::clone(&seats).try_acquire_owned() {
-                Ok(seat) => drop(tokio::spawn(attend(stream, self.limits, handler.clone(), seat))),
-                Err(_) => turn_away(&stream),
+            let Ok(peer) = stream.peer_cred() else { continue };
+            // A kernel that does not tell: the primary group has to do.
+            let groups = peer::groups(&stream).unwrap_or_default();
+            let caller = Caller { uid: peer.uid(), gid: peer.gid(), groups, pid: peer.pid() };
+            match seats.take(&caller) {
+                Some(seat) => {
+                    let client = Client::new(stream, caller, self.limits, seat);
+                    drop(tokio::spawn(client.attend(handler.clone())));
+                }
+                None => turn_away(&stream),
             }
         }
     }
@@ -112,50 +138,124 @@ fn turn_away(stream: &UnixStream) {
     let _ = stream.try_write(&line);
 }
 
-/// One client, request by request, until it leaves, errs or is too slow.
-async fn attend(
-    mut stream: UnixStream,
-    limits: Limits,
-    handler: impl Handler,
-    seat: OwnedSemaphorePermit,
-) {
-    let Ok(peer) = stream.peer_cred() else { return };
-    let caller = Caller { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() };
-    let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        let mut line = Vec::new();
-        let mut bounded = (&mut reader).take(LONGEST_REQUEST as u64);
-        let (answer, goes_on) = match timeout(limits.request, bounded.read_until(b'\n', &mut line))
-            .await
-        {
-            Ok(Ok(0) | Err(_)) => break,
-            Ok(Ok(_)) if line.ends_with(b"\n") => match parse(&line) {
-                Ok(request) => (handler.answer(request, caller).await, true),
-                Err(complaint) => (complaint, true),
-            },
-            Ok(Ok(_)) if line.len() >= LONGEST_REQUEST => {
-                let message = format!("a request has at most {LONGEST_REQUEST} octets");
-                (Answer::error(Code::TooLong, message), false)
-            }
-            Ok(Ok(_)) => (Answer::error(Code::Malformed, "a request ends with a newline"), false),
-            Err(_) => {
-                let message =
-                    format!("no complete request within {} s", limits.request.as_secs_f32());
-                (Answer::error(Code::TimedOut, message), false)
-            }
-        };
-        let sent = timeout(limits.answer, writer.write_all(&answer.line())).await;
-        if !goes_on || !matches!(sent, Ok(Ok(()))) {
-            // Closing with unread octets would reset the connection before the client has read why.
-            let mut rest = (&mut reader).take(DISCARD_AT_MOST);
-            let mut sink = tokio::io::sink();
-            let _ = writer.shutdown().await;
-            let _ = timeout(limits.answer, tokio::io::copy(&mut rest, &mut sink)).await;
-            break;
+/// The way to one client.
+#[derive(Debug)]
+pub struct Lines {
+    writer: OwnedWriteHalf,
+    limit: Duration,
+}
+
+/// The client went away, or did not take a line in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the client is gone or too slow")]
+pub struct Gone;
+
+impl Lines {
+    /// Sends one line.
+    ///
+    /// # Errors
+    /// When the client is gone or does not take it in time; nothing more can be sent then.
+    pub async fn send(&mut self, answer: &Answer) -> Result<(), Gone> {
+        match timeout(self.limit, self.writer.write_all(&answer.line())).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
         }
     }
-    drop(seat);
+}
+
+/// One client in its seat.
+struct Client {
+    reader: BufReader<OwnedReadHalf>,
+    lines: Lines,
+    caller: Caller,
+    limits: Limits,
+    _seat: OwnedSemaphorePermit,
+}
+
+/// What arrived instead of a request.
+enum Silence {
+    /// The client left.
+    Gone,
+    /// It is told what was wrong, and nothing more is read.
+    Last(Answer),
+    /// It is told what was wrong and may ask again.
+    Wrong(Answer),
+}
+
+impl Client {
+    fn new(stream: UnixStream, caller: Caller, limits: Limits, seat: OwnedSemaphorePermit) -> Self {
+        let (reader, writer) = stream.into_split();
+        let lines = Lines { writer, limit: limits.answer };
+        Self { reader: BufReader::new(reader), lines, caller, limits, _seat: seat }
+    }
+
+    /// Request by request, until it leaves, errs or is too slow.
+    async fn attend(mut self, handler: impl Handler) {
+        loop {
+            let (answer, goes_on) = match self.request().await {
+                Ok(request) => {
+                    let answer = tokio::select! {
+                        biased;
+                        answer = handler.answer(request, self.caller.clone(), &mut self.lines) => {
+                            let Ok(answer) = answer else { return };
+                            answer
+                        }
+                        () = hung_up(self.reader.get_ref().as_ref()) => return,
+                    };
+                    let goes_on =
+                        !matches!(&answer.body, Body::Error(c) if c.code == Code::TooSlow);
+                    (answer, goes_on)
+                }
+                Err(Silence::Gone) => return,
+                Err(Silence::Last(complaint)) => (complaint, false),
+                Err(Silence::Wrong(complaint)) => (complaint, true),
+            };
+            let sent = self.lines.send(&answer).await;
+            if !goes_on || sent.is_err() {
+                return self.part().await;
+            }
+        }
+    }
+
+    async fn request(&mut self) -> Result<Request, Silence> {
+        let mut line = Vec::new();
+        let mut bounded = (&mut self.reader).take(LONGEST_REQUEST as u64);
+        let read = bounded.read_until(b'\n', &mut line);
+        let last = |code, message: String| Err(Silence::Last(Answer::error(code, message)));
+        match timeout(self.limits.request, read).await {
+            Ok(Ok(0) | Err(_)) => Err(Silence::Gone),
+            Ok(Ok(_)) if line.ends_with(b"\n") => parse(&line).map_err(Silence::Wrong),
+            Ok(Ok(_)) if line.len() >= LONGEST_REQUEST => {
+                last(Code::TooLong, format!("a request has at most {LONGEST_REQUEST} octets"))
+            }
+            Ok(Ok(_)) => last(Code::Malformed, "a request ends with a newline".into()),
+            Err(_) => {
+                let limit = self.limits.request.as_secs_f32();
+                last(Code::TimedOut, format!("no complete request within {limit} s"))
+            }
+        }
+    }
+
+    /// Closing with unread octets would reset the connection before the client has read why.
+    async fn part(mut self) {
+        let mut rest = (&mut self.reader).take(DISCARD_AT_MOST);
+        let mut sink = tokio::io::sink();
+        let _ = self.lines.writer.shutdown().await;
+        let _ = timeout(self.limits.answer, tokio::io::copy(&mut rest, &mut sink)).await;
+    }
+}
+
+/// Returns when nobody is at the other end. A client that has only nothing more to ask is still there.
+async fn hung_up(stream: &UnixStream) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+        let asked = poll(&mut fds, PollTimeout::ZERO);
+        let [fd] = fds;
+        if asked.is_err() || fd.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP)) {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -60,12 +60,6 @@ impl Outcome {
     fn unknown(reason: &str) -> Self {
         Self { end: End::Unknown(reason.into()), output: String::new(), took: Duration::ZERO }
     }
-
-    /// The first line that the program wrote, or how it ended.
-    pub fn first_line(&self) -> String {
-        let line = self.output.lines().map(str::trim).find(|line| !line.is_empty());
-        line.map_or_else(|| self.end.to_string(), str::to_owned)
-    }
 }
 
 /// Where `vipd exec` is, and how to start it.
@@ -132,8 +126,16 @@ impl Runner {
         self.asks.try_send(Pending::Line { hook: hook.into(), occasion }).is_ok()
     }
 
-    /// Waits at most `limit` until everything asked so far was handed over.
-    pub async fn flush(&self, limit: Duration) {
+    /// The last words of an agent that ends: asks for `runs`, and waits at most `limit` until they and everything
+    /// before them were handed over. Nobody hears how they end but the log of `vipd exec`.
+    pub async fn leave(&self, runs: Vec<(Which, Occasion)>, limit: Duration) {
+        let ask = |(program, occasion)| {
+            let (answer, unheard) = oneshot::channel();
+            let run = Pending::Run { program, occasion: Some(occasion), answer };
+            self.asks.try_send(run).is_ok().then_some(unheard)
+        };
+        // Until then somebody seems to listen: what nobody asks for any more is not handed over.
+        let _asked: Vec<_> = runs.into_iter().map(ask).collect();
         let (done, handed_over) = oneshot::channel();
         if self.asks.try_send(Pending::Flush(done)).is_ok() {
             let _ = tokio::time::timeout(limit, handed_over).await;

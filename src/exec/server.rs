@@ -9,21 +9,22 @@ use super::fifo::{self, Fifos};
 use super::guard;
 use super::launch::{self, Finished};
 use super::leftovers::Leftovers;
-use super::protocol::{Ask, End, Occasion, Tell, VERSION, Which, line, next};
-use crate::sys::process;
+use super::protocol::{Ask, End, Occasion, Subject, Tell, VERSION, Which, line, next};
+use crate::sys::{file, process};
 use nix::unistd::{Uid, geteuid, seteuid};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 use vipd_core::config::model::Model;
 
-/// Programs at a time; further ones are not started.
+/// Programs that run, or wait for the one before them; further ones are not started.
 const AT_ONCE: usize = 128;
 /// Answers that may wait for the agent to read them.
 const ANSWERS: usize = 256;
@@ -44,7 +45,14 @@ pub struct Executor {
     fifos: Arc<Mutex<Fifos>>,
     leftovers: Leftovers,
     seats: Arc<Semaphore>,
+    lanes: Arc<Mutex<HashMap<Lane, Turn>>>,
 }
+
+/// Hook, and whom it is told of: one program at a time, also for two agents one after the other.
+type Lane = (String, Subject, String);
+
+/// Held while a program of a lane runs.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Executor {
     /// Reads the configuration at `config` with `load`. Gives up every capability that a program could inherit.
@@ -67,6 +75,7 @@ impl Executor {
             fifos: Arc::default(),
             leftovers,
             seats: Arc::new(Semaphore::new(AT_ONCE)),
+            lanes: Arc::default(),
         })
     }
 
@@ -86,6 +95,8 @@ impl Executor {
             () = serve => {}
             () = stop => {}
         }
+        // What waits for a turn is not begun any more.
+        self.seats.close();
         self.leftovers.end_all();
         self.finish(launch::GRACE + Duration::from_secs(1)).await;
         Ok(())
@@ -178,10 +189,22 @@ impl Executor {
 
     async fn run(&self, which: &Which, occasion: Option<Occasion>) -> Finished {
         let unstarted = |end| Finished { end, output: Vec::new(), took: Duration::ZERO };
-        let Ok(_seat) = self.seats.try_acquire() else {
-            let why = format!("{AT_ONCE} programs run already");
-            return unstarted(End::NotStarted(why));
+        let _seat = match self.seats.try_acquire() {
+            Ok(seat) => seat,
+            Err(TryAcquireError::NoPermits) => {
+                let why = format!("{AT_ONCE} programs run or wait already");
+                return unstarted(End::NotStarted(why));
+            }
+            Err(TryAcquireError::Closed) => return unstarted(ending()),
         };
+        let turn = self.turn(which, occasion.as_ref());
+        let _turn = match &turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
+        if self.seats.is_closed() {
+            return unstarted(ending());
+        }
         let books = self.books();
         let Some(entry) = books.program(which) else {
             return unstarted(End::Refused(format!(
@@ -199,6 +222,16 @@ impl Executor {
         let done = launch::run(which, entry, person, occasion.as_ref(), &self.leftovers).await;
         tell_log(which, &done);
         done
+    }
+
+    /// What the program has to wait for; checks and activations for nothing.
+    fn turn(&self, which: &Which, occasion: Option<&Occasion>) -> Option<Turn> {
+        let (Which::Hook(hook), Some(occasion)) = (which, occasion) else { return None };
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody runs or waits there any more.
+        lanes.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let lane = (hook.clone(), occasion.subject, occasion.name.clone());
+        Some(Arc::clone(lanes.entry(lane).or_default()))
     }
 
     fn write_line(&self, hook: &str, occasion: &Occasion) {
@@ -242,6 +275,10 @@ impl Executor {
     fn fifos(&self) -> std::sync::MutexGuard<'_, Fifos> {
         self.fifos.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ending() -> End {
+    End::NotStarted("`vipd exec` ends".to_owned())
 }
 
 /// What a program wrote goes to the log of this process; checks run every second and are told by the agent.
@@ -307,17 +344,7 @@ fn try_bind(path: &Path) -> io::Result<UnixListener> {
     if switch {
         seteuid(owner)?;
     }
-    let bound = (|| {
-        let fresh = path.with_extension("new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&fresh, path)?;
-        Ok(listener)
-    })();
+    let bound = file::listen(path, 0o600).and_then(UnixListener::from_std);
     if switch {
         seteuid(me)?;
     }

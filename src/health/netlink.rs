@@ -5,6 +5,7 @@
 
 use super::net::is_route_to;
 use crate::sys::Readable;
+use crate::sys::netlink::messages;
 use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -78,7 +79,7 @@ fn exchange(
             Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
             got => got?,
         };
-        for payload in messages(buf.get(..len).unwrap_or_default()) {
+        for (_, payload) in messages(buf.get(..len).unwrap_or_default()) {
             let flow = match payload {
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => match e.code {
@@ -93,20 +94,6 @@ fn exchange(
             }
         }
     }
-}
-
-/// The messages of one datagram; what cannot be decoded is left out.
-fn messages(mut octets: &[u8]) -> impl Iterator<Item = NetlinkPayload<RouteNetlinkMessage>> {
-    std::iter::from_fn(move || {
-        loop {
-            let len = usize::try_from(u32::from_ne_bytes(*octets.first_chunk()?)).ok()?;
-            let message = octets.get(..len).filter(|m| m.len() >= 16)?;
-            octets = octets.get(len.next_multiple_of(4)..).unwrap_or_default();
-            if let Ok(m) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) {
-                return Some(m.payload);
-            }
-        }
-    })
 }
 
 /// What a check wants to hear of.
@@ -176,7 +163,7 @@ impl Events {
                 .await;
             match read {
                 Ok(len) => {
-                    for payload in messages(buf.get(..len).unwrap_or_default()) {
+                    for (_, payload) in messages(buf.get(..len).unwrap_or_default()) {
                         if let NetlinkPayload::InnerMessage(m) = payload {
                             self.wake(|topic| concerns(&m, topic));
                         }

@@ -5,6 +5,7 @@
 
 use super::OUR_TAG;
 use super::address::Seen;
+use crate::sys::file;
 use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
@@ -87,9 +88,8 @@ impl Claims {
             return;
         }
         let text: String = inner.placed.iter().map(|(i, a)| format!("{i} {a}\n")).collect();
-        let fresh = self.file.with_extension("new");
         // A record that cannot be written costs the tidiness after a crash, not the address now.
-        let _unsaved = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.file));
+        let _unsaved = file::replace(&self.file, text);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use vipd_core::config::model::Model;
+use vipd_core::config::model::{Model, Telemetry};
 use vipd_core::types::{Family, HostIx};
 
 /// What was taken off.
@@ -57,6 +57,7 @@ pub fn cleanup(runtime_dir: &Path) -> io::Result<Cleaned> {
         sync_groups: Vec::new(),
         checks: Vec::new(),
         hooks: Vec::new(),
+        telemetry: Telemetry::default(),
         hash: 0,
     };
     let claims = Arc::new(Claims::open(runtime_dir));

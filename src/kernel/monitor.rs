@@ -6,11 +6,12 @@
 
 use super::address;
 use super::claims::Claims;
-use super::netlink::{Netlink, Refusal, messages};
+use super::netlink::{Netlink, Refusal};
 use super::route;
 use super::table::Table;
 use crate::sys::Readable;
 use crate::sys::clock;
+use crate::sys::netlink::messages;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;

@@ -3,6 +3,7 @@
 //! Called by the worker on the kernel thread and by the monitor for its dumps. It knows messages, not
 //! what they mean. A lost answer ends in a timeout and a fresh socket, never in a hang.
 
+use crate::sys::netlink::messages;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -185,23 +186,6 @@ impl Netlink {
     }
 }
 
-/// The decodable messages of one datagram.
-pub(super) fn messages(
-    mut octets: &[u8],
-) -> impl Iterator<Item = (NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)> {
-    std::iter::from_fn(move || {
-        loop {
-            let len = u32::from_ne_bytes(*octets.first_chunk()?) as usize;
-            let this = octets.get(..len).filter(|m| m.len() >= 16)?;
-            octets = octets.get(len.next_multiple_of(4)..).unwrap_or_default();
-            // A message with an attribute that the crate does not understand is skipped.
-            if let Ok(m) = NetlinkMessage::deserialize(this) {
-                return Some(m.into_parts());
-            }
-        }
-    })
-}
-
 fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -268,12 +252,5 @@ mod tests {
         assert_eq!(extended_text(CAPPED, &tail), None);
         assert_eq!(extended_text(CAPPED | ACK_TLVS, &tail[..20]), None);
         assert_eq!(extended_text(ACK_TLVS, &tail), None, "the uncapped request is longer");
-    }
-
-    #[test]
-    fn rubbish_gives_no_messages() {
-        assert_eq!(messages(&[1, 2, 3]).count(), 0);
-        assert_eq!(messages(&[0; 64]).count(), 0);
-        assert_eq!(messages(&[255; 64]).count(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! shows the namespace of the reader). What a setting was is on disk before it is changed, so that it
 //! is put back after a crash as well. Each setting has users; the last one that leaves restores it.
 
+use crate::sys::file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -112,9 +113,7 @@ impl Sysctls {
         }
         let text: String =
             self.changed.iter().map(|(key, c)| format!("{key} {}\n", c.before)).collect();
-        let fresh = self.file.with_extension("new");
-        fs::write(&fresh, text)?;
-        fs::rename(&fresh, &self.file)
+        file::replace(&self.file, text)
     }
 }
 

@@ -22,6 +22,7 @@ mod echo;
 pub mod faults;
 mod frr;
 pub mod health;
+pub mod journal;
 pub mod netlink;
 pub mod netns;
 pub mod observe;

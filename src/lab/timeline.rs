@@ -4,10 +4,11 @@
 //! that lines appear in the order in which things happened. It writes; it never acts.
 
 use super::clock::{millis, now, sleep_until};
+use super::journal::Journal;
 use super::observe::Sight;
 use super::probe::{DEADLINE, ProbeLog};
 use super::screen::Paint;
-use super::stage::{Journal, Stage};
+use super::stage::Stage;
 use serde::Serialize;
 use std::io::Write;
 use std::sync::Arc;

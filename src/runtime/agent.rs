@@ -5,18 +5,23 @@
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
 
 use super::activation::{Activations, Readings};
+use super::chronicle::Chronicle;
+use super::control::Control;
 use super::crashes::{self, Past};
 use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
+use super::observe::{self, Counting};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
-use super::report::{Facts, StatusHandler};
+use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
-use super::{boot, flaps, worker};
+use super::tasks::{Asked, Task, Tasks};
+use super::threads::{self, Threads};
+use super::{boot, memory};
 use crate::control::server::{Limits, Server};
 use crate::control::socket_path;
 use crate::exec;
@@ -24,27 +29,23 @@ use crate::exec::client::{Runner, Whereabouts};
 use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
-use crate::sys::sched::{self, Granted};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
-use crate::telemetry::{self, Teller};
+use crate::telemetry::{self, Teller, operation_name};
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::{Check, Model, Probe};
 use vipd_core::engine::io::{EventKind, Reading};
 
-/// Priority of the protocol thread; the kernel thread runs one below.
-const REAL_TIME: u8 = 20;
-/// A real-time thread that computes this long without waiting has gone wrong. The kernel thread does not wait while it
-/// puts on addresses: 5000 of them take 0.3 s, and more each the more there are.
-const BRAKE: Duration = Duration::from_secs(5);
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
+/// The last words of a clean stop.
+const STOPPED: &str = "stopped; nothing is owned by this host";
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -96,7 +97,7 @@ pub enum RunError {
 }
 
 /// Names what failed.
-fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
+pub(super) fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |error| RunError::Io { what, error }
 }
 
@@ -121,12 +122,17 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
 
-    let (recalled, warnings) = flaps::read(&options.state_dir, &model);
+    let (recalled, warnings) = memory::read(&options.state_dir, &model);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = flaps::Writer::start(&options.state_dir)
+    let store = memory::Writer::start(&options.state_dir)
         .map_err(io_at("cannot start the storing thread"))?;
+    let (chronicle, warning) = Chronicle::open(&options.state_dir, Arc::clone(&model))
+        .map_err(io_at("cannot start the thread of the history"))?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
 
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
     if past.starts_as_backup() {
@@ -160,18 +166,17 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let protocol =
         Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
 
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io_at("cannot start the main loop"))?
-        .block_on(async {
-            let mut monitor =
-                Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
-            let first = first_dump(&mut monitor, model.links.len()).await?;
-            let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-            let main = Main { options, model, monitor, events, sender, threads, past, store };
-            main.run().await
-        })
+    threads::main_loop(async {
+        let mut monitor =
+            Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
+        let first = first_dump(&mut monitor, model.links.len()).await?;
+        let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+        let boot = boot.counter;
+        let main =
+            Main { options, model, boot, monitor, events, sender, threads, past, store, chronicle };
+        main.run().await
+    })
+    .map_err(io_at("cannot start the main loop"))?
 }
 
 /// The way to the service manager, when there is one.
@@ -186,69 +191,25 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The two threads beside this one.
-struct Threads {
-    slots: Slots,
-    protocol_ended: oneshot::Receiver<io::Result<()>>,
-    kernel_ended: oneshot::Receiver<()>,
-    scheduling: Arc<OnceLock<Granted>>,
-    memory: Arc<OnceLock<Granted>>,
-}
-
-impl Threads {
-    fn start(
-        mut protocol: Protocol,
-        first: Vec<Message>,
-        worker: Worker,
-        slots: Slots,
-        results: Sender,
-    ) -> Result<Self, RunError> {
-        let (scheduling, memory) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
-        let (kernel_tx, kernel_ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("kernel".into())
-            .spawn({
-                let slots = slots.clone();
-                move || {
-                    // What is refused here is refused to the protocol thread as well, which tells.
-                    let _ = sched::real_time(REAL_TIME - 1, BRAKE);
-                    worker::run(worker, &slots, &results);
-                    let _ = kernel_tx.send(());
-                }
-            })
-            .map_err(io_at("cannot start the kernel thread"))?;
-        let (protocol_tx, protocol_ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("protocol".into())
-            .spawn({
-                let (scheduling, memory) = (Arc::clone(&scheduling), Arc::clone(&memory));
-                move || {
-                    let _ = memory.set(sched::lock_memory());
-                    let _ = scheduling.set(sched::real_time(REAL_TIME, BRAKE));
-                    protocol.begin(first);
-                    let _ = protocol_tx.send(protocol.run());
-                }
-            })
-            .map_err(io_at("cannot start the protocol thread"))?;
-        Ok(Self { slots, protocol_ended, kernel_ended, scheduling, memory })
-    }
-}
-
 /// What the main thread owns.
 struct Main<'a> {
     options: &'a Options,
     model: Arc<Model>,
+    /// Number of this start.
+    boot: u64,
     monitor: Monitor,
     events: mpsc::Receiver<Told>,
     sender: Sender,
     threads: Threads,
     past: Past,
-    store: flaps::Writer,
+    store: memory::Writer,
+    chronicle: Chronicle,
 }
 
 /// What the main thread does with events beside telling them.
 struct Duties {
     teller: Teller,
+    counting: Counting,
     hooks: Hooks,
     activations: Activations,
     /// They end with it.
@@ -264,9 +225,13 @@ impl Main<'_> {
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
-        let control = tokio::spawn(control.serve(StatusHandler::new(facts, self.sender.clone())));
         let mut duties = self.duties();
-        let ended = self.serve(&mut duties).await;
+        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
+        let (tasks, mut asked) = Tasks::new();
+        let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
+        let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
+        let control = tokio::spawn(control.serve(handler));
+        let ended = self.serve(&mut duties, &mut asked).await;
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -275,6 +240,7 @@ impl Main<'_> {
             self.tell(&mut duties, told);
         }
         if ended.is_ok() {
+            self.chronicle.agent(false, STOPPED.into());
             duties.hooks.stop().await;
         }
         ended
@@ -284,11 +250,14 @@ impl Main<'_> {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
+        let counting = Counting::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
-            let (readings, engine) = (readings.clone(), self.sender.clone());
+            let (readings, counting) = (readings.clone(), counting.clone());
+            let engine = self.sender.clone();
             move |check, reading: Reading| {
                 readings.note(check, &reading);
+                counting.check(check, &reading);
                 engine.offer(Message::Check(check, reading));
             }
         };
@@ -296,6 +265,7 @@ impl Main<'_> {
         Duties {
             _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
+            counting,
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }
@@ -322,7 +292,11 @@ impl Main<'_> {
         }
     }
 
-    async fn serve(&mut self, duties: &mut Duties) -> Result<(), RunError> {
+    async fn serve(
+        &mut self,
+        duties: &mut Duties,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> Result<(), RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
@@ -337,12 +311,14 @@ impl Main<'_> {
             "" => "a group without a name",
             name => name,
         };
-        tracing::info!(
+        let line = format!(
             "vipd {} is host {} of {cluster}, {} instances",
             env!("CARGO_PKG_VERSION"),
             self.model.host_name(self.model.host),
             self.model.instances.len()
         );
+        tracing::info!("{line}");
+        self.chronicle.agent(true, line);
 
         let patience = patience(&self.model);
         let mut give_up: Option<tokio::time::Instant> = None;
@@ -375,6 +351,10 @@ impl Main<'_> {
                     self.hand_over(Message::Network(event));
                     continue;
                 }
+                Some(asked) = asked.recv() => {
+                    take(asked);
+                    continue;
+                }
                 _ = hangup.recv() => {
                     tracing::warn!("SIGHUP: reload is not in this version; restart to use a changed configuration");
                     continue;
@@ -394,7 +374,7 @@ impl Main<'_> {
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
         crashes::end(&self.options.runtime_dir);
-        tracing::info!("stopped; nothing is owned by this host");
+        tracing::info!("{STOPPED}");
         Ok(())
     }
 
@@ -416,12 +396,16 @@ impl Main<'_> {
             }
             Told::Event(event) => event,
         };
-        if let Some(state) = duties.teller.tell(&event) {
-            notify(&[NotifyState::Status(&state)]);
+        let telling = duties.teller.tell(&event);
+        if let Some(state) = &telling.state {
+            notify(&[NotifyState::Status(state)]);
         }
+        duties.counting.observe(&event);
+        self.chronicle.event(&event, telling);
         duties.hooks.observe(&event);
-        if let (Some(instance), EventKind::Remember(record)) = (event.instance, &event.kind) {
-            self.store.store(&self.model.instance(instance).name, record);
+        if let EventKind::Remember(memory) = &event.kind {
+            let instance = event.instance.map(|ix| &*self.model.instance(ix).name);
+            self.store.store(instance, memory);
         }
         if let EventKind::Boot { counter, .. } = event.kind {
             let Options { state_dir, runtime_dir, .. } = self.options;
@@ -450,6 +434,17 @@ impl Main<'_> {
             }
         }
     }
+}
+
+/// What an operator asks of this thread.
+fn take(asked: Asked) {
+    let id = operation_name(asked.id);
+    tracing::debug!("operation {id}: {:?} was asked for, dry run: {}", asked.task, asked.dry_run);
+    let said = match asked.task {
+        Task::Reload => "reload is not in this version; restart to use a changed configuration",
+        Task::Reexec => "reexec is not in this version; restart to use another program",
+    };
+    let _ = asked.answer.send(Err(said.into()));
 }
 
 /// Is there anything for `vipd exec` to do?

@@ -2,9 +2,9 @@
 //!
 //! One number in one file, one higher at each start, replaced atomically and synced before it is used.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use crate::sys::file;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in either folder.
@@ -73,15 +73,7 @@ fn read(dir: &Path) -> u64 {
 }
 
 fn store(dir: &Path, counter: u64) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let fresh = dir.join(format!("{FILE}.new"));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&fresh)?;
-    writeln!(file, "{counter}")?;
-    file.sync_all()?;
-    fs::rename(&fresh, dir.join(FILE))?;
-    // The name is as much a part of the promise as the content.
-    File::open(dir)?.sync_all()
+    file::replace_durably(&dir.join(FILE), format!("{counter}\n"), 0o644)
 }
 
 #[cfg(test)]

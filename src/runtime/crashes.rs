@@ -3,6 +3,7 @@
 //! One small file in the runtime folder, written at each start, removed at a clean end. Used by the main thread at
 //! start and stop; a folder that cannot be written costs the memory, never the start.
 
+use crate::sys::file;
 use std::fs;
 use std::path::Path;
 use vipd_core::time::{Duration, Instant};
@@ -61,7 +62,7 @@ pub(super) fn end(runtime_dir: &Path) {
 
 fn note(runtime_dir: &Path, crashes: u32, now: Instant, leaving: bool) {
     let text = format!("{crashes} {} {leaving}\n", now.as_nanos());
-    if let Err(error) = fs::write(runtime_dir.join(FILE), text) {
+    if let Err(error) = file::replace(&runtime_dir.join(FILE), text) {
         tracing::warn!("{}: {error}: crashes are not counted", runtime_dir.join(FILE).display());
     }
 }

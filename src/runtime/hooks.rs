@@ -16,7 +16,8 @@ use vipd_core::types::InstanceIx;
 
 /// Beside a program's own time: for a missing `vipd exec` to come, and for TERM and KILL.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// After a clean stop the programs that hear of it may take this long; nothing is owned any more.
+/// After a clean stop the programs that hear of it may take this long; nothing is owned any more. What has not begun by
+/// then is left to `vipd exec`.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The hooks of one agent.
@@ -26,6 +27,7 @@ pub(super) struct Hooks {
     runner: Runner,
     roles: Roles,
     lanes: Lanes,
+    farewell: Duration,
 }
 
 /// What runs and what waits, by hook and whom it is about.
@@ -40,7 +42,13 @@ struct Lane {
 impl Hooks {
     /// For the hooks of `model`.
     pub(super) fn new(model: Arc<Model>, runner: Runner) -> Self {
-        Self { roles: Roles::new(Arc::clone(&model)), model, runner, lanes: Lanes::default() }
+        Self {
+            roles: Roles::new(Arc::clone(&model)),
+            model,
+            runner,
+            lanes: Lanes::default(),
+            farewell: FAREWELL,
+        }
     }
 
     /// Hands on what `event` changed.
@@ -69,12 +77,26 @@ impl Hooks {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(FAREWELL, quiet).await.is_err() {
-            tracing::warn!("hooks are still running; the agent ends all the same");
+        if tokio::time::timeout(self.farewell, quiet).await.is_err() {
+            tracing::warn!(
+                "hooks are still running; the agent ends, `vipd exec` goes on with what waits for them"
+            );
+            let late = self.late();
+            return self.runner.leave(late, self.farewell).await;
         }
         if self.model.hooks.iter().any(|hook| matches!(hook.run, HookRun::Fifo(_))) {
-            self.runner.flush(FAREWELL).await;
+            self.runner.leave(Vec::new(), self.farewell).await;
         }
+    }
+
+    /// What waits, taken from its lane.
+    fn late(&self) -> Vec<(Which, Occasion)> {
+        let hooks = &self.model.hooks;
+        let mut lanes = lock(&self.lanes);
+        let late = lanes.iter_mut().filter_map(|((at, _), lane)| {
+            Some((Which::Hook(hooks.get(*at)?.name.to_string()), lane.waiting.take()?))
+        });
+        late.collect()
     }
 
     /// What an activation of `ix` is told.

@@ -3,31 +3,38 @@
 //! | file | what |
 //! |---|---|
 //! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `threads` | the main loop and the two threads beside it |
 //! | `protocol` | the protocol thread: epoll loop around the engine |
 //! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
 //! | `pulse` | its watchdog ping |
 //! | `worker` | the kernel thread |
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
+//! | `control` | the handler of the control socket: reads, changes, subscriptions |
 //! | `report` | the engine's snapshot as status document |
+//! | `chronicle` | what happened: history, subscribers, who waits for an operation |
+//! | `tasks` | what an operator asks of the main thread |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
 //! | `scripts` | script checks, by way of `vipd exec` |
-//! | `flaps` | what flap control remembers over a restart |
+//! | `memory` | what flap control and operators' orders leave over a restart |
 //! | `exec` | `vipd exec` |
 //! | `cleanup` | `vipd cleanup` |
 
 mod activation;
 pub mod agent;
 mod boot;
+mod chronicle;
 pub mod cleanup;
+mod control;
 mod crashes;
 pub mod exec;
-mod flaps;
 mod hooks;
 pub mod keys;
 pub mod load;
 mod lock;
+mod memory;
 mod neighbours;
+mod observe;
 mod protocol;
 mod pulse;
 mod queue;
@@ -36,4 +43,6 @@ mod roles;
 mod scripts;
 mod slots;
 mod sockets;
+mod tasks;
+mod threads;
 mod worker;

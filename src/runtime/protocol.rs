@@ -14,9 +14,10 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, FlapRecord, HeartbeatIn, Input, Output, Packet};
+use vipd_core::engine::io::{Event, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
+use vipd_core::histogram::{Histogram, LATENESS};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
 
@@ -53,19 +54,35 @@ pub(super) struct Report {
     pub snapshot: Snapshot,
     /// What the loop counted.
     pub counters: LoopCounters,
+    /// ARP and ND announcements handed to a socket, by instance.
+    pub announced: Vec<u64>,
 }
 
 /// What the loop counted since the start.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct LoopCounters {
     /// Turns.
     pub wakeups: u64,
     /// Longest time from a deadline to its handling.
     pub latest: Duration,
+    /// From deadlines to their handling.
+    pub lateness: Histogram,
     /// Times that not everything could be told.
     pub untold: u64,
     /// Datagrams and frames that could not be read or sent.
     pub socket_errors: u64,
+}
+
+impl Default for LoopCounters {
+    fn default() -> Self {
+        Self {
+            wakeups: 0,
+            latest: Duration::ZERO,
+            lateness: Histogram::new(LATENESS),
+            untold: 0,
+            socket_errors: 0,
+        }
+    }
 }
 
 /// Everything that the thread owns.
@@ -84,6 +101,7 @@ pub(super) struct Protocol {
     filters: Vec<Filter>,
     pulse: Option<Pulse>,
     counters: LoopCounters,
+    announced: Vec<u64>,
     tokens: Vec<Token>,
     buffer: Vec<u8>,
 }
@@ -96,8 +114,8 @@ pub(super) struct Parts {
     pub secrets: Secrets,
     /// Number of this start.
     pub boot: u64,
-    /// What flap control remembers of earlier runs.
-    pub recalled: Vec<(InstanceIx, FlapRecord)>,
+    /// What was stored of earlier runs, of instances or of the host.
+    pub recalled: Vec<(Option<InstanceIx>, Memory)>,
     /// Set after crashes: starts as Backup and claims nothing for this long.
     pub backup_for: Option<Duration>,
     /// Reading end of the queue.
@@ -135,6 +153,7 @@ impl Protocol {
                 .zip(&model.links)
                 .map(|(link, _)| Filter::new(&model, link))
                 .collect(),
+            announced: vec![0; model.instances.len()],
             model,
             poller,
             timer,
@@ -215,6 +234,7 @@ impl Protocol {
             // A deadline in the past means "at once": it is late from when the loop knew of it.
             let late = now.mono - deadline.max(self.slept_at);
             self.counters.latest = self.counters.latest.max(late);
+            self.counters.lateness.observe(late);
             self.engine.handle(now, Input::Timeout);
             self.carry_out();
         }
@@ -342,7 +362,13 @@ impl Protocol {
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
             }
-            Message::Order(instance, order) => self.feed(Input::Order { instance, order }),
+            Message::Judge { instance, order, answer } => {
+                // The asker may have given up.
+                let _ = answer.send(self.engine.judge(instance, &order));
+            }
+            Message::Order { id, instance, order } => {
+                self.feed(Input::Order { id, instance, order });
+            }
             Message::Stop => self.feed(Input::Stop),
         }
     }
@@ -386,6 +412,10 @@ impl Protocol {
                 }
                 Output::Heartbeat(heartbeat) => self.sockets.send_heartbeat(&heartbeat),
                 Output::Announce(announce) => {
+                    let instance = usize::from(announce.router.instance.0);
+                    if let Some(count) = self.announced.get_mut(instance) {
+                        *count += 1;
+                    }
                     self.sockets.send_frame(announce.link, &announcement(&announce))
                 }
                 Output::Probe(probe) => {
@@ -425,13 +455,14 @@ impl Protocol {
 
     fn report(&self) -> Report {
         let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
-        Report { snapshot: self.engine.snapshot(clock::monotonic()), counters }
+        let snapshot = self.engine.snapshot(clock::monotonic());
+        Report { snapshot, counters, announced: self.announced.clone() }
     }
 }
 
-/// Gives the engine what flap control remembers, before it decides anything.
-fn recall(engine: &mut Engine, recalled: Vec<(InstanceIx, FlapRecord)>) {
-    for (instance, record) in recalled {
-        engine.recall(instance, record);
+/// Gives the engine what was stored, before it decides anything.
+fn recall(engine: &mut Engine, recalled: Vec<(Option<InstanceIx>, Memory)>) {
+    for (instance, memory) in recalled {
+        engine.recall(instance, memory);
     }
 }

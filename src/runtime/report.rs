@@ -1,30 +1,21 @@
-//! The engine's snapshot as status document, and the handler of the control socket.
+//! The engine's snapshot as status document.
 
 mod health;
+mod why;
 
 use super::protocol::Report;
-use super::queue::{Message, Sender};
-use crate::control::protocol::{Answer, Code, Request, Verb};
-use crate::control::rights;
-use crate::control::server::{Caller, Handler};
 use crate::control::status::{
     Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
 use crate::sys::sched::Granted;
 use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-use tokio::sync::oneshot;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::OperatorOrder;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::policy::Closed;
 use vipd_core::time::Instant;
 use vipd_core::types::{Class, InstanceIx, State};
 use vipd_core::vrrp::Expiry;
-
-/// The protocol thread answers within microseconds; later means that it does not run.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the main thread knows by itself.
 #[derive(Clone, Debug)]
@@ -37,108 +28,20 @@ pub(super) struct Facts {
     pub memory: Arc<OnceLock<Granted>>,
 }
 
-/// Answers requests of the control socket.
-#[derive(Clone, Debug)]
-pub(super) struct StatusHandler {
-    facts: Facts,
-    protocol: Sender,
-}
+impl Facts {
+    /// Was real-time scheduling granted?
+    pub(super) fn real_time(&self) -> bool {
+        self.scheduling.get().is_some_and(Result::is_ok)
+    }
 
-impl StatusHandler {
-    /// Asks the protocol thread behind `protocol`.
-    pub(super) fn new(facts: Facts, protocol: Sender) -> Self {
-        Self { facts, protocol }
+    /// Was locking memory granted?
+    pub(super) fn memory_locked(&self) -> bool {
+        self.memory.get().is_some_and(Result::is_ok)
     }
 }
 
-impl Handler for StatusHandler {
-    async fn answer(&self, request: Request, caller: Caller) -> Answer {
-        if request.verb.changes() && !rights::may_change(caller).await {
-            tracing::warn!(
-                "{} was refused to user {} (process {})",
-                request.verb.word(),
-                caller.uid,
-                caller.pid.unwrap_or(0)
-            );
-            let group = rights::ADMINISTRATORS;
-            return Answer::error(
-                Code::Forbidden,
-                format!("only root and members of the group {group} may do this"),
-            );
-        }
-        let report = match self.report().await {
-            Ok(report) => report,
-            Err(unavailable) => return unavailable,
-        };
-        match &request.verb {
-            Verb::Status {} => Answer::status(document(&self.facts, &report)),
-            Verb::Promote { instance } | Verb::Ack { instance } => {
-                self.order(&request.verb, instance, &report, caller)
-            }
-        }
-    }
-}
-
-impl StatusHandler {
-    async fn report(&self) -> Result<Report, Answer> {
-        let (tx, rx) = oneshot::channel();
-        let stopping = || Answer::error(Code::Unavailable, "the agent is stopping");
-        self.protocol.send(Message::Report(tx)).map_err(|_| stopping())?;
-        match tokio::time::timeout(PATIENCE, rx).await {
-            Ok(answer) => answer.map_err(|_| stopping()),
-            Err(_) => Err(Answer::error(Code::Unavailable, "the protocol thread does not answer")),
-        }
-    }
-
-    /// Passes an operator's order on, unless `report` shows that it means nothing.
-    fn order(&self, verb: &Verb, name: &str, report: &Report, caller: Caller) -> Answer {
-        let model = &self.facts.model;
-        let Some((ix, _)) = model.iter().find(|(_, instance)| *instance.name == *name) else {
-            let names: Vec<&str> = model.instances.iter().map(|i| &*i.name).collect();
-            let known = names.join(", ");
-            return Answer::error(
-                Code::Refused,
-                format!("there is no instance {name} on this host; there are: {known}"),
-            );
-        };
-        let units = || report.snapshot.units.iter().filter(|unit| unit.instance == ix);
-        let order = match verb {
-            Verb::Ack { .. } => OperatorOrder::Acknowledge,
-            Verb::Status {} | Verb::Promote { .. } => {
-                if units().all(|unit| unit.state == State::Active) {
-                    return Answer::done(format!("{name} is active on this host already"));
-                }
-                if let Some(unit) = units().find(|unit| unit.state == State::Initialize) {
-                    let why = cause_text(model, &unit.cause);
-                    return Answer::error(
-                        Code::Refused,
-                        format!("{name} cannot be active on this host: {why}"),
-                    );
-                }
-                OperatorOrder::Promote
-            }
-        };
-        // The record of who did it.
-        tracing::warn!(
-            instance = name,
-            uid = caller.uid,
-            pid = caller.pid.unwrap_or(0),
-            "{name}: {} ordered by user {} (process {})",
-            verb.word(),
-            caller.uid,
-            caller.pid.unwrap_or(0)
-        );
-        if self.protocol.send(Message::Order(ix, order)).is_err() {
-            return Answer::error(Code::Unavailable, "the agent is stopping");
-        }
-        Answer::done(match order {
-            OperatorOrder::Promote => format!("{name} is told to claim; see `vipd status`"),
-            OperatorOrder::Acknowledge => format!("{name}: acknowledged"),
-        })
-    }
-}
-
-fn document(facts: &Facts, report: &Report) -> Status {
+/// The status document.
+pub(super) fn document(facts: &Facts, report: &Report) -> Status {
     let model = &facts.model;
     let snapshot = &report.snapshot;
     let loops = [
@@ -170,14 +73,9 @@ fn document(facts: &Facts, report: &Report) -> Status {
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {
-    let granted = |what: &OnceLock<Granted>| what.get().is_some_and(Result::is_ok);
     let refused =
         [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
-    Scheduling {
-        real_time: granted(&facts.scheduling),
-        memory_locked: granted(&facts.memory),
-        refused,
-    }
+    Scheduling { real_time: facts.real_time(), memory_locked: facts.memory_locked(), refused }
 }
 
 fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
@@ -208,11 +106,12 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         applied: unit.applied,
         lease_left_s: unit.lease_left.map(|left| left.as_secs_f64()),
         class: unit.class.to_string(),
-        standby: health::standby(unit).into(),
+        standby: why::kind_word(unit.standby).into(),
         checks: configured.checks.iter().map(|c| model.check(*c).name.to_string()).collect(),
         waits: health::waits(model, unit),
         flap: health::flap(unit),
         alarms: alarms(model, snapshot, Some(unit.instance)),
+        why: why::why(model, snapshot.at, unit),
     }
 }
 
@@ -254,7 +153,16 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             Expiry::Ordered => format!("claims in {after}: promoted by an operator"),
         }
     });
-    let gate = unit.gate.as_ref().map(|gate| match gate {
+    let gate = unit.gate.as_ref().map(|gate| gate_text(model, now, gate));
+    match (claim, gate) {
+        (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Why it does not preempt.
+fn gate_text(model: &Model, now: Instant, gate: &Closed) -> String {
+    match gate {
         Closed::Off => "does not preempt (preempt = false)".to_owned(),
         Closed::Delay(until) => {
             format!("may preempt in {} (preempt-delay)", seconds(until.since(now)))
@@ -267,10 +175,11 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
         }
         Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
         Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
-    });
-    match (claim, gate) {
-        (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
-        (one, other) => one.or(other),
+        Closed::Frozen(Instant::MAX) => "does not preempt until thawed".to_owned(),
+        Closed::Frozen(until) => {
+            format!("does not preempt while frozen, for {}", seconds(until.since(now)))
+        }
+        Closed::MovedAway => "leaves the address where it was moved, until failback".to_owned(),
     }
 }
 

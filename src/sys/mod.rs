@@ -10,8 +10,12 @@
 //! | [`poll`] | [`Poller`] (epoll), [`DeadlineTimer`] (absolute timerfd), [`Waker`] (eventfd) |
 //! | [`readable`] | [`Readable`]: a descriptor for the tokio runtime of the main thread |
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
+//! | [`file`](mod@file) | files and sockets that are replaced as a whole |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
+//! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`acl`] | a second group for a file |
+//! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
@@ -22,12 +26,16 @@
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
 //! link, the owner of the sockets drops them and opens new ones.
 
+pub mod acl;
 pub mod capability;
 pub mod clock;
+pub mod file;
 mod filter;
 pub mod frame;
 pub mod lock;
+pub mod netlink;
 mod packet;
+pub mod peer;
 pub mod pidfd;
 pub mod poll;
 pub mod process;

@@ -1,5 +1,6 @@
 //! Events to the log, with repeats held back, and the one-line state for the service manager.
 
+use super::fields::Fields;
 use super::limit::{Limiter, Verdict};
 use super::text::Narrator;
 use std::collections::BTreeMap;
@@ -11,6 +12,17 @@ use vipd_core::types::{InstanceIx, State};
 
 /// Lines of one kind in 60 s before they are held back.
 const BURST: u32 = 10;
+
+/// An event, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// How much it matters.
+    pub level: Level,
+    /// The line, whether it was logged or held back.
+    pub line: String,
+    /// The new one-line state, when it changed.
+    pub state: Option<String>,
+}
 
 /// Tells the events of one agent.
 #[derive(Debug)]
@@ -28,40 +40,26 @@ impl Teller {
         Self { model, narrator, limiter: Limiter::new(BURST), states: BTreeMap::new() }
     }
 
-    /// Logs `event`; gives the new one-line state when it changed.
-    pub fn tell(&mut self, event: &Event) -> Option<String> {
+    /// Logs `event`, unless too many like it were logged just now.
+    pub fn tell(&mut self, event: &Event) -> Telling {
         // Narrated even when held back: it has to know who owned what.
-        let (level, mut line) = self.narrator.tell(event);
+        let (level, line) = self.narrator.tell(event);
         match self.limiter.ask(Narrator::kind(event), event.at) {
             Verdict::Hold => {}
+            Verdict::Tell { suppressed: 0 } => {
+                Fields::of(&self.model, event, 0).log(level, &line);
+            }
             Verdict::Tell { suppressed } => {
-                if suppressed > 0 {
-                    line.push_str(&format!(" (and {suppressed} more like it before)"));
-                }
-                self.log(level, &line, event);
+                let line = format!("{line} (and {suppressed} more like it before)");
+                Fields::of(&self.model, event, suppressed).log(level, &line);
             }
         }
-        let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind)
-        else {
-            return None;
-        };
-        self.states.insert(instance, *to);
-        Some(self.summary())
-    }
-
-    fn log(&self, level: Level, line: &str, event: &Event) {
-        let instance = event.instance.and_then(|ix| self.model.instances.get(usize::from(ix.0)));
-        let instance = instance.map_or("", |i| i.name.as_ref());
-        let state = match &event.kind {
-            EventKind::Transition { to, .. } => to.to_string(),
-            _ => String::new(),
-        };
-        // The level of a line is part of its declaration.
-        match level {
-            Level::ERROR => tracing::error!(instance, state, "{line}"),
-            Level::WARN => tracing::warn!(instance, state, "{line}"),
-            _ => tracing::info!(instance, state, "{line}"),
+        let mut state = None;
+        if let (Some(instance), EventKind::Transition { to, .. }) = (event.instance, &event.kind) {
+            self.states.insert(instance, *to);
+            state = Some(self.summary());
         }
+        Telling { level, line, state }
     }
 
     /// `web active, dns backup`; figures when there are many.

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::Level;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, StandingReason, Verdict};
+use vipd_core::engine::io::{
+    Alarm, Cause, Event, EventKind, OperationStep, StandingReason, Verdict,
+};
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, Family, HostIx, InstanceIx, State};
 
@@ -48,6 +50,41 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::Offered(host) => format!("{} let go: this host is fitter", name(host)),
         Cause::NobodyCame => "offered the address, and nobody came".into(),
         Cause::Promoted => "promoted by an operator".into(),
+        Cause::MovedHere(host) => format!("moved here from {} by an operator", name(host)),
+        Cause::MovedAway(Some(host)) => format!("moved to {} by an operator", name(host)),
+        Cause::MovedAway(None) => "released by an operator to whoever came".into(),
+        Cause::Drained => "an operator drained this host".into(),
+    }
+}
+
+/// The name of a cause for programs: metrics, the journal.
+pub fn cause_code(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Startup => "startup",
+        Cause::Adopted => "adopted",
+        Cause::Silence(_) => "silence",
+        Cause::Released => "released",
+        Cause::Preempts(_) => "preempts",
+        Cause::Outranked(_) => "outranked",
+        Cause::TieBreak => "tie-break",
+        Cause::PeerUnable(_) => "peer-unable",
+        Cause::Settled(_) => "settled",
+        Cause::SyncGroup => "sync-group",
+        Cause::LinkDown => "link-down",
+        Cause::LinkUp => "link-up",
+        Cause::NoSource => "no-source",
+        Cause::Overslept(_) => "overslept",
+        Cause::LeaseEnded => "lease-ended",
+        Cause::KernelFault => "kernel-fault",
+        Cause::Stop => "stop",
+        Cause::Isolated => "isolated",
+        Cause::CheckFailed(_) => "check-failed",
+        Cause::Offered(_) => "offered",
+        Cause::NobodyCame => "nobody-came",
+        Cause::Promoted => "promoted",
+        Cause::MovedHere(_) => "moved-here",
+        Cause::MovedAway(_) => "moved-away",
+        Cause::Drained => "drained",
     }
 }
 
@@ -101,6 +138,11 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
         }
         Alarm::NoStandby => "nobody would take over by himself".into(),
         Alarm::ActivationFailed => "the activation of this standby failed".into(),
+        Alarm::Drained => "this host is drained: it claims nothing until `vipd undrain`".into(),
+        Alarm::Frozen => {
+            "frozen in the whole group: no preemption and no voluntary move until `vipd thaw`"
+                .into()
+        }
     }
 }
 
@@ -123,13 +165,25 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::CheckUnknown(_) => "check-unknown",
         Alarm::NoStandby => "no-standby",
         Alarm::ActivationFailed => "activation-failed",
+        Alarm::Drained => "drained",
+        Alarm::Frozen => "frozen",
     }
 }
 
 /// The name of `check`; its number when the model is younger than the event.
-fn check_name(model: &Model, check: CheckIx) -> String {
+pub fn check_name(model: &Model, check: CheckIx) -> String {
     let check_at = model.checks.get(usize::from(check.0));
     check_at.map_or_else(|| format!("#{}", check.0), |c| c.name.to_string())
+}
+
+/// What a check said, for programs.
+pub const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+        Verdict::Unknown => "unknown",
+    }
 }
 
 /// What a check said.
@@ -143,7 +197,7 @@ fn verdict_text(verdict: Verdict) -> &'static str {
 }
 
 /// Why class or effective priority changed.
-fn reason_text(model: &Model, reason: &StandingReason) -> String {
+pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
     match reason {
         StandingReason::Check(check, verdict) => {
             format!("check {} {}", check_name(model, *check), verdict_text(*verdict))
@@ -153,15 +207,34 @@ fn reason_text(model: &Model, reason: &StandingReason) -> String {
         StandingReason::Held => "held: the move budget is spent".into(),
         StandingReason::HoldOver => "no longer held".into(),
         StandingReason::Settled => "the checks had their first word".into(),
+        StandingReason::Drained => "an operator drained this host".into(),
+        StandingReason::Undrained => "no longer drained".into(),
+        StandingReason::PriorityOrdered => "an operator's word on the priority".into(),
     }
 }
 
 /// The name of `host`; its number when the model is younger than the event.
-fn host_name(model: &Model, host: HostIx) -> String {
+pub fn host_name(model: &Model, host: HostIx) -> String {
     model
         .hosts
         .get(usize::from(host.0))
         .map_or_else(|| format!("host {}", host.0), |h| h.name.to_string())
+}
+
+/// The name of an operation: the start of the agent that began it, and its number in that run.
+pub fn operation_name(id: u64) -> String {
+    format!("{}-{}", id >> 32, id & u64::from(u32::MAX))
+}
+
+/// One line of an ordered operation.
+fn operation(id: u64, step: &OperationStep) -> (Level, String) {
+    let id = operation_name(id);
+    match step {
+        OperationStep::Started => (Level::INFO, format!("operation {id} started")),
+        OperationStep::Progress(text) => (Level::INFO, format!("operation {id}: {text}")),
+        OperationStep::Done(text) => (Level::INFO, format!("operation {id} done: {text}")),
+        OperationStep::Aborted(text) => (Level::WARN, format!("operation {id} aborted: {text}")),
+    }
 }
 
 /// Tells events; remembers who owned what, which an event does not carry.
@@ -257,7 +330,8 @@ impl Narrator {
                 let reason = reason_text(&self.model, reason);
                 (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
             }
-            EventKind::Remember(_) => (Level::DEBUG, "flap control stored".into()),
+            EventKind::Remember(_) => (Level::DEBUG, "stored for the next start".into()),
+            EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
             }
@@ -290,6 +364,10 @@ impl Narrator {
             | EventKind::Boot { .. }
             | EventKind::Standing { .. }
             | EventKind::Remember(_) => {}
+            // Each is another one.
+            EventKind::Operation { id, step } => {
+                (id, std::mem::discriminant(step)).hash(&mut hasher)
+            }
         }
         hasher.finish()
     }

@@ -1,5 +1,6 @@
 //! Namespaces, wires and models for the tests of this folder.
 
+use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
 use std::net::IpAddr;
@@ -11,14 +12,14 @@ use std::sync::mpsc::{Sender, channel};
 use vipd_agent::kernel::{Claims, Step, Worker};
 use vipd_core::config::model::{
     Auth, ChecksumFlavour, Claim, FlapControl, Instance, Link, Model, OnConflict, Standby,
-    Transport,
+    Telemetry, Transport,
 };
 use vipd_core::engine::io::{Applied, KernelFault, Own, Renew, Renewed, Want};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{HostIx, InstanceIx, Interval, LinkIx, Priority, Version, Vip, Vrid};
 
 /// Becomes root of a user namespace where the caller is not root. Before the first thread exists.
-pub(crate) fn enter() -> Result<(), String> {
+fn enter() -> Result<(), String> {
     if Command::new("ip").arg("-V").output().is_err() {
         return Err("the `ip` program is missing (iproute2)".into());
     }
@@ -36,8 +37,25 @@ pub(crate) fn enter() -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("no network namespace: {e}"))
 }
 
+/// The tests as trials in namespaces, ignored (and said so) where there can be none. Before the first thread exists.
+pub(crate) fn trials(what: &str, tests: &[(&str, fn())]) -> Vec<Trial> {
+    let skip = enter().err();
+    if let Some(why) = &skip {
+        eprintln!("SKIPPED: all {what} tests: {why}");
+    }
+    let trial = |(name, test): &(&str, fn())| {
+        let test = *test;
+        Trial::test(*name, move || {
+            run_in_a_namespace(test);
+            Ok(())
+        })
+        .with_ignored_flag(skip.is_some())
+    };
+    tests.iter().map(trial).collect()
+}
+
 /// Each test has a namespace of its own, on a thread of its own, with the wire `v0`-`v1`.
-pub(crate) fn run_in_a_namespace(test: fn()) {
+fn run_in_a_namespace(test: fn()) {
     let done = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         ip("link set lo up");
@@ -149,6 +167,7 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         sync_groups: Vec::new(),
         checks: Vec::new(),
         hooks: Vec::new(),
+        telemetry: Telemetry::default(),
         hash: 0,
     })
 }

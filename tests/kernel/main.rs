@@ -11,7 +11,7 @@ mod leases;
 mod sockets;
 mod watch;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 fn main() {
     let args = Arguments::from_args();
@@ -44,21 +44,7 @@ fn main() {
         ("heartbeats_cross_a_wire", sockets::heartbeats_cross_a_wire),
         ("one_agent_per_namespace", sockets::one_agent_per_namespace),
     ];
-    let skip = lab::enter().err();
-    if let Some(why) = &skip {
-        eprintln!("SKIPPED: all kernel tests: {why}");
-    }
-    let trials = tests
-        .iter()
-        .map(|(name, test)| {
-            let test = *test;
-            Trial::test(*name, move || {
-                lab::run_in_a_namespace(test);
-                Ok(())
-            })
-            .with_ignored_flag(skip.is_some())
-        })
-        .collect();
+    let trials = lab::trials("kernel", tests);
     let conclusion = libtest_mimic::run(&args, trials);
     let _none_made = std::fs::remove_dir_all(lab::scratch());
     conclusion.exit();

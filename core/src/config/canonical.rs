@@ -6,7 +6,7 @@
 
 use super::model::{
     Auth, ChecksumFlavour, Claim, Heartbeat, HmacAuth, HmacMode, Host, Instance, Link, Model,
-    OnConflict, SyncGroup, Transport, VirtualRoute, VirtualRule,
+    OnConflict, SyncGroup, Telemetry, Transport, VirtualRoute, VirtualRule,
 };
 use crate::time::Duration;
 use std::fmt::{Display, Write};
@@ -56,6 +56,7 @@ impl Canonical {
             sync_groups,
             checks,
             hooks,
+            telemetry: Telemetry { listen },
             hash: _,
         } = model;
         self.line("model", host.0);
@@ -83,6 +84,7 @@ impl Canonical {
         // `Debug` is stable enough here: hosts that run different releases differ by their version already.
         self.lines("check", checks.iter().map(|c| format!("{c:?}")));
         self.lines("hook", hooks.iter().map(|h| format!("{h:?}")));
+        self.lines("listen", listen);
     }
 
     fn instance(&mut self, instance: &Instance) {

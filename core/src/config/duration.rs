@@ -1,6 +1,6 @@
 //! Lengths of time as an operator writes them: `10ms`, `1s`, `40.95s`, `2m`, `1h`.
 //!
-//! Used by the reading room of `config`. Exact: no floating point.
+//! Used by the reading room of `config`, and by the command line. Exact: no floating point.
 
 use crate::time::Duration;
 
@@ -10,7 +10,7 @@ const UNITS: [(&str, u64); 4] =
 
 /// `text` as a length of time: a decimal number and one of `ms`, `s`, `m`, `h`, nothing between them.
 /// `None` when it is anything else, finer than a nanosecond or too long for 64 bits of nanoseconds.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     let (number, unit) =
         UNITS.iter().find_map(|(name, nanos)| Some((text.strip_suffix(name)?, *nanos)))?;
     let (whole, fraction) = match number.split_once('.') {

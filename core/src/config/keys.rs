@@ -35,6 +35,7 @@ keys! {
         SYNC "sync" "a table of sync groups" "{ all = { instances = [\"lan\", \"wan\"] } }";
         CHECK "check" "a table of checks" "{ nginx = { http = \"http://127.0.0.1/healthz\" } }";
         HOOK "hook" "a table of hooks" "{ notify = { on = [\"active\"], run = [\"/etc/vipd/hooks/notify\"] } }";
+        TELEMETRY "telemetry" "a table" "{ listen = \"127.0.0.1:9650\" }";
     }
 }
 
@@ -290,6 +291,13 @@ keys! {
     }
 }
 
+keys! {
+    /// `[telemetry]`
+    telemetry {
+        LISTEN "listen" "an address with a port, or the absolute path of a socket" "\"127.0.0.1:9650\"";
+    }
+}
+
 /// Every section but the file itself, by its heading as the manual writes it.
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("[cluster]", cluster::ALL),
@@ -305,6 +313,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("[sync.NAME]", sync::ALL),
     ("[check.NAME]", check::ALL),
     ("[hook.NAME]", hook::ALL),
+    ("[telemetry]", telemetry::ALL),
 ];
 
 /// Sections and keys that the design has and this version of vipd does not.

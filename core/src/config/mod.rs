@@ -13,6 +13,7 @@ mod check;
 mod diagnostic;
 mod duration;
 mod hash;
+pub mod import;
 mod keys;
 pub mod model;
 mod rank;
@@ -32,6 +33,7 @@ mod target;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity, Style};
+pub use duration::parse as parse_duration;
 pub use hash::stable_hash;
 
 use diagnostic::Findings;

@@ -6,10 +6,12 @@
 mod check;
 mod hook;
 mod policy;
+mod telemetry;
 
 pub use check::{Check, DnsRecord, HttpProbe, Probe, Process, Resource, Severity};
 pub use hook::{Account, Call, Hook, HookRun, Moment, Program};
 pub use policy::{Activation, Budget, Damping, FlapControl, Standby, StandbyKind};
+pub use telemetry::{Listen, Telemetry};
 
 use crate::time::Duration;
 use crate::types::{
@@ -41,6 +43,8 @@ pub struct Model {
     pub checks: Vec<Check>,
     /// Hooks of this host, sorted by name.
     pub hooks: Vec<Hook>,
+    /// What this host serves about itself.
+    pub telemetry: Telemetry,
     /// 64-bit hash of the meaning of the file, the same on every host: shown by peers that differ.
     pub hash: u64,
 }

@@ -3,10 +3,12 @@
 //! Called by `config::load`. It goes on after an error, so that one run reports all of them.
 
 use super::diagnostic::Findings;
-use super::keys::{Key, cluster, file, host, instance, sync};
-use super::schema::{CheckDecl, ClusterDecl, File, GroupDecl, HookDecl, HostDecl, InstanceDecl};
+use super::keys::{Key, cluster, file, host, instance, sync, telemetry};
+use super::schema::{
+    CheckDecl, ClusterDecl, File, GroupDecl, HookDecl, HostDecl, InstanceDecl, TelemetryDecl,
+};
 use super::section::{At, LeftOut, Scope, Section, Span};
-use super::{read_check, read_instance, read_pool, read_program, value};
+use super::{read_check, read_instance, read_pool, read_program, target, value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
@@ -55,6 +57,7 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
 
     let (check_names, checks) = read_checks(&top, &host_names, &views, findings);
     let (hook_names, hooks) = read_hooks(&top, &host_names, findings);
+    let telemetry = read_telemetry(&top, &host_names, findings);
     let groups = named_sections(&top, &file::SYNC, "sync", findings)
         .into_iter()
         .filter_map(|(name, section)| read_group(name, &section, findings))
@@ -71,6 +74,7 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
         checks,
         hook_names,
         hooks,
+        telemetry,
     }
 }
 
@@ -123,6 +127,24 @@ fn read_hooks(
         names.push(name);
     }
     (names, by_host)
+}
+
+/// What each host serves about itself.
+fn read_telemetry(
+    top: &Section<'_>,
+    hosts: &[Arc<str>],
+    findings: &mut Findings<'_>,
+) -> Vec<TelemetryDecl> {
+    let Some(section) = top.table(&file::TELEMETRY, findings) else {
+        return hosts.iter().map(|_| TelemetryDecl::default()).collect();
+    };
+    section.refuse_unknown(telemetry::ALL, findings);
+    let of_host = |me: &Arc<str>| {
+        let scope = Scope { hosts, taking_part: hosts, me, left_out: LeftOut::Unused };
+        let listen = section.per_host(scope).optional(&telemetry::LISTEN, findings, target::listen);
+        TelemetryDecl { listen }
+    };
+    hosts.iter().map(of_host).collect()
 }
 
 /// The hosts that take part in an instance: all of them, unless its priorities are a table by host.

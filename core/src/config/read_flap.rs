@@ -1,6 +1,6 @@
 //! What keeps an address from bouncing: damping, move budget, stickiness, pace of the priority.
 //!
-//! Called by `read_instance`. Gives the defaults of an instance that is not told otherwise.
+//! Called by `read_instance`. What is not told is as in `FlapControl::default`.
 
 use super::diagnostic::Findings;
 use super::duration;
@@ -12,20 +12,6 @@ use crate::time::Duration;
 use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
-/// An owner gets this much back.
-const DEFAULT_STICKINESS: u8 = 10;
-/// Between two changes of the effective priority.
-const DEFAULT_PRIORITY_HOLD: Duration = Duration::from_secs(10);
-/// Penalties (form of RFC 2439): 1000 for each loss, out after three within minutes.
-const DEFAULT_DAMPING: Damping = Damping {
-    half_life: Duration::from_secs(600),
-    suppress: 2500,
-    reuse: 1000,
-    ceiling: 10_000,
-    max_suppress: Duration::from_secs(3600),
-};
-/// Held this long after the last move.
-const DEFAULT_QUIET: Duration = Duration::from_secs(3600);
 /// Most limits of a budget.
 const LIMITS_MAX: usize = 8;
 const LENGTHS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -34,15 +20,16 @@ const PENALTIES: RangeInclusive<i64> = 1..=1_000_000;
 
 /// The part of an instance that keeps its address from bouncing.
 pub(super) fn read(section: &Section<'_>, findings: &mut Findings<'_>) -> FlapControl {
+    let default = FlapControl::default();
     let damping = match section.table_or(&instance::DAMPING, "off", findings) {
         Some(TableOr::Word) => None,
         Some(TableOr::Table(table)) => Some(read_damping(&table, findings)),
-        None => Some(DEFAULT_DAMPING),
+        None => default.damping,
     };
     let budget = match section.table_or(&instance::MOVE_BUDGET, "off", findings) {
         Some(TableOr::Word) => None,
         Some(TableOr::Table(table)) => Some(read_budget(&table, findings)),
-        None => Some(Budget { limits: default_limits(), quiet: DEFAULT_QUIET }),
+        None => default.budget,
     };
     let stickiness =
         section.optional(&instance::STICKINESS, findings, |v| value::integer(v, 0..=253));
@@ -50,18 +37,14 @@ pub(super) fn read(section: &Section<'_>, findings: &mut Findings<'_>) -> FlapCo
     FlapControl {
         damping,
         budget,
-        stickiness: stickiness.map_or(DEFAULT_STICKINESS, |at| at.value),
-        priority_hold: hold.map_or(DEFAULT_PRIORITY_HOLD, |at| at.value),
+        stickiness: stickiness.map_or(default.stickiness, |at| at.value),
+        priority_hold: hold.map_or(default.priority_hold, |at| at.value),
     }
-}
-
-/// A loop of two hosts is over after three moves; slower ones are caught by the hour.
-fn default_limits() -> Vec<(u32, Duration)> {
-    vec![(3, Duration::from_secs(600)), (6, Duration::from_secs(3600))]
 }
 
 fn read_damping(section: &Section<'_>, findings: &mut Findings<'_>) -> Damping {
     section.refuse_unknown(damping::ALL, findings);
+    let default = Damping::default();
     let before = findings.count();
     let length = |key, default: Duration, f: &mut Findings<'_>| {
         section.optional(key, f, |v| value::duration(v, LENGTHS)).map_or(default, |at| at.value)
@@ -70,11 +53,11 @@ fn read_damping(section: &Section<'_>, findings: &mut Findings<'_>) -> Damping {
         section.optional(key, f, |v| value::integer(v, PENALTIES)).map_or(default, |at| at.value)
     };
     let read = Damping {
-        half_life: length(&damping::HALF_LIFE, DEFAULT_DAMPING.half_life, findings),
-        suppress: penalty(&damping::SUPPRESS, DEFAULT_DAMPING.suppress, findings),
-        reuse: penalty(&damping::REUSE, DEFAULT_DAMPING.reuse, findings),
-        ceiling: penalty(&damping::CEILING, DEFAULT_DAMPING.ceiling, findings),
-        max_suppress: length(&damping::MAX_SUPPRESS, DEFAULT_DAMPING.max_suppress, findings),
+        half_life: length(&damping::HALF_LIFE, default.half_life, findings),
+        suppress: penalty(&damping::SUPPRESS, default.suppress, findings),
+        reuse: penalty(&damping::REUSE, default.reuse, findings),
+        ceiling: penalty(&damping::CEILING, default.ceiling, findings),
+        max_suppress: length(&damping::MAX_SUPPRESS, default.max_suppress, findings),
     };
     if findings.count() == before {
         if read.reuse >= read.suppress {
@@ -114,10 +97,10 @@ fn read_budget(section: &Section<'_>, findings: &mut Findings<'_>) -> Budget {
         );
     }
     let quiet = section.optional(&move_budget::QUIET, findings, |v| value::duration(v, LENGTHS));
+    let default = Budget::default();
     Budget {
-        limits: limits
-            .map_or_else(default_limits, |l| l.value.into_iter().map(|at| at.value).collect()),
-        quiet: quiet.map_or(DEFAULT_QUIET, |at| at.value),
+        limits: limits.map_or(default.limits, |l| l.value.into_iter().map(|at| at.value).collect()),
+        quiet: quiet.map_or(default.quiet, |at| at.value),
     }
 }
 

@@ -7,7 +7,7 @@ use super::canonical;
 use super::hash::stable_hash;
 use super::model::{
     Auth, ChecksumFlavour, Heartbeat, HmacAuth, Host, Instance, Link, Model, OnConflict, SyncGroup,
-    Transport, VirtualRoute, VirtualRule,
+    Telemetry, Transport, VirtualRoute, VirtualRule,
 };
 use super::resolve_health;
 use super::schema::{CheckDecl, File, HmacDecl, HookDecl, InstanceDecl, RouteDecl, RuleDecl};
@@ -82,8 +82,14 @@ fn model(
         instances,
         checks,
         hooks: resolve_health::hooks(hooks, declared),
+        telemetry: telemetry(file, host),
         hash: 0,
     }
+}
+
+fn telemetry(file: &File, host: HostIx) -> Telemetry {
+    let listen = file.telemetry.get(usize::from(host.0)).and_then(|decl| decl.listen.as_ref());
+    Telemetry { listen: listen.map(|listen| listen.value.clone()) }
 }
 
 fn heartbeat(file: &File) -> Option<Heartbeat> {

@@ -4,8 +4,8 @@
 //! Single values are legal; what they mean together is not yet proved.
 
 use super::model::{
-    Account, Call, ChecksumFlavour, Claim, FlapControl, HmacMode, Moment, OnConflict, Probe,
-    Program, Severity, StandbyKind,
+    Account, Call, ChecksumFlavour, Claim, FlapControl, HmacMode, Listen, Moment, OnConflict,
+    Probe, Program, Severity, StandbyKind,
 };
 use super::section::{At, Span};
 use crate::time::Duration;
@@ -40,6 +40,8 @@ pub(super) struct File {
     pub(super) hook_names: Vec<At<Arc<str>>>,
     /// The hooks as each host sees them, whether or not it runs one of their instances, by position of the host, sorted by name.
     pub(super) hooks: Vec<Vec<HookDecl>>,
+    /// `[telemetry]` as each host sees it, by position of the host.
+    pub(super) telemetry: Vec<TelemetryDecl>,
 }
 
 impl File {
@@ -296,6 +298,13 @@ pub(super) struct HookDecl {
 pub(super) enum HookRunDecl {
     Program(ProgramDecl, Call),
     Fifo(PathBuf),
+}
+
+/// `[telemetry]` as one host sees it.
+#[derive(Default)]
+pub(super) struct TelemetryDecl {
+    /// `None`: nothing is served.
+    pub(super) listen: Option<At<Listen>>,
 }
 
 /// `[sync.NAME]`.

@@ -1,9 +1,9 @@
 //! What checks aim at, one value at a time: host and port, URL, HTTP statuses, names of units, processes
 //! and domains.
 //!
-//! Used by `read_check`. Pure, like [`super::value`]; nothing is resolved or connected here.
+//! Used by `read_check` and, for where metrics are served, by `read`. Pure, like [`super::value`]; nothing is resolved or connected here.
 
-use super::model::DnsRecord;
+use super::model::{DnsRecord, Listen};
 use super::value::{self, Wrong};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -221,6 +221,30 @@ pub(super) fn unix_path(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
         let fits = path.as_os_str().len() <= UNIX_PATH_MAX;
         if fits { Ok(path) } else { Err(Wrong::value(value)) }
     })
+}
+
+/// Where metrics are served: an address of this host with a port, or a socket.
+pub(super) fn listen(value: &DeValue<'_>) -> Result<Listen, Wrong> {
+    let text = value::text(value)?;
+    if text.starts_with('/') {
+        return unix_path(value).map(Listen::Unix);
+    }
+    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
+        return Err(Wrong::because(
+            format!("{text} has no address"),
+            format!("write \"127.0.0.1:{port}\": this host alone can ask"),
+        ));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(addr) if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 => {
+            Err(Wrong::because(
+                format!("{addr} is not one address of this host with a port"),
+                "write \"127.0.0.1:9650\", or the address of this host in the management network",
+            ))
+        }
+        Ok(addr) => Ok(Listen::Tcp(addr)),
+        Err(_) => address_with_port(value).map(Listen::Tcp),
+    }
 }
 
 /// Name of a systemd unit.

@@ -9,6 +9,7 @@ use crate::types::{Family, RouterId, State};
 use crate::vrrp::{Expiry, Heard, Reaction};
 use crate::wire::receive::{Accepted, Datagram, validate};
 use crate::wire::vrrp::Advert;
+use std::cmp::Ordering;
 
 /// The lowest priority of an advert.
 pub(super) const WEAKEST: u8 = 1;
@@ -61,6 +62,7 @@ impl Engine {
         }
         let heard =
             Heard { src: packet.src, priority: advert.priority, interval: advert.interval, at };
+        self.units[u].note_advert(v, &heard);
         self.units[u].release_asked = None;
         if self.units[u].leaving.is_some() {
             self.successor_heard(u, &heard);
@@ -82,6 +84,20 @@ impl Engine {
             // What is still queued may show the owner after the one that left: no answer before it is read
             // (DESIGN 5.3). The advert that is overdue follows.
             return;
+        }
+        if owner_speaks
+            && self.units[u].is_active()
+            && let Some(host) = self.host_of(heard.src)
+        {
+            if self.move_taken(u, host, Some(heard)) {
+                return;
+            }
+            if self.crosses(u, host) {
+                // It has not heard of our claim: told again, and not yielded to.
+                let priority = self.units[u].vr.params().priority;
+                self.advertise(u, priority);
+                return;
+            }
         }
         if v == 0 {
             self.owner_seen(u, heard.src, heard.priority, at);
@@ -106,28 +122,39 @@ impl Engine {
         let unit = &mut self.units[u];
         if unit.is_active() && unit.pinned && heard.priority == PIN {
             unit.pinned = false;
+            let ix = unit.instance;
             self.set_priority(u);
+            self.keep(ix);
         }
     }
 
     fn react(&mut self, u: UnitIx, heard: Heard, reaction: Reaction, authenticated: bool) {
         let now = self.now.mono;
         match reaction {
-            Reaction::Ignored | Reaction::WeakerOwner => {}
-            Reaction::OwnerAlive => self.owner_heard(u),
+            Reaction::Ignored => {}
+            Reaction::WeakerOwner => self.units[u].leaver = None,
+            Reaction::OwnerAlive => {
+                self.units[u].leaver = None;
+                self.owner_heard(u);
+            }
             Reaction::OwnerLeaves => {
                 // Of several Backups the best one need not wait for its skew when heartbeats name it.
                 // Who cleans up leaves as well: while another host is known to own, its answer is awaited.
                 let leaver = self.host_of(heard.src);
                 let owned = self.living_owner(u).is_some_and(|owner| leaver != Some(owner));
+                if !owned {
+                    self.units[u].leaver = leaver;
+                }
                 let first = self.peers.is_some() && !owned && self.first_in_line(u);
                 self.units[u].vr.owner_gone(heard.at, Expiry::Released, first);
             }
             Reaction::Yield { .. } if self.less_eligible(u, &heard) => {
                 // Over heartbeats that host yields to this one: both would let go.
-                let priority = self.units[u].vr.params().priority;
-                self.advertise(u, priority);
-                self.urgent();
+                if self.units[u].vr.may_answer(heard.at) {
+                    let priority = self.units[u].vr.params().priority;
+                    self.advertise(u, priority);
+                    self.urgent();
+                }
             }
             Reaction::Yield { tie_break } => self.yield_to(u, heard, tie_break),
             Reaction::Answer { allowed } => {
@@ -146,14 +173,19 @@ impl Engine {
         }
     }
 
-    /// A host of the group that is stronger by priority and worse by class, by its own fresh word: between hosts with
-    /// heartbeats class decides first (DESIGN 5.9). What an operator pinned stays stronger.
+    /// A host of the group that is stronger by priority and the worse owner by its own fresh word: between hosts with
+    /// heartbeats reach and class decide first (DESIGN 5.9). Who says that it does not hear ours would not yield.
     fn less_eligible(&self, u: UnitIx, heard: &Heard) -> bool {
-        let class = self.class(u);
-        heard.priority < PIN
-            && self.host_of(heard.src).is_some_and(|host| {
-                self.living_peers(u).any(|(peer, record)| peer == host && record.class > class)
-            })
+        let Some(host) = self.host_of(heard.src).filter(|host| self.hears_us(*host)) else {
+            return false;
+        };
+        if heard.priority == PIN && self.units[u].vr.params().priority == PIN {
+            // The epoch of the newer pin may not have come by heartbeat yet.
+            return false;
+        }
+        let mut peers = self.living_peers(u).filter(|(peer, _)| *peer == host);
+        peers
+            .any(|(_, record)| self.eligible_before(u, heard.priority, record) == Ordering::Greater)
     }
 
     /// A weaker peer advertises although we do. Once is the last word of a host that yields; more is a second owner,
@@ -197,6 +229,7 @@ impl Engine {
         let instance = model.instance(unit.instance);
         let owns = unit.is_active() || unit.leaving.as_ref().is_some_and(|l| !l.released());
         let virtual_mac = instance.virtual_mac && serves && owns;
+        let interval = unit.told_interval();
         for voice in &mut unit.voices {
             let Some(src) = voice.source else { continue };
             let family = voice.family;
@@ -204,7 +237,7 @@ impl Engine {
                 version: instance.version_in(family),
                 vrid: instance.vrid,
                 priority,
-                interval: unit.vr.params().interval,
+                interval,
                 addresses: instance.advertised(family).map(|vip| vip.addr).collect(),
                 simple_text: voice.receiver.simple_text,
             };
@@ -251,6 +284,7 @@ impl Engine {
                 unit.last_sent = Some(now);
                 unit.adverts_sent += 1;
                 self.advert_accepted();
+                self.stretched_accepted(u, router.family);
             }
         }
     }
@@ -267,7 +301,8 @@ impl Engine {
             if !unit.is_active() || unit.leaving.is_some() || unit.overslept.is_some() {
                 continue;
             }
-            let gap = now.since(unit.last_sent.unwrap_or(unit.since));
+            // Who goes on for an earlier agent owns for longer than this one runs.
+            let gap = now.since(unit.last_sent.unwrap_or_else(|| unit.since.max(self.started)));
             if gap >= unit.interval() * 3 {
                 unit.overslept = Some(gap);
             }

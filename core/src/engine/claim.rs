@@ -33,17 +33,21 @@ impl Engine {
             return;
         }
         let ordered = expiry == Expiry::Ordered;
-        let never = self.class(u) >= Class::Drained && !ordered;
+        if ordered && self.takeover_lapsed(u) {
+            return;
+        }
+        let never = self.class(u) >= Class::Drained && !ordered && !self.last_resort(u);
         if never || self.waits_for_order(u) {
             // Drained, or told to wait for an operator: looks again whether that is still so.
             self.units[u].vr.ask_again(now + interval);
             return;
         }
+        let second = self.class(u) > Class::Healthy || self.frozen(u).is_some() || self.away(u);
         if matches!(expiry, Expiry::Preempts(_))
-            && self.class(u) > Class::Healthy
+            && second
             && let Some(heard) = self.units[u].vr.heard().copied()
         {
-            // Second choice by now: the weaker owner is the owner.
+            // Second choice by now, or told to leave it there: the weaker owner is the owner.
             self.units[u].vr.owner_alive(heard.at);
             return;
         }
@@ -57,6 +61,12 @@ impl Engine {
             return;
         }
         let released = matches!(expiry, Expiry::Released | Expiry::Unable(_));
+        if released && self.owner_lives_on(u, expiry) {
+            // It was another host that left: this owner's adverts, or their silence, decide.
+            let heard = self.units[u].vr.heard().map_or(now, |h| h.at);
+            self.units[u].vr.owner_alive(heard);
+            return;
+        }
         if let Some(again) = self.second_choice_waits(u, released).filter(|_| !ordered) {
             self.units[u].vr.ask_again(again);
             return;
@@ -69,6 +79,8 @@ impl Engine {
             }
             Expiry::Unable(host) if self.offered_by(u, host) => Cause::Offered(host),
             Expiry::Unable(host) => Cause::PeerUnable(host),
+            // Who asked speaks, and still holds: that is what the overlap is for.
+            Expiry::Ordered if let Some(host) = self.takeover_from(u) => Cause::MovedHere(host),
             Expiry::Ordered => {
                 if !self.owner_speaks(u)
                     && let Some(again) = self.stale_holder_forbids(u)
@@ -101,12 +113,12 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
-        let promoted = cause == Cause::Promoted;
-        self.become_active(u, cause);
+        let promoted = matches!(cause, Cause::Promoted | Cause::MovedHere(_));
+        self.become_active(u, cause.clone());
         for o in self.units_of(self.units[u].instance) {
             // An operator means the instance, with both families.
             if promoted && self.units[o].state() == State::Backup {
-                self.become_active(o, Cause::Promoted);
+                self.become_active(o, cause.clone());
             }
         }
         self.sync_claimed(u);
@@ -117,8 +129,17 @@ impl Engine {
         self.record(host, u).is_some_and(|r| unfit(&r))
     }
 
+    /// Does a host own, by its fresh word, other than the one whose leaving made this timer run out?
+    fn owner_lives_on(&self, u: UnitIx, expiry: Expiry) -> bool {
+        let gone = match expiry {
+            Expiry::Unable(host) => Some(host),
+            _ => self.units[u].leaver,
+        };
+        self.living_owner(u).is_some_and(|owner| gone != Some(owner))
+    }
+
     /// Is an owner known to live?
-    fn owner_speaks(&self, u: UnitIx) -> bool {
+    pub(super) fn owner_speaks(&self, u: UnitIx) -> bool {
         let now = self.now.mono;
         let unit = &self.units[u];
         self.living_owner(u).is_some()
@@ -144,8 +165,17 @@ impl Engine {
         if self.class(u) >= Class::Failing && cause != Cause::Adopted {
             self.units[u].offers.claimed_unfit(now);
         }
+        let ix = self.units[u].instance;
         let group_pinned = self.others(u).any(|o| self.units[o].pinned);
-        self.units[u].pinned = self.ordered(u) || cause == Cause::Promoted || group_pinned;
+        let recalled = self.take_recalled_pin(ix, cause == Cause::Adopted);
+        let inherited = self.units[u].inherited.take().filter(|_| cause == Cause::Adopted);
+        let kept_pin = inherited.as_ref().is_some_and(|before| before.pinned);
+        let ordered = match self.takeover_claims(u, &cause) {
+            Some(pin) => pin,
+            None => self.ordered(u) || cause == Cause::Promoted,
+        };
+        self.units[u].pinned = ordered || group_pinned || recalled || kept_pin;
+        self.units[u].stretched_sent = 0;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -155,18 +185,24 @@ impl Engine {
         self.units[u].last_sent = None;
         self.units[u].farewell = false;
         self.units[u].deferred = None;
+        self.units[u].leaver = None;
         self.set_priority(u);
         for voice in &mut self.units[u].voices {
             voice.receiver.counters.master_transitions += 1;
         }
         let priority = self.units[u].vr.params().priority;
         self.advertise(u, priority);
-        self.raise_epoch(u);
+        if inherited.is_none() {
+            self.raise_epoch(u);
+        }
         self.stale_wait_over(u);
         self.order_hold(u);
-        self.owned_here(u, &cause);
+        self.owned_here(u);
         self.order_done(u);
         self.entered(u, State::Backup, cause);
+        if let Some(before) = inherited {
+            self.goes_on(u, &before);
+        }
         self.refit(self.units[u].instance, None);
     }
 
@@ -232,6 +268,7 @@ impl Engine {
         if from == State::Initialize {
             return;
         }
+        self.units[u].inherited = None;
         let was_active = self.units[u].is_active();
         let holds = self.units[u].keeps_addresses();
         // Who stood still may have been followed as owner: it leaves without a word (DESIGN 5.3).
@@ -282,10 +319,12 @@ impl Engine {
             self.units[u].gates.usable(now);
         }
         self.units[u].vr.listen(now);
+        self.goes_on_listening(u);
         self.refresh_preemption(u);
         let cause =
             if self.units[u].cause == Cause::Startup { Cause::Startup } else { Cause::LinkUp };
         self.entered(u, State::Initialize, cause);
+        self.listened_before(u);
         let owner = self.instance(u).priority.is_owner();
         // An owner of the address waits for nobody it cannot know (RFC 9568 section 6.4.1); with vipd peers it
         // listens first (DESIGN 5.7).
@@ -294,6 +333,7 @@ impl Engine {
             self.become_active(u, Cause::Adopted);
         } else if owner
             && self.peers.is_none()
+            && !self.away(u)
             && self.backup_until.is_none()
             && self.own_class(u) == Class::Healthy
             && self.instance(u).standby.kind() == StandbyKind::Hot
@@ -323,6 +363,12 @@ impl Engine {
         }
         if self.waits_for_order(u) {
             return Some(Closed::Cold);
+        }
+        if let Some(until) = self.frozen(u) {
+            return Some(Closed::Frozen(until));
+        }
+        if self.away(u) {
+            return Some(Closed::MovedAway);
         }
         if instance.priority.is_owner() {
             return None;
@@ -361,9 +407,10 @@ impl Engine {
         self.event(
             Some(instance),
             family,
-            EventKind::Transition { from, to, cause, owner, priority, epoch },
+            EventKind::Transition { from, to, cause: cause.clone(), owner, priority, epoch },
         );
         self.urgent();
+        self.orders_follow(u, &cause);
         self.instance_checks(instance);
         self.look_for_standby(u);
         self.rearm(u);

@@ -46,6 +46,8 @@ impl Checks {
 /// What the policy knows of one instance on this host.
 pub(super) struct Fitness {
     pub(super) health: Health,
+    /// By an operator.
+    pub(super) drained: bool,
     pace: Pace,
     /// The cost may follow then, for this reason.
     retry: Option<(Instant, Option<StandingReason>)>,
@@ -59,6 +61,7 @@ impl Fitness {
     pub(super) fn new(instance: &Instance) -> Self {
         Self {
             health: Health::default(),
+            drained: false,
             pace: Pace::default(),
             retry: None,
             penalty: Penalty::default(),
@@ -67,9 +70,13 @@ impl Fitness {
         }
     }
 
-    /// Class of the checks, and of flap control where they have nothing to say.
+    /// Class of the checks, and of flap control where they have nothing to say; drained it is no better than that.
     pub(super) fn class(&self) -> Class {
-        if self.health.class == Class::Healthy && (self.second() || self.moves.held().is_some()) {
+        if self.drained {
+            self.health.class.max(Class::Drained)
+        } else if self.health.class == Class::Healthy
+            && (self.second() || self.moves.held().is_some())
+        {
             Class::Held
         } else {
             self.health.class
@@ -92,14 +99,14 @@ impl Engine {
         &self.fitness[usize::from(ix.0)]
     }
 
-    fn fitness_mut(&mut self, ix: InstanceIx) -> &mut Fitness {
+    pub(super) fn fitness_mut(&mut self, ix: InstanceIx) -> &mut Fitness {
         &mut self.fitness[usize::from(ix.0)]
     }
 
     /// What the checks say before any of them has said something.
     pub(super) fn first_judgement(&mut self) {
         for ix in (0u16..).map(InstanceIx).take(self.fitness.len()) {
-            self.judge(ix);
+            self.judge_health(ix);
             let fitness = self.fitness_mut(ix);
             fitness.told.0 = fitness.class();
             self.unwell += usize::from(self.fitness(ix).told.0 != Class::Healthy);
@@ -128,6 +135,7 @@ impl Engine {
         let worst = members.max_by_key(|o| self.own_class(*o)).unwrap_or(u);
         match self.fitness(self.units[worst].instance).health.culprit {
             Some((check, _)) => Cause::CheckFailed(check),
+            None if self.fitness(self.units[worst].instance).drained => Cause::Drained,
             None => Cause::SyncGroup,
         }
     }
@@ -169,7 +177,7 @@ impl Engine {
             let counts = change.is_some_and(|(from, _)| from.is_some());
             let worse = |class: Class| matches!(class, Class::Failing | Class::Unable);
             let owner = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
-            self.judge(ix);
+            self.judge_health(ix);
             if counts && before == Class::Healthy && worse(self.fitness(ix).health.class) {
                 self.penalize(ix, if owner { damping::LOSS } else { damping::UNFIT });
             }
@@ -232,7 +240,7 @@ impl Engine {
         self.checks.from[slot] = self.now.mono;
     }
 
-    fn judge(&mut self, ix: InstanceIx) {
+    fn judge_health(&mut self, ix: InstanceIx) {
         let instance = self.model.instance(ix);
         let ready = instance.standby.activation().and_then(|a| a.ready);
         let extra = ready.filter(|check| !instance.checks.contains(check));
@@ -274,7 +282,7 @@ impl Engine {
     /// The same for one instance; true: its class is another one.
     pub(super) fn refit(&mut self, ix: InstanceIx, reason: Option<StandingReason>) -> bool {
         let now = self.now.mono;
-        self.judge(ix);
+        self.judge_health(ix);
         let hold = self.model.instance(ix).flap.priority_hold;
         let owner = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
         let fitness = self.fitness_mut(ix);
@@ -287,10 +295,10 @@ impl Engine {
         let waiting = fitness.retry.take().and_then(|(_, reason)| reason);
         let reason = if retry.is_none() { reason.or(waiting) } else { reason };
         fitness.retry = retry.map(|at| (at, reason.clone()));
-        let class = fitness.health.class;
+        let fit = fitness.health.class == Class::Healthy && !fitness.drained;
         for u in self.units_of(ix) {
             self.set_priority(u);
-            if class != Class::Healthy {
+            if !fit {
                 self.units[u].gates.unusable(now, false);
             } else if self.units[u].state() != State::Initialize {
                 self.units[u].gates.usable(now);
@@ -344,8 +352,9 @@ impl Engine {
     /// Sets the effective priority; an Active says so at once.
     pub(super) fn set_priority(&mut self, u: UnitIx) {
         let instance = self.instance(u);
-        let base = instance.priority.get();
         let unit = &self.units[u];
+        let configured = instance.priority.get();
+        let base = self.priority_order(unit.instance).map_or(configured, |(ordered, _)| ordered);
         let sticky = if unit.is_active() { instance.flap.stickiness } else { 0 };
         let cost = self.fitness(unit.instance).pace.cost();
         let priority = match base {

@@ -1,6 +1,7 @@
 //! Flap control of an instance: penalties, the move budget, and what of both outlives a restart (DESIGN 5.10, P4).
 
-use super::io::{Alarm, Cause, EventKind, FlapRecord, OperatorOrder, StandingReason};
+use super::fitness::PIN;
+use super::io::{Alarm, Cause, FlapRecord, StandingReason};
 use super::{Engine, UnitIx};
 use crate::config::model::{Budget, Damping};
 use crate::policy::budget::Moves;
@@ -8,16 +9,17 @@ use crate::policy::damping::{self, Penalty};
 use crate::policy::stamp::{instant, of_utc, stamp, to_utc};
 use crate::time::Instant;
 use crate::types::{HostIx, InstanceIx, State};
+use crate::wire::heartbeat::InstanceRecord;
 use std::net::IpAddr;
 
 /// Who owned last, as this host saw it.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Ownership {
-    owner: Option<IpAddr>,
+    pub(super) owner: Option<IpAddr>,
     /// When it was last known to own.
-    at: Instant,
+    pub(super) at: Instant,
     /// It said that it lets go.
-    left: bool,
+    pub(super) left: bool,
 }
 
 impl Engine {
@@ -29,12 +31,9 @@ impl Engine {
         self.model.instance(ix).flap.budget.clone()
     }
 
-    /// What flap control remembered before a restart of the agent. To be called before the first input.
-    pub fn recall(&mut self, instance: InstanceIx, record: FlapRecord) {
+    /// What flap control remembered before a restart of the agent.
+    pub(super) fn recall_flap(&mut self, instance: InstanceIx, record: FlapRecord) {
         let now = self.now;
-        if usize::from(instance.0) >= self.fitness.len() {
-            return;
-        }
         let at = |utc: u64| of_utc(utc, now);
         let (damping, budget) = (self.damping(instance), self.budget(instance));
         let fitness = &mut self.fitness[usize::from(instance.0)];
@@ -58,19 +57,19 @@ impl Engine {
         self.reassess(instance, held.then_some(StandingReason::Held));
     }
 
-    fn remember(&mut self, ix: InstanceIx) {
+    /// What flap control has to remember over a restart.
+    pub(super) fn flap_record(&self, ix: InstanceIx) -> FlapRecord {
         let now = self.now;
         let at = stamp(now.mono);
         let fitness = self.fitness(ix);
         let utc = |t| to_utc(t, now);
-        let record = FlapRecord {
+        FlapRecord {
             penalty: self.damping(ix).map_or(0, |config| fitness.penalty.value(&config, at)),
             at_ms: utc(at),
             suppressed_ms: fitness.penalty.suppressed().map(utc),
             moves_ms: fitness.moves.times().iter().copied().map(utc).collect(),
             held_ms: fitness.moves.held().map(utc),
-        };
-        self.event(Some(ix), None, EventKind::Remember(record));
+        }
     }
 
     /// Only one unit of an instance counts: what happens to both families together is one thing.
@@ -129,17 +128,26 @@ impl Engine {
             return;
         }
         let same = known.owner.is_none_or(|owner| owner == src);
-        // Two that own at once are no move: one of them falls silent first.
+        // Two that own at once are no move: one of them falls silent first. What an operator moved is none that
+        // counts: the host where he did so advertises that.
         if same || known.left || at.since(known.at) > patience {
-            self.owned_by(u, src, at, false);
+            self.owned_by(u, src, at, priority == PIN);
         }
     }
 
     /// This host claimed.
-    pub(super) fn owned_here(&mut self, u: UnitIx, cause: &Cause) {
+    pub(super) fn owned_here(&mut self, u: UnitIx) {
         let Some(src) = self.units[u].source().filter(|_| self.leads(u)) else { return };
-        let planned = matches!(cause, Cause::Promoted);
+        // Pinned is also what moves with the instance that an operator promoted.
+        let planned = self.units[u].pinned;
         self.owned_by(u, src, self.now.mono, planned);
+    }
+
+    /// This host let go for `src`, as planned.
+    pub(super) fn went_to(&mut self, u: UnitIx, src: IpAddr) {
+        if self.leads(u) {
+            self.owned_by(u, src, self.now.mono, true);
+        }
     }
 
     fn owned_by(&mut self, u: UnitIx, src: IpAddr, at: Instant, planned: bool) {
@@ -150,19 +158,19 @@ impl Engine {
         known.left = false;
         let Some(before) = before.filter(|b| *b != src) else { return };
         // A clean stop is no flap. Only heartbeats tell it from an owner that lets go because it fails.
-        let stopped = self
-            .host_of(before)
-            .and_then(|host| self.record(host, u))
-            .is_some_and(|r| r.leaving && r.state == State::Initialize);
+        let stopped = self.host_of(before).is_some_and(|host| {
+            let leaves = |r: InstanceRecord| r.leaving && r.state == State::Initialize;
+            self.record(host, u).is_some_and(leaves) || self.move_was_ordered(u, host)
+        });
         if !planned && !stopped {
-            self.moved(ix);
+            self.moved(ix, at);
         }
     }
 
-    fn moved(&mut self, ix: InstanceIx) {
+    /// The address moved by itself at `at`: who slept reads of it later, and counts as the others did.
+    fn moved(&mut self, ix: InstanceIx, at: Instant) {
         let Some(config) = self.budget(ix) else { return };
-        let now = stamp(self.now.mono);
-        let spent = self.fitness[usize::from(ix.0)].moves.moved(&config, now);
+        let spent = self.fitness[usize::from(ix.0)].moves.moved(&config, stamp(at));
         self.remember(ix);
         if spent {
             self.alarm(Some(ix), Alarm::Held, true);
@@ -190,13 +198,13 @@ impl Engine {
         let fitness = &mut self.fitness[usize::from(ix.0)];
         let reused = damping.is_some_and(|c| fitness.penalty.tick(&c, now));
         let freed = budget.is_some_and(|c| fitness.moves.tick(&c, now));
+        if reused || freed {
+            self.remember(ix);
+        }
         self.flap_over(ix, reused, freed);
     }
 
     fn flap_over(&mut self, ix: InstanceIx, reused: bool, freed: bool) {
-        if reused || freed {
-            self.remember(ix);
-        }
         if reused {
             self.alarm(Some(ix), Alarm::Suppressed, false);
             self.reassess(ix, Some(StandingReason::Reused));
@@ -207,18 +215,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_order(&mut self, instance: InstanceIx, order: OperatorOrder) {
-        if usize::from(instance.0) >= self.fitness.len() {
-            return;
-        }
-        self.acknowledge(instance);
-        if order == OperatorOrder::Promote {
-            self.promote(instance);
-        }
-    }
-
     /// Somebody looked: what was held goes on.
-    fn acknowledge(&mut self, ix: InstanceIx) {
+    pub(super) fn acknowledge(&mut self, ix: InstanceIx) {
         let now = stamp(self.now.mono);
         let damping = self.damping(ix);
         let fitness = &mut self.fitness[usize::from(ix.0)];
@@ -230,6 +228,8 @@ impl Engine {
         if freed {
             fitness.moves.acknowledge();
         }
+        // A penalty below the limit is forgiven as well: a restart must not bring it back.
+        self.remember(ix);
         self.flap_over(ix, reused, freed);
     }
 }

@@ -1,12 +1,12 @@
 //! Heartbeats out (DESIGN 5.9): what this host says of itself, at its pace and at once when something changed.
 
 use super::io::{HeartbeatOut, Output};
+use super::restart::RESTART;
 use super::{Engine, Slot};
 use crate::time::Duration;
 use crate::types::{Class, InstanceIx, LinkIx, PathIx, State};
 use crate::wire::heartbeat::{
-    Heard, Heartbeat, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM,
-    instances_per_datagram,
+    Heard, Heartbeat, InstanceRecord, LinkRecord, MAX_INSTANCES_PER_DATAGRAM, parts,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,8 @@ impl Engine {
         let now = self.now.mono;
         let Some(peers) = &self.peers else { return };
         // Whoever stood still reads first: what it would say of itself may be long over (DESIGN 5.3).
-        if !peers.urgent || self.units.iter().any(|unit| unit.overslept.is_some()) {
+        // Nor does it speak before it has read what it owns: "does not take part" would be taken for a fault.
+        if !peers.urgent || !self.begun || self.units.iter().any(|unit| unit.overslept.is_some()) {
             return;
         }
         // What takes several datagrams is not repeated for every single change.
@@ -64,7 +65,9 @@ impl Engine {
         let records: Vec<InstanceRecord> =
             model.iter().map(|(ix, _)| self.own_record(ix, &mut classes)).collect();
         let config_hash = self.model.hash;
+        let restart = self.preparing.as_ref().map(|_| RESTART);
         let Some(peers) = &mut self.peers else { return };
+        let own = peers.config.interval;
         peers.urgent = false;
         peers.last_sent = now;
         let heard: Vec<Heard> = peers
@@ -81,25 +84,21 @@ impl Engine {
                 })
             })
             .collect();
-        let chunks: Vec<&[InstanceRecord]> = if records.is_empty() {
-            vec![&[]]
-        } else {
-            records.chunks(instances_per_datagram(heard.len(), links.len()).max(1)).collect()
-        };
-        let parts = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
-        for (part, chunk) in (0u8..parts).zip(chunks) {
+        let all = parts(&records, heard.len(), links.len());
+        let parts = u8::try_from(all.len()).unwrap_or(u8::MAX);
+        for (part, instances) in (0u8..parts).zip(all) {
             let mut beat = Heartbeat {
                 host: peers.own_hash,
                 boot: peers.boot,
                 seq: 0,
                 config: config_hash,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                interval: peers.config.interval,
+                interval: restart.map_or(own, |restart| restart.max(own)),
                 part,
                 parts,
                 paths: heard.clone(),
                 links: links.clone(),
-                instances: chunk.to_vec(),
+                instances: instances.to_vec(),
             };
             for peer in &peers.all {
                 let addrs = &self.model.hosts[usize::from(peer.host.0)].paths;
@@ -153,10 +152,15 @@ impl Engine {
         let barred = link.settling(now) || self.backup_until.is_some_and(|until| until > now);
         let waits = unit.is_some_and(|u| u.state() == State::Backup) && barred;
         let class = if waits { Class::Unable } else { class };
+        // Who moves it away by request is missed by nobody: to the others it is a Backup that still holds.
+        let moves =
+            unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.moves_to().is_some()));
+        let class = if moves { self.fitness(ix).class() } else { class };
+        let state = unit.map_or(State::Initialize, super::unit::Unit::state);
         InstanceRecord {
             key: instance.key,
             link: u8::try_from(instance.link.0).unwrap_or(u8::MAX),
-            state: unit.map_or(State::Initialize, super::unit::Unit::state),
+            state: if moves { State::Backup } else { state },
             class,
             priority: unit.map_or(0, |u| u.vr.params().priority),
             // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
@@ -164,7 +168,7 @@ impl Engine {
             applied: holding.applied(),
             holds: !holding.is_empty(),
             releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),
-            leaving: unit.is_some_and(|u| u.leaving.is_some()),
+            leaving: unit.is_some_and(|u| u.leaving.is_some()) && !moves,
             hears: heard.map(|h| self.host_of(h.src).map_or(0, |p| self.host_hash(p))),
             hears_age_ms: heard.map_or(u16::MAX, |h| millis(now.since(h.at))),
             adverts_sent: unit.map_or(0, |u| u.adverts_sent),
@@ -177,6 +181,7 @@ impl Engine {
             release_request: unit.is_some_and(|u| u.release_asked.is_some())
                 || lead.is_some_and(|u| self.asks_for_address(u)),
             virtual_mac: instance.virtual_mac,
+            orders: self.told_orders(ix),
         }
     }
 }

@@ -24,10 +24,34 @@ pub(super) struct Leaving {
     noticed: bool,
     /// The release was ordered.
     released: bool,
-    /// Only offered: if nobody comes it goes on as owner. For this cause.
-    offer: Option<Cause>,
+    plan: Plan,
     /// Who advertised meanwhile.
     heard: Option<Heard>,
+}
+
+/// What is to become of the addresses, and of this host.
+#[derive(Clone, Debug)]
+enum Plan {
+    /// The host stops.
+    Stop,
+    /// Only offered: if nobody comes it goes on as owner. For this cause.
+    Offer(Cause),
+    /// Given away, whoever comes.
+    Give(Cause),
+    /// This host of the group has claimed by our own request (DESIGN 5.6): if it does not come to hold the addresses,
+    /// this one goes on.
+    Move(HostIx),
+}
+
+impl Plan {
+    /// Why this host is Backup afterwards; `None`: it stops.
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Stop => None,
+            Self::Offer(cause) | Self::Give(cause) => Some(cause.clone()),
+            Self::Move(host) => Some(Cause::MovedAway(Some(*host))),
+        }
+    }
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -56,7 +80,16 @@ impl Leaving {
 
     /// Is somebody else known to own now?
     pub(super) fn succeeded(&self) -> bool {
-        self.successor != Successor::None || self.heard.is_some()
+        let heard = self.heard.is_some() && self.moves_to().is_none();
+        self.successor != Successor::None || heard
+    }
+
+    /// The host that took over by request.
+    pub(super) fn moves_to(&self) -> Option<HostIx> {
+        match self.plan {
+            Plan::Move(host) => Some(host),
+            _ => None,
+        }
     }
 
     /// Peers may announce: the release is near.
@@ -71,6 +104,8 @@ impl Engine {
             return;
         }
         self.stopping = true;
+        self.preparing = None;
+        self.orders_stop();
         for u in 0..self.units.len() {
             match self.units[u].state() {
                 State::Active => self.leave(u),
@@ -87,7 +122,7 @@ impl Engine {
                 State::Initialize => {
                     // What was offered is given now.
                     if let Some(leaving) = &mut self.units[u].leaving {
-                        leaving.offer = None;
+                        leaving.plan = Plan::Stop;
                         self.left_by_stop(u);
                     }
                 }
@@ -99,22 +134,45 @@ impl Engine {
 
     /// Stops: for good.
     fn leave(&mut self, u: UnitIx) {
-        self.say_zero(u, None);
+        self.say_zero(u, Plan::Stop);
         self.left_by_stop(u);
     }
 
     /// Offers the addresses to whoever is better, for `cause`.
     pub(super) fn offer(&mut self, u: UnitIx, cause: Cause) {
-        self.say_zero(u, Some(cause));
+        self.say_zero(u, Plan::Offer(cause));
         self.urgent();
     }
 
+    /// Lets go for `cause`, also where nobody comes.
+    pub(super) fn give(&mut self, u: UnitIx, cause: Cause) {
+        self.say_zero(u, Plan::Give(cause));
+        self.urgent();
+    }
+
+    /// `host` has claimed by our own request: the addresses stay until it has them.
+    pub(super) fn hand_over(&mut self, u: UnitIx, host: HostIx, heard: Option<Heard>) {
+        self.begin_leaving(u, Plan::Move(host), heard);
+        let applied = self.record(host, u).is_some_and(|r| r.owns() && r.applied);
+        if applied {
+            self.successor_applied(u, host);
+        }
+        self.urgent();
+        self.rearm(u);
+    }
+
     /// Says priority 0 and keeps the addresses.
-    fn say_zero(&mut self, u: UnitIx, offer: Option<Cause>) {
-        let now = self.now.mono;
+    fn say_zero(&mut self, u: UnitIx, plan: Plan) {
         self.advertise(u, 0);
+        self.begin_leaving(u, plan, None);
+    }
+
+    /// Keeps the addresses for a successor.
+    fn begin_leaving(&mut self, u: UnitIx, plan: Plan, heard: Option<Heard>) {
+        let now = self.now.mono;
         // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
-        let patience = self.units[u].interval() * 255 / 256 + Duration::from_millis(100);
+        let interval = self.units[u].told_interval().duration();
+        let patience = interval * 255 / 256 + Duration::from_millis(100);
         self.units[u].vr.shut_down();
         self.units[u].announce.cancel();
         self.units[u].leaving = Some(Leaving {
@@ -122,8 +180,8 @@ impl Engine {
             successor: Successor::None,
             noticed: false,
             released: false,
-            offer,
-            heard: None,
+            plan,
+            heard,
         });
     }
 
@@ -147,6 +205,10 @@ impl Engine {
     /// Somebody advertises while we leave.
     pub(super) fn successor_heard(&mut self, u: UnitIx, heard: &Heard) {
         let now = self.now.mono;
+        let moves_to = self.units[u].leaving.as_ref().and_then(Leaving::moves_to);
+        if heard.priority == 0 && moves_to.is_some() && self.host_of(heard.src) == moves_to {
+            return self.move_failed(u);
+        }
         if let Some(leaving) = self.units[u].leaving.as_mut().filter(|_| heard.priority > 0) {
             leaving.heard = Some(*heard);
         }
@@ -184,23 +246,57 @@ impl Engine {
         }
         if !leaving.noticed && leaving.release_at.before(NOTICE) <= now {
             leaving.noticed = true;
+            let nobody = leaving.successor == Successor::None && leaving.moves_to().is_none();
             self.urgent();
-            if self.units[u].leaving.as_ref().is_some_and(|l| l.successor == Successor::None) {
+            if nobody {
                 // Nobody took over; the first priority 0 may have been lost.
                 self.advertise(u, 0);
             }
         }
         let Some(leaving) = &mut self.units[u].leaving else { return };
         if leaving.release_at <= now {
-            if !leaving.succeeded()
-                && let Some(cause) = leaving.offer.take()
-            {
-                self.units[u].leaving = None;
-                self.take_back(u, cause);
-                return;
+            match &leaving.plan {
+                Plan::Move(_) if !leaving.succeeded() => return self.move_overdue(u),
+                Plan::Offer(cause) if !leaving.succeeded() => {
+                    let cause = cause.clone();
+                    self.units[u].leaving = None;
+                    return self.take_back(u, cause);
+                }
+                _ => {}
             }
             leaving.released = true;
             self.order_free(u);
+        }
+    }
+
+    /// The host that claimed by our request said that it does not own: this one goes on.
+    pub(super) fn move_failed(&mut self, u: UnitIx) {
+        let failed = |l: &mut Leaving| l.moves_to().is_some() && !l.released;
+        if let Some(host) = self.units[u].leaving.take_if(failed).and_then(|l| l.moves_to()) {
+            self.take_back(u, Cause::MovedAway(Some(host)));
+        }
+    }
+
+    /// The host that claimed by our request has not come to hold the addresses in time. One that still advertises is
+    /// yielded to as to any stronger owner, one that does not is gone: up to 25 s the patience of a release is longer
+    /// than an interval, beyond that the heartbeats tell.
+    fn move_overdue(&mut self, u: UnitIx) {
+        let now = self.now.mono;
+        let interval = self.units[u].interval();
+        let Some(leaving) = &self.units[u].leaving else { return };
+        let (Some(host), heard) = (leaving.moves_to(), leaving.heard) else { return };
+        let lives = self.living_peers(u).any(|(peer, _)| peer == host);
+        match heard.filter(|heard| lives && now.since(heard.at) <= interval) {
+            Some(heard) => {
+                self.units[u].leaving = None;
+                self.units[u].vr.listen(now);
+                self.units[u].vr.step_down(heard);
+                self.keep_for(u, host);
+                self.left_active(u, Cause::MovedAway(Some(host)));
+                self.sync_yielded(u);
+                self.rearm(u);
+            }
+            None => self.move_failed(u),
         }
     }
 
@@ -236,10 +332,13 @@ impl Engine {
                 // announcements (measured with keepalived).
                 self.advertise(u, 1);
             }
-            if let Some(cause) = leaving.offer {
+            if let Some(cause) = leaving.plan.cause() {
                 self.units[u].vr.listen(self.now.mono);
                 if let Some(heard) = leaving.heard {
                     self.units[u].vr.step_down(heard);
+                    if matches!(cause, Cause::MovedAway(_) | Cause::Drained) {
+                        self.went_to(u, heard.src);
+                    }
                 }
                 self.left_active(u, cause);
                 self.sync_yielded(u);

@@ -10,12 +10,15 @@
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
+//! `promotion` whether an operator's would succeed;
+//! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
-//! limits; `snapshot` what status shows.
+//! limits; `snapshot` what status shows, `explain` why it is so.
 
 mod adverts;
 mod agenda;
 mod claim;
+pub mod explain;
 mod fitness;
 mod flap;
 mod heartbeats;
@@ -25,8 +28,12 @@ mod lease;
 mod leave;
 mod link;
 mod offer;
+mod operate;
 mod peers;
+mod promotion;
 mod report;
+mod restart;
+mod resume;
 mod silence;
 pub mod snapshot;
 mod stale;
@@ -46,8 +53,10 @@ use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
+use operate::Orders;
 use peers::Peers;
 use report::Reporter;
+use restart::Preparing;
 use standby::StandbyState;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -97,6 +106,7 @@ pub struct Engine {
     ownership: Vec<Ownership>,
     /// By instance.
     standby: Vec<StandbyState>,
+    orders: Orders,
     renew: RenewClock,
     peers: Option<Peers>,
     global: GlobalCounters,
@@ -105,6 +115,12 @@ pub struct Engine {
     stopping: bool,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
     backup_until: Option<Instant>,
+    /// A restart of the agent is near.
+    preparing: Option<Preparing>,
+    /// The agent before this one said then what this one goes on with.
+    resumed_from: Option<Instant>,
+    /// Timers have run: what the kernel has was read before.
+    begun: bool,
 }
 
 impl Engine {
@@ -141,6 +157,7 @@ impl Engine {
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],
+            orders: Orders::new(&model),
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
             started: now.mono,
@@ -149,6 +166,9 @@ impl Engine {
             global: GlobalCounters::default(),
             stopping: false,
             backup_until: None,
+            preparing: None,
+            resumed_from: None,
+            begun: false,
             model,
             now,
             units,
@@ -193,7 +213,9 @@ impl Engine {
             Input::Activated { instance, order, result } => {
                 self.on_activated(instance, order, result);
             }
-            Input::Order { instance, order } => self.on_order(instance, order),
+            Input::Order { id, instance, order } => self.on_order(id, instance, order),
+            Input::PrepareRestart => self.prepare_restart(),
+            Input::AbortRestart => self.abort_restart(),
             Input::Stop => self.on_stop(),
         }
         self.tell_peers_if_urgent();
@@ -223,6 +245,7 @@ impl Engine {
 
     fn run_due(&mut self) {
         let now = self.now.mono;
+        self.begun = true;
         while let Some(slot) = self.agenda.take(now) {
             match Slot::of(slot, self.units.len()) {
                 Slot::Unit(u) => self.unit_due(u),
@@ -230,6 +253,8 @@ impl Engine {
                 Slot::Renew => self.renew_due(),
                 Slot::Reach => self.reach_due(),
                 Slot::Alarms => self.alarms_due(),
+                Slot::Restart => self.restart_due(),
+                Slot::Orders => self.orders_due(),
             }
         }
     }
@@ -266,10 +291,12 @@ enum Slot {
     Renew,
     Reach,
     Alarms,
+    Restart,
+    Orders,
 }
 
 impl Slot {
-    const FIXED: usize = 4;
+    const FIXED: usize = 6;
 
     fn index(&self, units: usize) -> usize {
         match self {
@@ -277,6 +304,8 @@ impl Slot {
             Self::Renew => units + 1,
             Self::Reach => units + 2,
             Self::Alarms => units + 3,
+            Self::Orders => units + 4,
+            Self::Restart => units + 5,
             Self::Unit(u) => *u,
         }
     }
@@ -287,7 +316,9 @@ impl Slot {
             Some(0) => Self::Heartbeat,
             Some(1) => Self::Renew,
             Some(2) => Self::Reach,
-            Some(_) => Self::Alarms,
+            Some(3) => Self::Alarms,
+            Some(4) => Self::Orders,
+            Some(_) => Self::Restart,
         }
     }
 }

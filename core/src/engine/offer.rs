@@ -60,6 +60,8 @@ impl Engine {
             && unit.overslept.is_none()
             && !self.stopping
             && !wanted
+            && !self.moving(u)
+            && self.frozen(u).is_none()
             && matches!(self.class(u), Class::Failing | Class::Drained)
             && (self.peers.is_some() || !unit.offers.claimed_unfit)
     }
@@ -215,7 +217,8 @@ impl Engine {
         let members = self.others(u).chain([u]);
         let second = members
             .map(|o| self.units[o].instance)
-            .any(|ix| self.fitness(ix).health.class > Class::Healthy || self.fitness(ix).second());
+            .map(|ix| self.fitness(ix))
+            .any(|f| f.health.class > Class::Healthy || f.drained || f.second());
         if !second || self.units[u].pinned || class < Class::Held {
             return None;
         }

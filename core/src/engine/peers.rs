@@ -4,7 +4,8 @@
 //! sequence, no wall clock. A host whose boot counter was lost learns from its peers' heartbeats and goes on above it.
 
 use super::heartbeats::millis;
-use super::io::{Alarm, Cause, EventKind, HeartbeatIn};
+use super::io::{Alarm, Cause, EventKind, Handover, HeartbeatIn, PeerHandover};
+use super::leave::Leaving;
 use super::silence::Reach;
 use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
@@ -38,6 +39,36 @@ impl Peer {
     /// When it was last heard on any path.
     pub(super) fn last_heard(&self) -> Option<Instant> {
         self.paths.iter().flatten().map(|(_, at)| *at).max()
+    }
+
+    /// What the next agent of this host has to know of it.
+    pub(super) fn hand_over(&self, host: &str) -> PeerHandover {
+        PeerHandover {
+            host: host.to_owned(),
+            boot: self.boot,
+            paths: self.paths.iter().map(|p| p.map(|(seq, _)| seq)).collect(),
+            hears_me: self.hears_me.clone(),
+            macs: self.macs.iter().map(|mac| mac.0).collect(),
+            interval_cs: u16::try_from(self.interval.as_millis() / 10).unwrap_or(u16::MAX),
+            version: self.version.clone(),
+            alive: self.alive,
+        }
+    }
+
+    /// As the agent before this one knew it. While nobody listened nothing could be heard: its silence counts from `now`.
+    fn resume(&mut self, before: &PeerHandover, now: Instant) {
+        self.boot = before.boot;
+        self.macs.extend(before.macs.iter().copied().map(Mac));
+        self.interval =
+            self.interval.max(Duration::from_millis(u64::from(before.interval_cs) * 10));
+        self.version.clone_from(&before.version);
+        self.alive = before.alive;
+        for (path, seq) in self.paths.iter_mut().zip(&before.paths) {
+            *path = seq.map(|seq| (seq, now));
+        }
+        for (mine, hears) in self.hears_me.iter_mut().zip(&before.hears_me) {
+            *mine = *hears;
+        }
     }
 
     /// By path: when it was last heard, and whether it says that it hears us.
@@ -102,6 +133,18 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.all.iter()
+    }
+
+    /// As the agent before this one knew them.
+    pub(super) fn resume(&mut self, before: &Handover, model: &Model, now: Instant) {
+        self.boot = self.boot.max(before.boot);
+        self.seq = before.seq;
+        for peer in &mut self.all {
+            let name = model.host_name(peer.host);
+            if let Some(known) = before.peers.iter().find(|known| *known.host == **name) {
+                peer.resume(known, now);
+            }
+        }
     }
 
     fn get(&self, host: HostIx) -> Option<&Peer> {
@@ -207,8 +250,9 @@ impl Engine {
         if let Some(peers) = &mut self.peers
             && seen > peers.boot
         {
-            peers.boot = seen + 1;
-            self.event(None, None, EventKind::Boot { counter: seen + 1, told_by: host });
+            let counter = seen.saturating_add(1);
+            peers.boot = counter;
+            self.event(None, None, EventKind::Boot { counter, told_by: host });
             self.urgent();
         }
     }
@@ -232,6 +276,7 @@ impl Engine {
         at: Instant,
     ) {
         let Some(ix) = self.by_key.get(&new.key).copied() else { return };
+        self.heard_orders(host, ix, old, new, at);
         for u in self.units_of(ix) {
             self.on_record_of(u, host, old, new, at);
             self.rearm(u);
@@ -247,8 +292,8 @@ impl Engine {
         at: Instant,
     ) {
         let now = self.now.mono;
-        let owned = old.is_some_and(|o| o.state == State::Active && !o.leaving);
-        let owns = new.state == State::Active && !new.leaving;
+        let owned = old.is_some_and(InstanceRecord::owns);
+        let owns = new.owns();
         let own = self.peers.as_ref().map(|p| p.own_hash);
         if self.units[u].gates.waits_for() == Some(host) {
             // The winner hears us on the service segment again, or is owner no more.
@@ -309,15 +354,20 @@ impl Engine {
                 if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
                     self.stand_back(u, Cause::Overslept(gap), None);
                 } else if owns {
-                    self.settle_two_owners(u, host, new);
+                    if !self.move_taken(u, host, None) && !self.crosses(u, host) {
+                        self.settle_two_owners(u, host, new);
+                    }
                 } else if new.release_request && new.hears != own {
                     self.release_requested(u, host, new);
                 }
                 self.consider_hand_over(u);
             }
             State::Initialize => {
-                if owns && new.applied && self.units[u].leaving.is_some() {
+                let leaving = self.units[u].leaving.as_ref();
+                if owns && new.applied && leaving.is_some() {
                     self.successor_applied(u, host);
+                } else if owned && !owns && leaving.and_then(Leaving::moves_to) == Some(host) {
+                    self.move_failed(u);
                 }
             }
         }
@@ -338,6 +388,12 @@ impl Engine {
             && self.living_owner(u).is_none()
     }
 
+    /// Does that host say that it hears our heartbeats on any path?
+    pub(super) fn hears_us(&self, host: HostIx) -> bool {
+        let peer = self.peers.as_ref().and_then(|peers| peers.get(host));
+        peer.is_some_and(|peer| peer.hears_me.contains(&true))
+    }
+
     /// Looks who has gone silent on all paths.
     pub(super) fn peers_due(&mut self) {
         let now = self.now.mono;
@@ -354,6 +410,7 @@ impl Engine {
         }
         for host in gone {
             self.event(None, None, EventKind::Peer { host, alive: false });
+            self.move_target_gone(host);
             for u in 0..self.units.len() {
                 self.units[u].gates.heard_by(host);
             }
@@ -405,7 +462,7 @@ impl Engine {
         let key = self.instance(u).key;
         let others = self.peers.iter().flat_map(|p| p.of_instance(key)).filter(|p| p.host != host);
         let mut records = others.filter_map(|p| p.records.get(&key));
-        records.any(|(_, r)| r.state == State::Active && !r.leaving && r.epoch > epoch)
+        records.any(|(_, r)| r.owns() && r.epoch > epoch)
     }
 
     /// The highest epoch that any peer spoke of.

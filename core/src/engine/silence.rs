@@ -1,6 +1,7 @@
 //! Adverts are silent: is the owner gone, or only the path of its adverts (DESIGN 5.9)? And: two owners that hear
 //! each other's heartbeats settle it there.
 
+use super::fitness::PIN;
 use super::io::{Alarm, Cause, NeighbourIn, Output, Probe};
 use super::{Engine, Slot, UnitIx};
 use crate::config::model::StandbyKind;
@@ -85,7 +86,7 @@ impl Engine {
     /// A peer whose heartbeats are alive and that says that it owns.
     pub(super) fn living_owner(&self, u: UnitIx) -> Option<HostIx> {
         self.living_peers(u)
-            .filter(|(_, r)| r.state == State::Active && !r.leaving)
+            .filter(|(_, r)| r.owns())
             .max_by(|(_, a), (_, b)| a.epoch.cmp(&b.epoch))
             .map(|(h, _)| h)
     }
@@ -111,14 +112,36 @@ impl Engine {
             .all(|(h, r)| self.standing_of(u, h, r).compare(&mine) == Ordering::Less)
     }
 
-    /// Both own, and hear each other's heartbeats: who reaches a target, then class, effective priority, address.
+    /// Of two owners of the group: `Greater` when this host stays by what counts more than priority and address: who
+    /// reaches a target, then class. What an operator pinned, and the owner of the address at 255, go before class: they
+    /// won by their adverts already.
+    pub(super) fn eligible_before(
+        &self,
+        u: UnitIx,
+        priority: u8,
+        record: &InstanceRecord,
+    ) -> Ordering {
+        let reach = |r: Option<bool>| r != Some(false);
+        let unit = &self.units[u];
+        let mine = (unit.vr.params().priority, self.epoch_of(unit.instance));
+        let wanted = |(priority, epoch)| match priority {
+            255 => (2, None),
+            // Of two pins the newer one is the operator's last word.
+            PIN => (1, Some(epoch)),
+            _ => (0, None),
+        };
+        reach(self.reaches_targets(u))
+            .cmp(&reach(record.reaches_target))
+            .then(wanted(mine).cmp(&wanted((priority, record.epoch))))
+            .then(record.class.cmp(&self.class(u)))
+    }
+
+    /// Both own, and hear each other's heartbeats: who is more eligible, then effective priority, address.
     pub(super) fn settle_two_owners(&mut self, u: UnitIx, host: HostIx, record: &InstanceRecord) {
-        let reach = |r: Option<bool>| u8::from(r != Some(false));
-        let mine = (reach(self.reaches_targets(u)), self.standing(u));
-        let theirs = (reach(record.reaches_target), self.standing_of(u, host, record));
-        let order = mine.0.cmp(&theirs.0).then(mine.1.compare(&theirs.1));
+        let (mine, theirs) = (self.standing(u), self.standing_of(u, host, record));
+        let order = self.eligible_before(u, record.priority, record).then(mine.compare(&theirs));
         let instance = self.units[u].instance;
-        if let Some(addr) = theirs.1.addr {
+        if let Some(addr) = theirs.addr {
             self.alarm(Some(instance), Alarm::DualActive(addr), true);
         }
         if order != Ordering::Less {

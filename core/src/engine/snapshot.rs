@@ -1,9 +1,11 @@
 //! What status shows: plain data, taken between two inputs.
 
 use super::Engine;
+use super::explain::Explanation;
 use super::io::{Alarm, Cause, LinkState, PeerView, Verdict};
 use super::standby::Activating;
 use crate::config::model::StandbyKind;
+use crate::histogram::Histogram;
 use crate::policy::Closed;
 use crate::policy::check::Progress;
 use crate::policy::stamp::{instant, stamp};
@@ -42,6 +44,8 @@ pub struct UnitView {
     pub instance: InstanceIx,
     /// Its families, the leading one first, each with its advert source and counters.
     pub families: Vec<(Family, Option<IpAddr>, RouterCounters)>,
+    /// Time between adverts of one owner, by family as above.
+    pub advert_gaps: Vec<Histogram>,
     /// State.
     pub state: State,
     /// Time in this state.
@@ -60,6 +64,8 @@ pub struct UnitView {
     pub owner: Option<IpAddr>,
     /// The owner's host, where heartbeats tell.
     pub owner_host: Option<HostIx>,
+    /// Is there another host that would own if this one did not? `None`: without heartbeats nobody knows.
+    pub redundant: Option<bool>,
     /// Did the kernel confirm every address?
     pub applied: bool,
     /// What is left of the lease.
@@ -88,8 +94,20 @@ pub struct UnitView {
     pub ordered: bool,
     /// It owns because an operator said so.
     pub pinned: bool,
+    /// On its way to or from another host, by an operator's order.
+    pub moving: Option<MoveView>,
+    /// Drained: what is left of that, `None` inside: until undrained; and whether it claims as the last resort.
+    pub drained: Option<(Option<Duration>, bool)>,
+    /// Frozen in the whole group: what is left of that, `None` inside: until thawed.
+    pub frozen: Option<Option<Duration>>,
+    /// Moved away from here by an operator: not taken back before failback.
+    pub away: bool,
+    /// A priority beside the configured one, and what is left of that, `None`: until taken back.
+    pub ordered_priority: Option<(u8, Option<Duration>)>,
     /// What keeps the address from bouncing.
     pub flap: FlapView,
+    /// Why it is where it is, and who is next.
+    pub why: Explanation,
 }
 
 /// One check.
@@ -134,6 +152,15 @@ pub enum ActivationView {
     },
 }
 
+/// A move that is on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MoveView {
+    /// From here, to this host or to whoever comes.
+    To(Option<HostIx>),
+    /// To here.
+    From(HostIx),
+}
+
 /// Flap control of one instance.
 #[derive(Clone, Debug)]
 pub struct FlapView {
@@ -145,6 +172,11 @@ pub struct FlapView {
     pub held: Option<Duration>,
     /// Automatic moves in each window of the budget: so many, of so many, in so long.
     pub moves: Vec<(u32, u32, Duration)>,
+}
+
+/// What is left until then; `None`: it has no end.
+fn left(until: Instant, now: Instant) -> Option<Duration> {
+    (until != Instant::MAX).then(|| until.since(now))
 }
 
 impl Engine {
@@ -188,6 +220,7 @@ impl Engine {
                 .iter()
                 .map(|v| (v.family, v.source, v.receiver.counters))
                 .collect(),
+            advert_gaps: unit.voices.iter().map(|v| v.rhythm.gaps).collect(),
             state: unit.state(),
             since: now.since(unit.since),
             cause: unit.cause.clone(),
@@ -201,6 +234,7 @@ impl Engine {
             } else {
                 self.living_owner(u).or_else(|| owner.and_then(|o| self.host_of(o)))
             },
+            redundant: self.redundant(u),
             applied: holding.applied() && unit.is_active(),
             lease_left: holding.lease_left(now).filter(|_| unit.keeps_addresses()),
             addresses: self.unit_vips(u).copied().collect(),
@@ -215,7 +249,15 @@ impl Engine {
             activation: self.activation_view(unit.instance, now),
             ordered: self.standby(unit.instance).ordered,
             pinned: unit.pinned,
+            moving: self.move_view(unit.instance),
+            drained: self.drain_of(unit.instance).map(|(until, last)| (left(until, now), last)),
+            frozen: self.frozen(u).map(|until| left(until, now)),
+            away: self.away(u),
+            ordered_priority: self
+                .priority_order(unit.instance)
+                .map(|(priority, until)| (priority, left(until, now))),
             flap: self.flap_view(unit.instance, now),
+            why: self.explain(u, now),
         }
     }
 
@@ -232,7 +274,7 @@ impl Engine {
         }
     }
 
-    fn activation_view(&self, ix: InstanceIx, now: Instant) -> ActivationView {
+    pub(super) fn activation_view(&self, ix: InstanceIx, now: Instant) -> ActivationView {
         match &self.standby(ix).activating {
             Activating::Running { since, until, .. } => {
                 ActivationView::Running { since: now.since(*since), left: until.since(now) }

@@ -9,7 +9,7 @@ use crate::config::model::StandbyKind;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, HostIx, InstanceIx, State};
 use crate::vrrp::Expiry;
-use crate::wire::heartbeat::InstanceRecord;
+use crate::wire::heartbeat::{InstanceRecord, Refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// The instances that move with this unit, its own one included.
-    fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
+    pub(super) fn group(&self, u: UnitIx) -> BTreeSet<InstanceIx> {
         let members = self.others(u).chain([u]);
         members.map(|o| self.units[o].instance).collect()
     }
@@ -139,6 +139,7 @@ impl Engine {
         let wait = RETRY * 2u32.pow(standby.failures.min(5));
         standby.failures += 1;
         standby.activating = Activating::Failed { at: now + wait.min(RETRY_MAX), why };
+        self.takeover_failed(ix, Refusal::Activation);
         self.alarm(Some(ix), Alarm::ActivationFailed, true);
         self.unpark(ix);
     }
@@ -158,6 +159,11 @@ impl Engine {
             self.press_order(u);
             self.rearm(u);
         }
+    }
+
+    /// Is an activation under way? Its end would be lost to the next agent.
+    pub(super) fn activates(&self, ix: InstanceIx) -> bool {
+        matches!(self.standby(ix).activating, Activating::Running { .. })
     }
 
     /// When an activation has failed by its time, or is tried again for an operator.
@@ -216,6 +222,11 @@ impl Engine {
         }
     }
 
+    /// The operator's order to claim is no more.
+    pub(super) fn order_withdrawn(&mut self, ix: InstanceIx) {
+        self.standby_mut(ix).ordered = false;
+    }
+
     /// Became owner, or cannot be: the order is done.
     pub(super) fn order_done(&mut self, u: UnitIx) {
         let ix = self.units[u].instance;
@@ -230,7 +241,8 @@ impl Engine {
         let ix = self.units[u].instance;
         let warm = self.instance(u).standby.kind() == StandbyKind::Warm;
         let mine = self.class(u);
-        if !warm || owner < Class::Failing || mine >= owner || self.waits_for_order(u) {
+        let frozen = self.frozen(u).is_some();
+        if !warm || frozen || owner < Class::Failing || mine >= owner || self.waits_for_order(u) {
             return;
         }
         let hot = self.living_peers(u).any(|(h, r)| {
@@ -274,5 +286,16 @@ impl Engine {
         };
         let nobody = self.living_peers(u).next().is_some() && self.living_peers(u).all(idle);
         self.alarm(Some(ix), Alarm::NoStandby, owns && nobody);
+    }
+
+    /// Is another host, by its own fresh word, fit to own without an operator? `None` without heartbeats.
+    pub(super) fn redundant(&self, u: UnitIx) -> Option<bool> {
+        self.peers.as_ref()?;
+        let mut fit = self.living_peers(u).filter(|(host, record)| {
+            record.class <= Class::Held
+                && record.state != State::Initialize
+                && self.standby_of(u, *host) != Some(StandbyKind::Cold)
+        });
+        Some(fit.next().is_some())
     }
 }

@@ -3,18 +3,19 @@
 //! A unit has one state machine and one or two voices. The first voice leads: without its source address the unit
 //! cannot take part; the other is only degraded.
 
-use super::io::{Cause, Output};
+use super::io::{Cause, Output, UnitHandover};
 use super::leave::Leaving;
 use super::offer::Offers;
 use super::stale::StaleWait;
 use super::{Engine, UnitIx};
 use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
+use crate::histogram::{GAPS, Histogram};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Mac, State, Vip};
 use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
-use crate::vrrp::{Due, Params, VirtualRouter};
+use crate::vrrp::{Due, Heard, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
 use std::net::IpAddr;
@@ -28,6 +29,27 @@ pub(super) struct Voice {
     pub(super) signer: Option<Signer>,
     /// Source address of its adverts; `None`: mute.
     pub(super) source: Option<IpAddr>,
+    /// How regularly the owner is heard.
+    pub(super) rhythm: Rhythm,
+}
+
+/// How regularly the owner is heard: measured, not judged.
+pub(super) struct Rhythm {
+    last: Option<(IpAddr, Instant)>,
+    pub(super) gaps: Histogram,
+}
+
+impl Rhythm {
+    /// An advert of `src` at `at`. `listening`: this host is Backup, so that one after the other is of one owner.
+    fn heard(&mut self, src: IpAddr, at: Instant, listening: bool) {
+        if let Some((before, then)) = self.last
+            && before == src
+            && listening
+        {
+            self.gaps.observe(at.since(then));
+        }
+        self.last = Some((src, at)).filter(|_| listening);
+    }
 }
 
 /// What is elected.
@@ -71,10 +93,18 @@ pub(super) struct Unit {
     pub(super) farewell: bool,
     /// Second choice: lets others go first until then, after the owner that was last heard at the first time.
     pub(super) deferred: Option<(Instant, Instant)>,
+    /// Backup: the owner of the group that said priority 0 itself, and nothing since.
+    pub(super) leaver: Option<HostIx>,
     /// Backup: its timer was put off to then, because it has to be activated first.
     pub(super) parked: Option<Instant>,
     /// Owns because an operator said so.
     pub(super) pinned: bool,
+    /// A restart is near: adverts name this interval, so that peers have patience (DESIGN 5.7).
+    pub(super) stretched: Option<Interval>,
+    /// So many of them were accepted by sendmsg since this host owns.
+    pub(super) stretched_sent: u8,
+    /// What the agent before this one was, until that is gone on with.
+    pub(super) inherited: Option<UnitHandover>,
 }
 
 impl Unit {
@@ -131,8 +161,12 @@ impl Unit {
                     offers: Offers::default(),
                     farewell: false,
                     deferred: None,
+                    leaver: None,
                     parked: None,
                     pinned: false,
+                    stretched: None,
+                    stretched_sent: 0,
+                    inherited: None,
                 }
             })
             .collect()
@@ -160,6 +194,18 @@ impl Unit {
 
     pub(super) fn interval(&self) -> Duration {
         self.vr.params().interval.duration()
+    }
+
+    /// Notes when an advert arrived at the voice `v`.
+    pub(super) fn note_advert(&mut self, v: usize, heard: &Heard) {
+        // Priority 0 is out of turn.
+        let listening = self.state() == State::Backup && heard.priority != 0;
+        self.voices[v].rhythm.heard(heard.src, heard.at, listening);
+    }
+
+    /// What peers count with: the interval that adverts name.
+    pub(super) fn told_interval(&self) -> Interval {
+        self.stretched.unwrap_or_else(|| self.vr.params().interval)
     }
 
     pub(super) fn speaks(&self, family: Family) -> bool {
@@ -204,7 +250,8 @@ impl Voice {
             verifier,
             counters: RouterCounters::default(),
         };
-        Self { family, receiver, signer, source: None }
+        let rhythm = Rhythm { last: None, gaps: Histogram::new(GAPS) };
+        Self { family, receiver, signer, source: None, rhythm }
     }
 }
 

@@ -45,14 +45,17 @@ impl Moves {
         self.held
     }
 
-    /// The address moved by itself; true: the budget is spent by it.
-    pub fn moved(&mut self, config: &Budget, now: Stamp) -> bool {
-        self.at.push(now);
+    /// The address moved by itself at `at`, which may lie before moves that are known already; true: the budget is
+    /// spent by it.
+    pub fn moved(&mut self, config: &Budget, at: Stamp) -> bool {
+        let place = self.at.partition_point(|known| *known <= at);
+        self.at.insert(place, at);
         self.forget_oldest();
-        let spent = config.limits.iter().any(|(most, within)| self.within(*within, now) >= *most);
+        let last = self.at.last().copied().unwrap_or(at);
+        let spent = config.limits.iter().any(|(most, within)| self.within(*within, last) >= *most);
         let newly = spent && self.held.is_none();
         if newly {
-            self.held = Some(now);
+            self.held = Some(last);
         }
         newly
     }
@@ -98,8 +101,7 @@ mod tests {
     const MINUTE: Stamp = 60_000;
 
     fn config() -> Budget {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        Budget { limits: vec![(3, minutes(10)), (6, minutes(60))], quiet: minutes(60) }
+        Budget::default()
     }
 
     #[test]
@@ -126,6 +128,17 @@ mod tests {
         );
         let spent: Vec<bool> = (0..most).map(|n| m.moved(&c, n.into())).collect();
         assert_eq!(spent.iter().position(|s| *s), Some(spent.len() - 1));
+    }
+
+    #[test]
+    fn a_move_that_is_read_of_late_counts_where_it_belongs() {
+        let (c, mut m) = (config(), Moves::default());
+        assert!(!m.moved(&c, 20 * MINUTE));
+        assert!(!m.moved(&c, 5 * MINUTE), "more than ten minutes before");
+        assert!(!m.moved(&c, 6 * MINUTE));
+        assert_eq!(m.times(), [5 * MINUTE, 6 * MINUTE, 20 * MINUTE]);
+        assert!(!m.moved(&c, 12 * MINUTE) && m.moved(&c, 13 * MINUTE));
+        assert_eq!(m.held(), Some(20 * MINUTE));
     }
 
     #[test]

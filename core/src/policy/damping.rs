@@ -89,9 +89,7 @@ mod tests {
     const MINUTE: Stamp = 60_000;
 
     fn config() -> Damping {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        let (half_life, max_suppress) = (minutes(10), minutes(60));
-        Damping { half_life, suppress: 2500, reuse: 1000, ceiling: 10_000, max_suppress }
+        Damping::default()
     }
 
     #[test]

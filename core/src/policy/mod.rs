@@ -65,6 +65,10 @@ pub enum Closed {
     SecondChoice(Class),
     /// A cold standby claims by an operator's order only.
     Cold,
+    /// An operator stopped preemption and voluntary moves, until then; `Instant::MAX`: until ordered.
+    Frozen(Instant),
+    /// An operator moved the address away from this host: it stays there until failback.
+    MovedAway,
 }
 
 impl PreemptGates {
@@ -96,6 +100,19 @@ impl PreemptGates {
     /// The host that this one yielded to and that does not hear it.
     pub const fn waits_for(&self) -> Option<HostIx> {
         self.unheard_by
+    }
+
+    /// Usable without a break since, and when the address was lost: what outlives a restart of the agent.
+    pub const fn times(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.healthy_since, self.lost_at)
+    }
+
+    /// As the agent before this one had them.
+    pub const fn resumed(
+        (healthy_since, lost_at): (Option<Instant>, Option<Instant>),
+        unheard_by: Option<HostIx>,
+    ) -> Self {
+        Self { healthy_since, lost_at, unheard_by }
     }
 
     /// The gate that closes preemption at `now`, if one does.

@@ -189,6 +189,18 @@ impl VirtualRouter {
         self.restart_down(now, Expiry::Silence);
     }
 
+    /// Backup for an earlier agent of this host: the owner that it heard is known, and its interval; the silence counts
+    /// from `now`, because nobody listened in between.
+    pub fn resume(&mut self, now: Instant, heard: Option<Heard>, active_interval: Interval) {
+        self.state = State::Backup;
+        self.heard = heard;
+        self.active_interval = match self.params.version {
+            Version::V2 => self.params.interval,
+            Version::V3 => active_interval,
+        };
+        self.restart_down(now, Expiry::Silence);
+    }
+
     /// Becomes Active: the caller sends the first advert now.
     pub fn become_active(&mut self, now: Instant) {
         self.state = State::Active;
@@ -279,6 +291,12 @@ impl VirtualRouter {
         // Version 2 knows no immediate answer (RFC 3768 section 6.4.3).
         let allowed = self.params.version == Version::V3 && self.answers.take(heard.at);
         Reaction::Answer { allowed }
+    }
+
+    /// Active: may an advert that arrived `at` be answered now, where the engine does not yield to it? Within the limit
+    /// of all answers.
+    pub fn may_answer(&mut self, at: Instant) -> bool {
+        self.answers.take(at)
     }
 
     fn hear_owner(&mut self, heard: Heard) {

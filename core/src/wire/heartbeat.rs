@@ -17,6 +17,7 @@
 //! contents that it knows, so that hosts of two releases form one group.
 
 mod codec;
+mod orders;
 
 use crate::types::{Class, Epoch, Interval, Mac, PathIx, State};
 use hkdf::Hkdf;
@@ -35,12 +36,28 @@ pub const MAX_LINK_ADDRESSES: usize = 4;
 /// several parts.
 pub const MAX_INSTANCES_PER_DATAGRAM: usize = instances_per_datagram(16, 4);
 
-/// Instances that fit [`MAX_DATAGRAM`] beside that many heards and links, all of full length. At least
+/// Instances without orders that fit [`MAX_DATAGRAM`] beside that many heards and links, all of full length. At least
 /// 1: what leaves no room for one makes a longer datagram, which IP then fragments.
 pub const fn instances_per_datagram(heards: usize, links: usize) -> usize {
     let room = MAX_DATAGRAM.saturating_sub(codec::len_without_instances(heards, links));
     let fitting = room / codec::INSTANCE_RECORD_LEN;
     if fitting == 0 { 1 } else { fitting }
+}
+
+/// `records` in parts that each fit [`MAX_DATAGRAM`] beside that many heards and links; at least one part.
+pub fn parts(records: &[InstanceRecord], heards: usize, links: usize) -> Vec<&[InstanceRecord]> {
+    let room = MAX_DATAGRAM.saturating_sub(codec::len_without_instances(heards, links));
+    let (mut parts, mut from, mut used) = (Vec::new(), 0, 0);
+    for (ix, record) in records.iter().enumerate() {
+        let len = codec::INSTANCE_RECORD_LEN + record.orders.encoded_len();
+        if ix > from && used + len > room {
+            parts.push(&records[from..ix]);
+            (from, used) = (ix, 0);
+        }
+        used += len;
+    }
+    parts.push(&records[from..]);
+    parts
 }
 
 /// The key of the heartbeats of one cluster.
@@ -161,6 +178,98 @@ pub struct InstanceRecord {
     pub release_request: bool,
     /// Uses the virtual router MAC.
     pub virtual_mac: bool,
+    /// What operators ordered, and what hosts agree on for it.
+    pub orders: Orders,
+}
+
+impl InstanceRecord {
+    /// Does its host own, and not hand over?
+    pub fn owns(&self) -> bool {
+        self.state == State::Active && !self.leaving
+    }
+}
+
+/// What an operator's orders make a host say of an instance; behind what older releases read.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Owns because an operator said so, and keeps it.
+    pub pinned: bool,
+    /// An operator ended what moves left behind, on every host.
+    pub failback: bool,
+    /// Asks a host to take over.
+    pub request: Option<MoveRequest>,
+    /// Answers the request of a host.
+    pub answer: Option<MoveAnswer>,
+    /// The newest word on preemption and voluntary moves in the group; `None`: never spoken.
+    pub freeze: Option<Freeze>,
+}
+
+/// An owner asks a host to take over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MoveRequest {
+    /// Who is asked: hash of its name.
+    pub to: u64,
+    /// Number of the request, growing over restarts of the sender.
+    pub number: u64,
+    /// Not to be followed after this time, milliseconds.
+    pub left_ms: u32,
+    /// Also where it would be refused, as far as that can be overridden.
+    pub force: bool,
+    /// The new owner keeps the address.
+    pub pin: bool,
+}
+
+/// What a host says to a [`MoveRequest`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MoveAnswer {
+    /// Whose request: hash of its name.
+    pub to: u64,
+    /// Number of the request.
+    pub number: u64,
+    /// Why not; `None`: it takes over when it is ready.
+    pub refusal: Option<Refusal>,
+    /// It may take this long to get ready, milliseconds.
+    pub ready_in_ms: u32,
+}
+
+/// Why a host does not take over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Refusal {
+    /// A reason of a newer release.
+    Other = 0,
+    /// It cannot own: a link, an address or a `fatal` check is missing.
+    Unable = 1,
+    /// A check fails there.
+    Failing = 2,
+    /// It is drained.
+    Drained = 3,
+    /// Preemption and voluntary moves are frozen.
+    Frozen = 4,
+    /// It has just started and may not claim yet.
+    Starting = 5,
+    /// It is stopping.
+    Stopping = 6,
+    /// Its activation failed.
+    Activation = 7,
+    /// Penalties are over the limit there.
+    Suppressed = 8,
+    /// It does not hear the adverts of the owner.
+    Deaf = 9,
+}
+
+/// Preemption and voluntary moves are stopped in the whole group, or go on again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// Number of the order: the highest one counts. Unique: its lowest octet is the position of the host that gave it.
+    pub serial: u32,
+    /// What is left of it in seconds; 0: they go on, [`Freeze::FOR_EVER`]: until ordered.
+    pub left_s: u32,
+}
+
+impl Freeze {
+    /// [`Freeze::left_s`] without an end.
+    pub const FOR_EVER: u32 = u32::MAX;
 }
 
 /// Why a datagram is no heartbeat for us.

@@ -41,13 +41,13 @@ priority = { lb1 = 150, lb2 = 100 }
 "#;
 
 /// What becomes of `base` when `from` is replaced by `to`. `#!` in `to` marks the line of the finding.
-pub(crate) struct Case(
-    pub(crate) &'static str,
-    pub(crate) &'static str,
-    pub(crate) &'static str,
+pub(crate) struct Case<'a>(
+    pub(crate) &'a str,
+    pub(crate) &'a str,
+    pub(crate) &'a str,
     pub(crate) Severity,
-    pub(crate) &'static str,
-    pub(crate) &'static str,
+    pub(crate) &'a str,
+    pub(crate) &'a str,
 );
 
 /// Shorthand of the table.
@@ -60,7 +60,7 @@ pub(crate) const PRIO: &str = "priority = { lb1 = 150, lb2 = 100 }\n#more";
 pub(crate) const MORE: &str = "#more";
 
 #[rustfmt::skip]
-const CASES: &[Case] = &[
+const CASES: &[Case<'_>] = &[
     // Syntax, keys, kinds.
     Case(PLAIN, VRID, "vrid = #!", E, "not TOML", "quotes"),
     Case(PLAIN, VRID, "vrid = 51\nvrid = 52 #!", E, "duplicate key", ""),
@@ -76,6 +76,14 @@ const CASES: &[Case] = &[
     Case(PLAIN, "[instance.web]", "[cluster] #c\nkey-file = \"k\" #!\n[instance.web]", E, "key-file must be an absolute path, not \"k\"", "/etc/vipd/cluster.key"),
     Case(PLAIN, "[hosts.lb1]", "[hosts.\"l b\"] #!", E, "\"l b\" is not a name for [hosts.l b]", "letters"),
     Case(PLAIN, MORE, "[replicate.x] #!", E, "does not have \"replicate\" yet", "remove replicate"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"9650\" #!", E, "9650 has no address", "write \"127.0.0.1:9650\""),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"127.0.0.1\" #!", E, "127.0.0.1 has no port", "with your port"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"0.0.0.0:9650\" #!", E, "0.0.0.0:9650 is not one address", "127.0.0.1:9650"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = 9650 #!", E, "listen must be an address with a port, or the absolute path of a socket, not 9650", "127.0.0.1:9650"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"192.0.2.10:9650\" #!", E, "only while it owns it", "an address that the host keeps"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"192.0.2.11:9650\" #!", W, "neither password nor TLS", "let a firewall admit"),
+    Case(PLAIN, MORE, "[telemetry] #t\nlisten = { lb1 = \"127.0.0.1:9650\" } #!", E, "listen has no value for host lb2", "add lb2"),
+    Case(PLAIN, MORE, "[telemetry] #t\nport = 9650 #!", E, "unknown key \"port\" in", "listen"),
     Case(PLAIN, MORE, "rule = [7] #!", E, "rule must be a list of tables, not 7", "preference"),
     Case(PLAIN, MORE, "hmac = 7 #!", E, "hmac must be a table, not 7", "keys"),
     Case(PLAIN, "[hosts.lb2]", "[hosts]\nlb2 = 7 #!", E, "hosts.lb2 must be a table, not 7", "begin a section with [hosts.lb2]"),
@@ -245,7 +253,7 @@ fn every_case_is_told_at_its_place_with_a_fix() {
 }
 
 /// Every case is told on the line that is marked, in these words.
-pub(crate) fn tell(cases: &[Case]) {
+pub(crate) fn tell(cases: &[Case<'_>]) {
     let mut missed = Vec::new();
     for Case(base, from, to, severity, message, help) in cases {
         assert!(base.contains(from), "{from} is not in the base");

@@ -3,7 +3,7 @@
 use super::cases::{BEATS, Case, E, MORE, PLAIN, PRIO, W, tell};
 
 #[rustfmt::skip]
-const CASES: &[Case] = &[
+const CASES: &[Case<'_>] = &[
     Case(PLAIN, MORE, "standby = \"lukewarm\" #!", E, "\"hot\", \"warm\" or \"cold\", not \"lukewarm\"", "hot"),
     Case(PLAIN, MORE, "standby = \"warm\" #!", E, "host lb1 is warm, and nothing says how it is activated", "subsection activation"),
     Case(PLAIN, MORE, "standby = { lb1 = \"hot\", lb2 = \"warm\" } #!", E, "host lb2 is warm", "activation"),

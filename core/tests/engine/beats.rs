@@ -201,12 +201,12 @@ fn a_healed_network_has_one_owner_and_it_announces() {
     assert_eq!(world.holders(), owner);
 }
 
-fn beats_of(bench: &Bench) -> Vec<HeartbeatOut> {
+pub(crate) fn beats_of(bench: &Bench) -> Vec<HeartbeatOut> {
     let beat = |s: &Said| if let Said::Beat(b) = s { Some(b.clone()) } else { None };
     bench.log.iter().filter_map(|(_, s)| beat(s)).collect()
 }
 
-fn hear_beat(bench: &mut Bench, from: u8, beat: &HeartbeatOut) {
+pub(crate) fn hear_beat(bench: &mut Bench, from: u8, beat: &HeartbeatOut) {
     let src = SocketAddr::new(ip(&format!("192.0.2.1{from}")), 7112);
     let (path, payload) = (beat.path, &beat.payload[..]);
     bench.give(Input::Heartbeat(HeartbeatIn { path, src, payload, age: Duration::ZERO }));
@@ -399,7 +399,7 @@ fn told_to_release_after_a_pause_the_preempt_delay_begins_anew() {
 }
 
 /// Every heartbeat of `from` to host `to` that was not handed over yet.
-fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
+pub(crate) fn pass_beats(from: &mut Bench, n: u8, to: &mut Bench, m: u8) {
     let addr = ip(&format!("192.0.2.1{m}"));
     for beat in beats_of(from).iter().filter(|b| b.to.ip() == addr) {
         hear_beat(to, n, beat);

@@ -35,6 +35,14 @@ pub(crate) fn beating(more: &str) -> String {
     group("paths", more)
 }
 
+/// A second instance, `zoo`, with the ranks of `web` and on an interface of its own.
+pub(crate) const ZOO: &str = "\
+    [instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
+    priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n";
+
+/// Both move together.
+pub(crate) const TOGETHER: &str = "[sync.all]\ninstances = [\"web\", \"zoo\"]\n";
+
 fn group(paths: &str, more: &str) -> String {
     let host = |n: u8| match paths {
         "" => format!("[hosts.lb{n}]\n"),
@@ -144,11 +152,25 @@ impl Bench {
         n: u8,
         trailers: Vec<Option<vipd_core::wire::auth::KeyRing>>,
     ) -> Self {
+        Self::started(model, n, trailers, START)
+    }
+
+    /// As [`Bench::down`], started later.
+    pub(crate) fn down_at(text: &str, n: u8, at: Instant) -> Self {
+        Self::started(model(text, &format!("lb{n}")), n, vec![], at)
+    }
+
+    fn started(
+        model: Model,
+        n: u8,
+        trailers: Vec<Option<vipd_core::wire::auth::KeyRing>>,
+        at: Instant,
+    ) -> Self {
         let model = Arc::new(model);
         let cluster_key = model.heartbeat.is_some().then(|| vec![0x5a; 32]);
-        let now = Self::stamp(START);
-        let engine = Engine::new(Arc::clone(&model), Secrets { cluster_key, trailers }, 1, now);
-        Self { engine, model, now: START, log: Vec::new(), sends: true, orders: Orders::Done, n }
+        let secrets = Secrets { cluster_key, trailers };
+        let engine = Engine::new(Arc::clone(&model), secrets, 1, Self::stamp(at));
+        Self { engine, model, now: at, log: Vec::new(), sends: true, orders: Orders::Done, n }
     }
 
     /// Host `n` with its interfaces up and nothing on them.
@@ -405,6 +427,20 @@ impl Bench {
     pub(crate) fn events(&self) -> Vec<EventKind> {
         let all = self.pick(|s| if let Said::Event(e) = s { Some(e.kind.clone()) } else { None });
         all.into_iter().map(|(_, e)| e).collect()
+    }
+
+    /// Events with their time and their instance.
+    pub(crate) fn told(&self) -> Vec<Event> {
+        let all = self.pick(|s| if let Said::Event(e) = s { Some(e.clone()) } else { None });
+        all.into_iter().map(|(_, e)| e).collect()
+    }
+
+    /// The same host with another agent, which starts at `now`; `boot`: the number of that start.
+    pub(crate) fn restart_at(&mut self, now: Instant, boot: u64) {
+        let cluster_key = self.model.heartbeat.is_some().then(|| vec![0x5a; 32]);
+        let secrets = Secrets { cluster_key, trailers: vec![] };
+        self.engine = Engine::new(Arc::clone(&self.model), secrets, boot, Self::stamp(now));
+        self.now = now;
     }
 
     /// The causes of its changes of state, with the state entered.

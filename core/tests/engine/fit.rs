@@ -3,8 +3,7 @@
 use crate::bench::{Bench, WEB, model, ms};
 use crate::world::World;
 use vipd_core::config::model::{
-    Account, Activation, Budget, Check, Damping, FlapControl, Model, Probe, Program, Severity,
-    Standby,
+    Account, Activation, Check, FlapControl, Model, Probe, Program, Severity, Standby,
 };
 use vipd_core::engine::io::{EventKind, Input, OperatorOrder, Reading, Verdict};
 use vipd_core::time::Duration;
@@ -44,26 +43,6 @@ pub(crate) fn with_alone(severity: Severity, weight: u8) -> impl Fn(&mut Model) 
     move |model| {
         with(severity, weight)(model);
         model.instances.iter_mut().for_each(|i| i.flap = FlapControl::OFF);
-    }
-}
-
-/// What ha-practice gives as defaults.
-pub(crate) fn flap() -> FlapControl {
-    let minutes = |n: u64| secs(n * 60);
-    FlapControl {
-        damping: Some(Damping {
-            half_life: minutes(10),
-            suppress: 2500,
-            reuse: 1000,
-            ceiling: 10_000,
-            max_suppress: minutes(60),
-        }),
-        budget: Some(Budget {
-            limits: vec![(3, minutes(10)), (6, minutes(60))],
-            quiet: minutes(60),
-        }),
-        stickiness: 10,
-        priority_hold: secs(10),
     }
 }
 
@@ -118,13 +97,18 @@ pub(crate) fn say(world: &mut World, host: usize, check: u16, verdict: Verdict) 
     world.give(host, Input::Check { check: CheckIx(check), reading: reading(verdict) });
 }
 
+/// An order about `WEB`.
+pub(crate) fn of_web(order: OperatorOrder) -> Input<'static> {
+    Input::Order { id: 1, instance: Some(WEB), order }
+}
+
 impl Bench {
     pub(crate) fn reads(&mut self, verdict: Verdict) {
         self.give(Input::Check { check: CHECK, reading: reading(verdict) });
     }
 
     pub(crate) fn order(&mut self, order: OperatorOrder) {
-        self.give(Input::Order { instance: WEB, order });
+        self.give(of_web(order));
     }
 
     pub(crate) fn class(&self) -> Class {

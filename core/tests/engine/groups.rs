@@ -1,6 +1,6 @@
 //! Sync groups: instances that move together.
 
-use crate::bench::{Bench, eth0, ms, plain};
+use crate::bench::{Bench, TOGETHER, ZOO, eth0, ms, plain};
 use vipd_core::engine::io::{Cause, Input};
 use vipd_core::types::{InstanceIx, LinkIx, State};
 
@@ -8,11 +8,7 @@ const ETH1: LinkIx = LinkIx(1);
 
 /// `web` on eth0 and `zoo` on eth1.
 fn text() -> String {
-    plain(
-        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
-         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n\
-         [sync.all]\ninstances = [\"web\", \"zoo\"]\n",
-    )
+    plain(&(ZOO.to_owned() + TOGETHER))
 }
 
 fn states(bench: &Bench) -> Vec<State> {

@@ -2,9 +2,9 @@
 //! with a usable host has an owner; priorities stay in range; the address does not move for nothing.
 
 use crate::bench::{Bench, ETH0, beating, eth0, ms, plain};
-use crate::fit::{bench, flap, reading, secs};
+use crate::fit::{bench, reading, secs};
 use crate::world::World;
-use vipd_core::config::model::{Budget, Damping, Model, Severity};
+use vipd_core::config::model::{Budget, Damping, FlapControl, Model, Severity};
 use vipd_core::engine::io::{Input, Verdict};
 use vipd_core::time::Duration;
 use vipd_core::types::CheckIx;
@@ -37,7 +37,7 @@ fn group(dice: &mut Dice) -> World {
         dice.below(2) * dice.below(60)
     );
     let text = if dice.below(2) == 0 { beating(&more) } else { plain(&more) };
-    let mut control = flap();
+    let mut control = FlapControl::default();
     if dice.below(2) == 0 {
         let half_life = secs(600);
         control.damping = Some(Damping {

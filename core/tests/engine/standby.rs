@@ -1,7 +1,7 @@
 //! Warm and cold standby, and an operator's promotion.
 
-use crate::bench::{Bench, ETH0, Said, WEB, beating, eth0, ms, plain};
-use crate::fit::{CHECK, activation, bench, check, say, secs, stands_by, with, world};
+use crate::bench::{Bench, ETH0, Said, TOGETHER, WEB, ZOO, beating, eth0, ms, plain};
+use crate::fit::{CHECK, activation, bench, check, of_web, say, secs, stands_by, with, world};
 use vipd_core::config::model::{Activation, Check, Model, Severity, Standby};
 use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Verdict};
 use vipd_core::engine::snapshot::ActivationView;
@@ -110,7 +110,7 @@ fn a_cold_host_does_nothing_by_itself() {
     world.off.insert(0);
     world.run(secs(600));
     assert_eq!((world.owners(), world.hosts[1].activations().len()), (vec![], 0));
-    world.give(1, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+    world.give(1, of_web(OperatorOrder::Promote));
     world.run(ms(100));
     let order = world.hosts[1].activations()[0];
     world.give(1, Input::Activated { instance: WEB, order, result: Ok(()) });
@@ -123,7 +123,7 @@ fn a_cold_host_does_nothing_by_itself() {
 fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 2, cold);
-        world.give(1, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+        world.give(1, of_web(OperatorOrder::Promote));
         world.run(secs(2));
         assert_eq!(world.owners(), [0], "not before it is ready");
         assert!(world.hosts[1].unit().ordered);
@@ -147,7 +147,7 @@ fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
 #[test]
 fn a_hot_host_can_be_promoted_as_well() {
     let mut world = world(&beating(""), 3, with(Severity::Fail, 0));
-    world.give(2, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+    world.give(2, of_web(OperatorOrder::Promote));
     world.run(secs(3));
     assert_eq!((world.owners(), world.holders()), (vec![2], vec![2]));
     assert_eq!(world.hosts[2].causes(), [(State::Active, Cause::Promoted)]);
@@ -179,11 +179,7 @@ fn a_promotion_means_both_families() {
 
 #[test]
 fn a_warm_group_is_made_ready_as_a_whole() {
-    let text = plain(
-        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
-         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n\
-         [sync.all]\ninstances = [\"web\", \"zoo\"]\n",
-    );
+    let text = plain(&(ZOO.to_owned() + TOGETHER));
     let mut lb2 = bench(&text, 2, |m| stands_by(m, 2, &Standby::Warm(activation())));
     lb2.run(secs(5));
     let orders: Vec<_> = lb2
@@ -208,7 +204,7 @@ fn the_newer_of_two_promotions_counts_whichever_address_is_higher() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 3, with(Severity::Fail, 0));
         for host in [2, 1, 0, 1, 2, 0] {
-            world.give(host, Input::Order { instance: WEB, order: OperatorOrder::Promote });
+            world.give(host, of_web(OperatorOrder::Promote));
             world.run(secs(5));
             assert_eq!((world.owners(), world.holders()), (vec![host], vec![host]));
             assert!(world.hosts[host].unit().pinned);
@@ -262,10 +258,7 @@ fn a_fault_of_one_family_ends_neither_the_activation_nor_the_order_of_the_other(
 
 #[test]
 fn the_readiness_of_one_instance_does_not_unsettle_another_that_owns() {
-    let text = plain(
-        "[instance.zoo]\nvrid = 52\ninterface = \"eth1\"\naddresses = [\"198.51.100.10/24\"]\n\
-         priority = { lb1 = 150, lb2 = 100, lb3 = 50 }\npreempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n",
-    );
+    let text = plain(ZOO);
     let mut lb2 = bench(&text, 2, |model| {
         model.checks.push(Check { fall: 3, ..check(Severity::Fail, 0) });
         model.instances[0].checks.push(CHECK);

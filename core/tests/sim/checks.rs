@@ -8,7 +8,7 @@ use crate::scenario::Scenario;
 use crate::schedule::{Fault, Timed};
 use crate::sweep::failures;
 use crate::world::World;
-use vipd_core::config::model::{Budget, Check, Damping, FlapControl, Probe, Severity};
+use vipd_core::config::model::{Check, Probe, Severity};
 use vipd_core::engine::io::{Input, Reading, Verdict};
 use vipd_core::time::Duration;
 use vipd_core::types::CheckIx;
@@ -27,26 +27,6 @@ pub(crate) fn service() -> Check {
         rise: 1,
         severity: Severity::Fail,
         weight: 0,
-    }
-}
-
-/// The defaults.
-pub(crate) fn flap() -> FlapControl {
-    let minutes = |n: u64| Duration::from_secs(n * 60);
-    FlapControl {
-        damping: Some(Damping {
-            half_life: minutes(10),
-            suppress: 2500,
-            reuse: 1000,
-            ceiling: 10_000,
-            max_suppress: minutes(60),
-        }),
-        budget: Some(Budget {
-            limits: vec![(3, minutes(10)), (6, minutes(60))],
-            quiet: minutes(60),
-        }),
-        stickiness: 10,
-        priority_hold: Duration::from_secs(10),
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use vipd_core::config::model::{
     Auth, Check, ChecksumFlavour, Claim, FlapControl, Heartbeat, Host, Instance, Link, Model,
-    OnConflict, Standby, StandbyKind, Transport,
+    OnConflict, Standby, StandbyKind, Telemetry, Transport,
 };
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, HostIx, Interval, LinkIx, Mac, Priority, Version, Vip, Vrid};
@@ -196,11 +196,12 @@ impl Scenario {
                 standby: Standby::Hot,
                 standbys: vec![Some(StandbyKind::Hot); self.hosts],
                 checks: self.model_checks().iter().map(|_| CheckIx(0)).collect(),
-                flap: if self.checks { checks::flap() } else { FlapControl::OFF },
+                flap: if self.checks { FlapControl::default() } else { FlapControl::OFF },
             }],
             sync_groups: Vec::new(),
             checks: self.model_checks(),
             hooks: Vec::new(),
+            telemetry: Telemetry::default(),
             hash: 0x0dd0_c0de,
         }
     }

@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::super::client;
-use super::super::protocol::{Body, Verb};
+use super::super::protocol::{Body, How, Verb, Word};
 use super::super::status::{SCHEMA, Scheduling, Status};
 use super::*;
 use std::io::{BufRead, BufReader as StdReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::thread;
 
@@ -11,14 +12,32 @@ use std::thread;
 struct Fixed;
 
 impl Handler for Fixed {
-    async fn answer(&self, request: Request, caller: Caller) -> Answer {
+    async fn answer(
+        &self,
+        request: Request,
+        caller: Caller,
+        lines: &mut Lines,
+    ) -> Result<Answer, Gone> {
         assert_eq!(caller.uid, nix::unistd::geteuid().as_raw());
         assert_eq!(caller.pid, i32::try_from(std::process::id()).ok());
-        match request.verb {
+        let word = |message: &str| Word { operation: Some("1-1".into()), message: message.into() };
+        Ok(match request.verb {
             Verb::Status {} => Answer::status(status()),
-            Verb::Promote { instance } => Answer::done(instance),
-            Verb::Ack { .. } => Answer::error(Code::Forbidden, "not by you"),
-        }
+            Verb::Promote { instance } => Answer::new(Body::Accepted(word(&instance))),
+            Verb::Move { .. } => {
+                lines.send(&Answer::new(Body::Accepted(word("begun")))).await?;
+                lines.send(&Answer::new(Body::Progress(word("half of it")))).await?;
+                Answer::new(Body::Done(word("all of it")))
+            }
+            // Says more than anybody takes.
+            Verb::Subscribe { .. } => loop {
+                lines.send(&Answer::status(status())).await?;
+            },
+            // Waits for what never comes.
+            Verb::Thaw {} => std::future::pending().await,
+            Verb::Undrain {} => Answer::error(Code::TooSlow, "missed 7"),
+            _ => Answer::error(Code::Forbidden, "not by you"),
+        })
     }
 }
 
@@ -81,7 +100,7 @@ fn read_answer(stream: &StdStream) -> Answer {
 fn code(answer: Answer) -> Code {
     match answer.body {
         Body::Error(complaint) => complaint.code,
-        Body::Status(_) | Body::Done(_) => panic!("no error"),
+        other => panic!("no error: {other:?}"),
     }
 }
 
@@ -148,7 +167,7 @@ fn a_slow_client_loses_its_seat_even_when_it_keeps_dribbling() {
 
 #[test]
 fn a_client_that_never_reads_loses_its_seat() {
-    let limits = Limits { connections: 1, ..quick() };
+    let limits = Limits { connections: 1, reserve: 0, ..quick() };
     with_server("deaf", limits, |path| {
         let mut stream = connect(path);
         stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -161,7 +180,7 @@ fn a_client_that_never_reads_loses_its_seat() {
 
 #[test]
 fn too_many_clients_are_turned_away_and_seats_come_back() {
-    let limits = Limits { connections: 4, ..Limits::default() };
+    let limits = Limits { connections: 4, reserve: 0, ..Limits::default() };
     with_server("many", limits, |path| {
         let seated: Vec<StdStream> = (0..4).map(|_| connect(path)).collect();
         for mut stream in &seated {
@@ -190,16 +209,78 @@ fn what_a_dead_agent_left_is_replaced() {
     });
 }
 
+fn ack() -> Verb {
+    Verb::Ack { instance: "web".into() }
+}
+
 #[test]
-fn orders_are_done_or_refused() {
+fn orders_are_given_or_refused() {
     with_server("orders", quick(), |path| {
         let verb = Verb::Promote { instance: "web".into() };
-        assert_eq!(client::order(path, verb).unwrap(), "web");
-        let refused = client::order(path, Verb::Ack { instance: "web".into() }).unwrap_err();
+        let word = Word { operation: Some("1-1".into()), message: "web".into() };
+        let given = client::change(path, verb, How::default(), |_| {}).unwrap();
+        assert_eq!(given, client::Changed::Accepted(word));
+        let refused = client::change(path, ack(), How::default(), |_| {}).unwrap_err();
         let client::ClientError::Refused(complaint) = refused else { panic!("{refused}") };
         assert_eq!(complaint.code, Code::Forbidden);
         let mut stream = connect(path);
         stream.write_all(b"{\"v\":1,\"verb\":\"ack\",\"instance\":\"web\"}\n").unwrap();
         assert_eq!(code(read_answer(&stream)), Code::Forbidden);
+    });
+}
+
+#[test]
+fn who_waits_hears_of_every_step() {
+    with_server("steps", quick(), |path| {
+        let mut heard = Vec::new();
+        let verb = Verb::Move { instance: "web".into(), to: None, force: false };
+        let how = How { wait_s: Some(5.0), ..How::default() };
+        let note = |body: &Body| match body {
+            Body::Accepted(word) | Body::Progress(word) => heard.push(word.message.clone()),
+            other => panic!("{other:?}"),
+        };
+        let changed = client::change(path, verb, how, note).unwrap();
+        assert!(matches!(changed, client::Changed::Done(word) if word.message == "all of it"));
+        assert_eq!(heard, ["begun", "half of it"]);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_gives_its_seat_back() {
+    let limits = Limits { connections: 1, reserve: 0, ..Limits::default() };
+    with_server("left-waiting", limits, |path| {
+        let mut stream = connect(path);
+        stream.write_all(b"{\"v\":1,\"verb\":\"thaw\"}\n").unwrap();
+        // Nothing more to ask is not gone.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        thread::sleep(Duration::from_millis(1500));
+        assert_eq!(code(read_answer(&connect(path))), Code::Busy);
+        drop(stream);
+        thread::sleep(Duration::from_millis(1500));
+        assert_eq!(client::status(path).unwrap(), status());
+    });
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_cut() {
+    let limits = Limits { connections: 1, reserve: 0, ..quick() };
+    with_server("cut-off", limits, |path| {
+        let mut stream = connect(path);
+        stream.write_all(b"{\"v\":1,\"verb\":\"subscribe\"}\n").unwrap();
+        thread::sleep(Duration::from_millis(600));
+        assert_eq!(client::status(path).unwrap(), status(), "its seat is free");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(!rest.is_empty(), "what it had not read is still there");
+    });
+}
+
+#[test]
+fn who_was_told_to_be_too_slow_is_cut() {
+    with_server("too-slow", quick(), |path| {
+        let mut stream = connect(path);
+        stream.write_all(b"{\"v\":1,\"verb\":\"undrain\"}\n").unwrap();
+        assert_eq!(code(read_answer(&stream)), Code::TooSlow);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed");
     });
 }

@@ -158,6 +158,23 @@ async fn one_at_a_time_and_the_newest_wins() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_stop_behind_a_slow_hook_is_left_to_the_executor() {
+    let mut fake = Fake::new("late");
+    let mut hooks = fake.hooks(model(program(Call::Vipd)));
+    hooks.farewell = Duration::from_millis(200);
+    for moved in [backup(0), backup(1)] {
+        hooks.observe(&moved);
+    }
+    assert_eq!(fake.next().await, "instance dns backup 150 0");
+    assert_eq!(fake.next().await, "instance web backup 150 0");
+    hooks.stop().await;
+    let mut late = [fake.next().await, fake.next().await];
+    late.sort();
+    assert_eq!(late, ["instance dns stop 150 0", "instance web stop 150 0"]);
+    fake.nothing().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn active_counts_when_the_kernel_has_confirmed() {
     let mut fake = Fake::new("claimed");
     let mut hooks = fake.hooks(model(program(Call::Keepalived)));

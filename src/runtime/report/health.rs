@@ -1,9 +1,8 @@
 //! Checks, standby and flap control of the snapshot, as parts of the status document.
 
 use crate::control::status::{Check, Flap, Moves};
-use crate::telemetry::seconds;
-use vipd_core::config::model::{Model, Severity, StandbyKind};
-use vipd_core::engine::io::Verdict;
+use crate::telemetry::{seconds, verdict_word};
+use vipd_core::config::model::{Model, Severity};
 use vipd_core::engine::snapshot::{ActivationView, CheckView, UnitView};
 
 /// One check.
@@ -11,23 +10,14 @@ pub(super) fn check(model: &Model, view: &CheckView) -> Check {
     let configured = model.check(view.check);
     Check {
         name: configured.name.to_string(),
-        state: view.settled.map(|verdict| word(verdict).into()),
+        state: view.settled.map(|verdict| verdict_word(verdict).into()),
         since_s: view.since.map(|since| since.as_secs_f64()),
         severity: severity(configured.severity).into(),
         detail: view.detail.to_string(),
-        last: view.last.map(|(verdict, _)| word(verdict).into()),
+        last: view.last.map(|(verdict, _)| verdict_word(verdict).into()),
         last_s: view.last.map(|(_, ago)| ago.as_secs_f64()),
         progress: view.progress.map(|progress| (progress.count, progress.of)),
         unknown: view.unknown,
-    }
-}
-
-const fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Warn => "warn",
-        Verdict::Fail => "fail",
-        Verdict::Unknown => "unknown",
     }
 }
 
@@ -38,15 +28,6 @@ const fn severity(severity: Severity) -> &'static str {
         Severity::Fail => "fail",
         Severity::Fatal => "fatal",
         Severity::Drain => "drain",
-    }
-}
-
-/// How this host stands by.
-pub(super) const fn standby(unit: &UnitView) -> &'static str {
-    match unit.standby {
-        StandbyKind::Hot => "hot",
-        StandbyKind::Warm => "warm",
-        StandbyKind::Cold => "cold",
     }
 }
 
@@ -70,7 +51,7 @@ pub(super) fn waits(model: &Model, unit: &UnitView) -> Vec<String> {
     let mut waits = Vec::new();
     if let Some((check, verdict)) = unit.culprit {
         let name = &model.check(check).name;
-        waits.push(format!("second choice while check {name} says {}", word(verdict)));
+        waits.push(format!("second choice while check {name} says {}", verdict_word(verdict)));
     }
     if let Some(left) = unit.awaits_checks {
         waits.push(format!("waits {} for the first word of its checks", seconds(left)));

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::*;
 use vipd_core::config::model::{
-    Auth, ChecksumFlavour, Claim, FlapControl, OnConflict, Standby, Transport,
+    Auth, ChecksumFlavour, Claim, FlapControl, OnConflict, Standby, Telemetry, Transport,
 };
 use vipd_core::config::model::{Host, Instance, Link};
 use vipd_core::time::Instant;
@@ -53,6 +53,7 @@ fn model(addresses: &[&str]) -> Arc<Model> {
         instances: vec![web],
         checks: Vec::new(),
         hooks: Vec::new(),
+        telemetry: Telemetry::default(),
         sync_groups: vec![],
         hash: 0,
     })

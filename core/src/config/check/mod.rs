@@ -15,6 +15,7 @@ mod instance;
 mod priority;
 mod routes;
 mod standby;
+mod telemetry;
 mod transport;
 mod weights;
 
@@ -47,4 +48,5 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
     dependencies::check(file, findings);
     weights::check(file, findings);
     capacity::check(file, findings);
+    telemetry::check(file, findings);
 }

@@ -74,6 +74,18 @@ impl FlapControl {
         Self { damping: None, budget: None, stickiness: 0, priority_hold: Duration::ZERO };
 }
 
+/// What an instance has that is not told otherwise; [`FlapControl::OFF`] has to be said.
+impl Default for FlapControl {
+    fn default() -> Self {
+        Self {
+            damping: Some(Damping::default()),
+            budget: Some(Budget::default()),
+            stickiness: 10,
+            priority_hold: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Penalties for losing the address, halved by time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Damping {
@@ -89,6 +101,19 @@ pub struct Damping {
     pub max_suppress: Duration,
 }
 
+/// Form of RFC 2439: 1000 for each loss, out after three within minutes.
+impl Default for Damping {
+    fn default() -> Self {
+        Self {
+            half_life: Duration::from_secs(600),
+            suppress: 2500,
+            reuse: 1000,
+            ceiling: 10_000,
+            max_suppress: Duration::from_secs(3600),
+        }
+    }
+}
+
 /// Automatic moves of an instance before it is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -101,4 +126,14 @@ pub struct Budget {
 impl Budget {
     /// The most moves that a limit may allow: as many are remembered.
     pub const MOST_MOVES: u32 = 64;
+}
+
+/// A loop of two hosts is over after three moves; slower ones are caught by the hour.
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            limits: vec![(3, Duration::from_secs(600)), (6, Duration::from_secs(3600))],
+            quiet: Duration::from_secs(3600),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 const MAGIC: [u8; 4] = *b"vipd";
 /// What we write. Grows with each change, also with those that old readers skip.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The oldest reader that understands what we write.
 const READABLE_BY: u8 = 1;
 const PREAMBLE_LEN: usize = MAGIC.len() + 2;
@@ -53,6 +53,8 @@ mod flag {
     pub(super) const OWNER: u16 = 1 << 8;
     pub(super) const RELEASE_REQUEST: u16 = 1 << 9;
     pub(super) const VIRTUAL_MAC: u16 = 1 << 10;
+    pub(super) const PINNED: u16 = 1 << 11;
+    pub(super) const FAILBACK: u16 = 1 << 12;
 }
 
 impl Heartbeat {
@@ -129,12 +131,7 @@ impl Heartbeat {
     fn read_header(mut r: Reader<'_>) -> Result<Self, HeartbeatError> {
         let (host, boot, seq, config) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let centis = r.u16()?;
-        let interval = Interval::from_centis(centis)
-            .or_else(|e| match u8::try_from(centis / 100) {
-                // Whole seconds beyond the range of version 3 are intervals of version 2.
-                Ok(secs) if centis.is_multiple_of(100) => Interval::from_secs(secs),
-                _ => Err(e),
-            })
+        let interval = Interval::of_either(centis)
             .map_err(|_| HeartbeatError::Malformed("the interval is out of range"))?;
         let (part, parts) = (r.u8()?, r.u8()?);
         if part >= parts {
@@ -249,6 +246,8 @@ impl InstanceRecord {
             (flag::OWNER, self.reaches_owner == Some(true)),
             (flag::RELEASE_REQUEST, self.release_request),
             (flag::VIRTUAL_MAC, self.virtual_mac),
+            (flag::PINNED, self.orders.pinned),
+            (flag::FAILBACK, self.orders.failback),
         ]
         .into_iter()
         .filter_map(|(bit, set)| set.then_some(bit))
@@ -263,6 +262,7 @@ impl InstanceRecord {
         out.extend(self.adverts_sent.to_be_bytes());
         out.extend(self.advert_age_ms.to_be_bytes());
         out.extend(self.lease_left_ms.to_be_bytes());
+        self.orders.write(out);
     }
 
     fn read(mut r: Reader<'_>) -> Result<Self, HeartbeatError> {
@@ -286,6 +286,9 @@ impl InstanceRecord {
         let flags = r.u16()?;
         let is = |bit| flags & bit != 0;
         let hears = r.u64()?;
+        let (hears_age_ms, adverts_sent) = (r.u16()?, r.u64()?);
+        let (advert_age_ms, lease_left_ms) = (r.u16()?, r.u16()?);
+        let (pinned, failback) = (is(flag::PINNED), is(flag::FAILBACK));
         Ok(Self {
             key,
             link,
@@ -298,14 +301,15 @@ impl InstanceRecord {
             releasing: is(flag::RELEASING),
             leaving: is(flag::LEAVING),
             hears: is(flag::HEARS).then_some(hears),
-            hears_age_ms: r.u16()?,
-            adverts_sent: r.u64()?,
-            advert_age_ms: r.u16()?,
-            lease_left_ms: r.u16()?,
+            hears_age_ms,
+            adverts_sent,
+            advert_age_ms,
+            lease_left_ms,
             reaches_target: is(flag::TARGET_KNOWN).then_some(is(flag::TARGET)),
             reaches_owner: is(flag::OWNER_KNOWN).then_some(is(flag::OWNER)),
             release_request: is(flag::RELEASE_REQUEST),
             virtual_mac: is(flag::VIRTUAL_MAC),
+            orders: Orders { pinned, failback, ..Orders::read(&mut r)? },
         })
     }
 }
@@ -318,10 +322,11 @@ fn record(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out[start - 1] = (out.len() - start) as u8;
 }
 
-const _: () = assert!(HEADER_LEN <= 255 && LINK_LEN <= 255 && INSTANCE_LEN <= 255);
+const _: () = assert!(HEADER_LEN <= 255 && LINK_LEN <= 255);
+const _: () = assert!(INSTANCE_LEN + super::orders::MAX_LEN <= 255);
 
 /// Takes values from the front.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn record(&mut self) -> Result<(u8, Self), HeartbeatError> {
@@ -344,7 +349,11 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    fn u8(&mut self) -> Result<u8, HeartbeatError> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, HeartbeatError> {
         self.array().map(|[octet]| octet)
     }
 
@@ -352,7 +361,11 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, HeartbeatError> {
+    pub(super) fn u32(&mut self) -> Result<u32, HeartbeatError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, HeartbeatError> {
         self.array().map(u64::from_be_bytes)
     }
 }

@@ -35,6 +35,28 @@ fn class() -> impl Strategy<Value = Class> {
     prop::sample::select(vec![Healthy, Held, Failing, Drained, Unable])
 }
 
+fn refusal() -> impl Strategy<Value = Refusal> {
+    use Refusal::*;
+    prop::sample::select(vec![
+        Other, Unable, Failing, Drained, Frozen, Starting, Stopping, Activation, Suppressed, Deaf,
+    ])
+}
+
+fn orders() -> impl Strategy<Value = Orders> {
+    let request =
+        any::<(u64, u64, u32, bool, bool)>().prop_map(|(to, number, left_ms, force, pin)| {
+            MoveRequest { to, number, left_ms, force, pin }
+        });
+    let answer = (any::<(u64, u64, u32)>(), prop::option::of(refusal())).prop_map(
+        |((to, number, ready_in_ms), refusal)| MoveAnswer { to, number, refusal, ready_in_ms },
+    );
+    let freeze = any::<(u32, u32)>().prop_map(|(serial, left_s)| Freeze { serial, left_s });
+    let options = (prop::option::of(request), prop::option::of(answer), prop::option::of(freeze));
+    (any::<(bool, bool)>(), options).prop_map(|((pinned, failback), (request, answer, freeze))| {
+        Orders { pinned, failback, request, answer, freeze }
+    })
+}
+
 fn instance() -> impl Strategy<Value = InstanceRecord> {
     (
         any::<(u64, u8, u8, u64, u8)>(),
@@ -66,8 +88,13 @@ fn instance() -> impl Strategy<Value = InstanceRecord> {
                 reaches_owner: owner,
                 release_request,
                 virtual_mac,
+                orders: Orders::default(),
             }
         })
+}
+
+fn ordered() -> impl Strategy<Value = InstanceRecord> {
+    (instance(), orders()).prop_map(|(record, orders)| InstanceRecord { orders, ..record })
 }
 
 fn interval() -> impl Strategy<Value = Interval> {
@@ -105,7 +132,50 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         })
 }
 
+/// What the record would be to a release that knows nothing of orders.
+fn unordered(record: &InstanceRecord) -> InstanceRecord {
+    InstanceRecord { orders: Orders::default(), ..*record }
+}
+
 proptest! {
+    #[test]
+    fn orders_are_read_as_sent_and_every_part_fits(
+        records in prop::collection::vec(ordered(), 0..40),
+        (heards, links) in (0usize..=16, 0usize..=4),
+    ) {
+        let all = parts(&records, heards, links);
+        prop_assert_eq!(all.concat(), records.clone());
+        prop_assert!(all.len() == 1 || all.iter().all(|part| !part.is_empty()));
+        for part in all {
+            let h = Heartbeat {
+                version: "v".repeat(MAX_VERSION_LEN),
+                paths: vec![small().paths[0]; heards],
+                instances: part.to_vec(),
+                ..small()
+            };
+            let datagram = h.encode(&key());
+            prop_assert!(datagram.len() <= MAX_DATAGRAM);
+            prop_assert_eq!(Heartbeat::decode(&datagram, &key()), Ok(h));
+        }
+    }
+
+    #[test]
+    fn a_release_without_orders_reads_the_rest(record in ordered()) {
+        // What it knows ends where a record without orders ends.
+        let octets = |record| {
+            let h = Heartbeat { instances: vec![record], ..small() };
+            let datagram = h.encode(&key());
+            datagram[6..datagram.len() - 16].to_vec()
+        };
+        let (with, without) = (octets(record), octets(unordered(&record)));
+        let at = without.len() - usize::from(without[records().len() + 1]);
+        // The flags of orders are two bits that it does not look at.
+        let flags = at + 21;
+        prop_assert_eq!(&with[at..flags], &without[at..flags]);
+        prop_assert_eq!(&with[flags + 2..without.len()], &without[flags + 2..]);
+        prop_assert_eq!(with[flags] & !0b0001_1000, without[flags]);
+    }
+
     #[test]
     fn what_is_sent_is_what_is_read_and_fits(h in heartbeat()) {
         let datagram = h.encode(&key());
@@ -120,7 +190,7 @@ proptest! {
         datagram[at] ^= 1u8 << bit;
         let expected = match at {
             0..=3 => HeartbeatError::NotOurs,
-            5 if datagram[at] > 1 => HeartbeatError::Version,
+            5 if datagram[at] > 2 => HeartbeatError::Version,
             _ => HeartbeatError::BadTag,
         };
         prop_assert_eq!(Heartbeat::decode(&datagram, &key()), Err(expected));
@@ -201,7 +271,7 @@ fn a_newer_sender_is_read_without_what_it_added() {
     let mut datagram = sealed(&newer);
     assert_eq!(Heartbeat::decode(&datagram, &key()), Ok(small()));
     // One that we cannot read says so before its tag is looked at.
-    datagram[5] = 2;
+    datagram[5] = 3;
     assert_eq!(Heartbeat::decode(&datagram, &key()), Err(HeartbeatError::Version));
 }
 
@@ -286,6 +356,7 @@ fn a_datagram_is_filled_and_not_overfilled() {
         reaches_owner: None,
         release_request: false,
         virtual_mac: false,
+        orders: Orders::default(),
     };
     let link = LinkRecord {
         mac: Mac::BROADCAST,

@@ -1,0 +1,448 @@
+//! What operators order: judged first, then carried out; each operation is reported until it is done or aborted.
+//!
+//! Rooms: `judge` would it be carried out; `eligible` who may take over; `handover` the move at its source, `takeover` at its
+//! target; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
+//! outlives a restart.
+//!
+//! An operation lives in the agent that was told of it: it waits for instances, each of which ends by itself and within a
+//! bounded time, and ends with the last of them.
+
+mod drain;
+mod eligible;
+mod freeze;
+mod handover;
+mod judge;
+mod memory;
+mod pins;
+mod takeover;
+
+use super::io::{Away, Cause, EventKind, OperationStep, OperatorOrder, OrderRecord};
+use super::snapshot::MoveView;
+use super::{Engine, Slot, UnitIx};
+use crate::config::model::{Model, StandbyKind};
+use crate::time::{Duration, Instant};
+use crate::types::{Epoch, HostIx, InstanceIx, State};
+use crate::wire::heartbeat::{self, InstanceRecord, MoveAnswer, Refusal};
+use drain::Drain;
+use freeze::FreezeWord;
+use handover::{LONGEST, Moving};
+use pins::PriorityOrder;
+use std::collections::BTreeSet;
+use takeover::Takeover;
+
+/// What a promotion may take beyond what it waits for: a silent holder, an activation.
+const PROMOTION: Duration = Duration::from_secs(60);
+
+/// What operators ordered of this host.
+pub(super) struct Orders {
+    /// The whole host is drained.
+    host: Option<Drain>,
+    /// What was stored of that.
+    told: OrderRecord,
+    /// By instance.
+    all: Vec<Ordered>,
+    /// Not ended yet.
+    running: Vec<Operation>,
+    /// Instances that were moved away from here.
+    away: usize,
+    /// Is any instance frozen?
+    some_frozen: bool,
+    /// Requests to peers so far.
+    requests: u64,
+}
+
+/// What operators ordered of one instance.
+#[derive(Default)]
+struct Ordered {
+    drain: Option<Drain>,
+    freeze: Option<FreezeWord>,
+    priority: Option<PriorityOrder>,
+    away: Option<Away>,
+    /// The pin of the last run: goes on with the ownership that it belongs to, by adoption.
+    recalled_pin: Option<Epoch>,
+    /// Peers are told of a failback until then.
+    failback_until: Option<Instant>,
+    /// On its way from here.
+    moving: Option<Moving>,
+    /// On its way to here.
+    takeover: Option<Takeover>,
+    /// What is said to the host that asked last.
+    answer: Option<MoveAnswer>,
+    /// What was stored.
+    told: OrderRecord,
+}
+
+/// An order that is being carried out.
+struct Operation {
+    id: u64,
+    instance: Option<InstanceIx>,
+    waits: Waits,
+    /// Instances that have not ended yet.
+    pending: BTreeSet<InstanceIx>,
+    done: Vec<String>,
+    failed: Vec<String>,
+    /// What still waits then is given up.
+    until: Instant,
+}
+
+/// What the instances of an operation wait for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Waits {
+    /// That they are somewhere else.
+    Move,
+    /// The same, and nothing of it is left here.
+    Drain,
+    /// That this host owns.
+    Promotion,
+    /// That no host is pinned.
+    Failback,
+}
+
+impl Orders {
+    pub(super) fn new(model: &Model) -> Self {
+        Self {
+            host: None,
+            told: OrderRecord::default(),
+            all: model.instances.iter().map(|_| Ordered::default()).collect(),
+            running: Vec::new(),
+            away: 0,
+            some_frozen: false,
+            requests: 0,
+        }
+    }
+}
+
+impl Engine {
+    fn ordered_of(&self, ix: InstanceIx) -> &Ordered {
+        &self.orders.all[usize::from(ix.0)]
+    }
+
+    fn ordered_mut(&mut self, ix: InstanceIx) -> &mut Ordered {
+        &mut self.orders.all[usize::from(ix.0)]
+    }
+
+    /// An operator says so: what [`Engine::judge`] refuses ends at once.
+    pub(super) fn on_order(&mut self, id: u64, instance: Option<InstanceIx>, order: OperatorOrder) {
+        let judged = match self.judge(instance, &order) {
+            Ok(judged) => judged,
+            Err(why) => {
+                self.operation(id, instance, OperationStep::Aborted(why.into()));
+                return;
+            }
+        };
+        self.operation(id, instance, OperationStep::Started);
+        match order {
+            OperatorOrder::Acknowledge => {
+                self.meant(instance).into_iter().for_each(|ix| self.acknowledge(ix));
+            }
+            OperatorOrder::Promote => return self.start_promotion(id, instance),
+            OperatorOrder::Move { to, force } => return self.start_move(id, instance, to, force),
+            OperatorOrder::Release => return self.start_release(id, instance),
+            OperatorOrder::Failback => return self.start_failback(id, instance),
+            OperatorOrder::Drain { until, last_resort, allow_outage } => {
+                let drain = Drain { until: until.unwrap_or(Instant::MAX), last_resort };
+                return self.start_drain(id, instance, drain, allow_outage);
+            }
+            OperatorOrder::Undrain => self.undrain(instance),
+            OperatorOrder::SetPriority { priority, until } => {
+                self.meant(instance)
+                    .into_iter()
+                    .for_each(|ix| self.order_priority(ix, priority, until));
+            }
+            OperatorOrder::Freeze { until } => {
+                self.freeze(instance, until.unwrap_or(Instant::MAX));
+            }
+            OperatorOrder::Thaw => self.freeze(instance, Instant::ZERO),
+        }
+        self.plan_orders();
+        self.operation(id, instance, OperationStep::Done(judged.into()));
+    }
+
+    /// The instances that an order is about.
+    fn meant(&self, instance: Option<InstanceIx>) -> Vec<InstanceIx> {
+        match instance {
+            Some(ix) => vec![ix],
+            None => self.model.iter().map(|(ix, _)| ix).collect(),
+        }
+    }
+
+    /// The same, with all that moves together with them.
+    fn meant_groups(&self, instance: Option<InstanceIx>) -> Vec<InstanceIx> {
+        let all = self.meant(instance).into_iter().flat_map(|ix| self.together(ix));
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The instances that move with this one, itself included.
+    fn together(&self, ix: InstanceIx) -> BTreeSet<InstanceIx> {
+        let groups = self.units_of(ix).into_iter().flat_map(|u| self.group(u));
+        groups.chain([ix]).collect()
+    }
+
+    /// Those of `instances` that this host owns or hands over.
+    fn owned(&self, instances: Vec<InstanceIx>) -> Vec<InstanceIx> {
+        let owns = |ix: &InstanceIx| {
+            self.units_of(*ix)
+                .into_iter()
+                .any(|u| self.units[u].is_active() || self.units[u].leaving.is_some())
+        };
+        instances.into_iter().filter(owns).collect()
+    }
+
+    fn name(&self, ix: InstanceIx) -> &str {
+        &self.model.instance(ix).name
+    }
+
+    fn names(&self, instances: impl IntoIterator<Item = InstanceIx>) -> String {
+        instances.into_iter().map(|ix| self.name(ix)).collect::<Vec<_>>().join(", ")
+    }
+
+    // Operations --------------------------------------------------------------------------------------------
+
+    fn operation(&mut self, id: u64, instance: Option<InstanceIx>, step: OperationStep) {
+        self.event(instance, None, EventKind::Operation { id, step });
+    }
+
+    /// Opens an operation that waits for `pending`; [`Engine::close_operations`] ends it.
+    fn open(
+        &mut self,
+        id: u64,
+        instance: Option<InstanceIx>,
+        waits: Waits,
+        pending: impl IntoIterator<Item = InstanceIx>,
+        patience: Duration,
+    ) {
+        self.orders.running.push(Operation {
+            id,
+            instance,
+            waits,
+            pending: pending.into_iter().collect(),
+            done: Vec::new(),
+            failed: Vec::new(),
+            until: self.now.mono + patience,
+        });
+    }
+
+    /// The instance has come to the end of what the operation ordered for it.
+    fn leg_ended(&mut self, id: u64, ix: InstanceIx, result: Result<String, String>) {
+        let Some(operation) = self.orders.running.iter_mut().find(|o| o.id == id) else { return };
+        if operation.pending.remove(&ix) {
+            match result {
+                Ok(done) => operation.done.push(done),
+                Err(failed) => operation.failed.push(failed),
+            }
+        }
+        self.close_operations();
+    }
+
+    fn progress(&mut self, id: u64, text: String) {
+        let instance = self.orders.running.iter().find(|o| o.id == id).and_then(|o| o.instance);
+        self.operation(id, instance, OperationStep::Progress(text.into()));
+    }
+
+    /// Ends what waits for nothing any more.
+    fn close_operations(&mut self) {
+        while let Some(n) = self.orders.running.iter().position(|o| o.pending.is_empty()) {
+            let operation = self.orders.running.swap_remove(n);
+            let Operation { id, instance, waits, mut done, mut failed, .. } = operation;
+            if waits == Waits::Drain {
+                self.drain_ended(instance, &mut done, &mut failed);
+            }
+            let step = if failed.is_empty() {
+                OperationStep::Done(done.join("; ").into())
+            } else {
+                failed.extend(done);
+                OperationStep::Aborted(failed.join("; ").into())
+            };
+            self.operation(id, instance, step);
+        }
+        self.plan_orders();
+    }
+
+    /// Is the instance on its way already?
+    fn busy(&self, ix: InstanceIx) -> bool {
+        let ordered = self.ordered_of(ix);
+        ordered.moving.is_some()
+            || ordered.takeover.as_ref().is_some_and(|t| t.claimed.is_none())
+            || self.orders.running.iter().any(|o| o.pending.contains(&ix))
+    }
+
+    fn start_promotion(&mut self, id: u64, instance: Option<InstanceIx>) {
+        let Some(ix) = instance else { return };
+        self.acknowledge(ix);
+        let activation = self.model.instance(ix).standby.activation();
+        let patience = PROMOTION + activation.map_or(Duration::ZERO, |a| a.program.timeout);
+        self.open(id, instance, Waits::Promotion, [ix], patience);
+        self.promote(ix);
+        self.plan_orders();
+    }
+
+    /// The unit changed its state for `cause`: what was ordered of its instance may have come to its end.
+    pub(super) fn orders_follow(&mut self, u: UnitIx, cause: &Cause) {
+        let ix = self.units[u].instance;
+        let active = self.units[u].is_active();
+        if active {
+            self.set_away(ix, None);
+        }
+        let unable = self.units[u].state() == State::Initialize;
+        if unable {
+            self.takeover_failed(ix, Refusal::Unable);
+        }
+        if !active {
+            self.ordered_mut(ix).takeover.take_if(|t| t.claimed.is_some());
+        }
+        self.move_follows(u, cause);
+        self.keep(ix);
+        if active {
+            self.end_waits(ix, Waits::Promotion, |name| Ok(format!("{name} is active here")));
+        } else if unable {
+            self.end_waits(ix, Waits::Promotion, |name| {
+                Err(format!("{name} cannot be active here any more: see `vipd status`"))
+            });
+        }
+    }
+
+    /// Ends the operations of this kind that wait for the instance.
+    fn end_waits(
+        &mut self,
+        ix: InstanceIx,
+        waits: Waits,
+        result: impl Fn(&str) -> Result<String, String>,
+    ) {
+        let running = self.orders.running.iter();
+        let ids: Vec<u64> =
+            running.filter(|o| o.waits == waits && o.pending.contains(&ix)).map(|o| o.id).collect();
+        for id in ids {
+            self.leg_ended(id, ix, result(self.name(ix)));
+        }
+    }
+
+    /// The agent stops: nothing that was ordered goes on, and the stop hands over what is owned.
+    pub(super) fn orders_stop(&mut self) {
+        for n in 0..self.orders.all.len() {
+            self.orders.all[n].moving = None;
+            self.orders.all[n].takeover = None;
+        }
+        for operation in &mut self.orders.running {
+            operation.pending.clear();
+            operation
+                .failed
+                .push("the agent was told to stop, which hands over what it owns".into());
+        }
+        self.close_operations();
+    }
+
+    // Time --------------------------------------------------------------------------------------------------
+
+    /// When the next thing that was ordered has to be looked at.
+    fn plan_orders(&mut self) {
+        let times = self.orders.all.iter().flat_map(|o| {
+            [
+                o.drain.map(|d| d.until),
+                o.freeze.map(|f| f.until).filter(|at| *at > Instant::ZERO),
+                o.priority.map(|p| p.until),
+                o.failback_until,
+                o.moving.as_ref().map(Moving::deadline),
+                o.takeover.as_ref().map(|t| t.lapses()),
+            ]
+        });
+        let running = self.orders.running.iter().map(|o| Some(o.until));
+        let host = self.orders.host.map(|d| d.until);
+        let at = times.chain(running).chain([host]).flatten().min().unwrap_or(Instant::MAX);
+        self.set_slot(Slot::Orders, at);
+    }
+
+    pub(super) fn orders_due(&mut self) {
+        self.drains_due();
+        self.freezes_due();
+        for n in 0..self.orders.all.len() {
+            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
+            self.priority_due_over(ix);
+            self.failback_told(ix);
+            self.move_due(ix);
+            self.takeover_due(ix);
+        }
+        self.operations_due();
+        self.plan_orders();
+    }
+
+    /// What has taken too long is given up.
+    fn operations_due(&mut self) {
+        let now = self.now.mono;
+        let late = |o: &&Operation| o.until <= now;
+        let late: Vec<(u64, Waits, Vec<InstanceIx>)> = self
+            .orders
+            .running
+            .iter()
+            .filter(late)
+            .map(|o| (o.id, o.waits, o.pending.iter().copied().collect()))
+            .collect();
+        for (id, waits, pending) in late {
+            for ix in pending {
+                let name = self.name(ix).to_owned();
+                let why = match waits {
+                    Waits::Promotion => {
+                        self.withdraw(ix);
+                        format!("{name} could not claim in time: see `vipd why {name}`")
+                    }
+                    Waits::Failback => format!(
+                        "{name} is still pinned on the host that owns it: is that host reached by heartbeats?"
+                    ),
+                    Waits::Move | Waits::Drain => {
+                        // Each leg has an end of its own; this is the end of one that lost its way.
+                        self.ordered_mut(ix).moving = None;
+                        format!("{name} did not move in time")
+                    }
+                };
+                self.leg_ended(id, ix, Err(why));
+            }
+        }
+    }
+
+    // Peers -------------------------------------------------------------------------------------------------
+
+    /// What this host says of the orders of an instance.
+    pub(super) fn told_orders(&self, ix: InstanceIx) -> heartbeat::Orders {
+        let ordered = self.ordered_of(ix);
+        let pinned = |u: UnitIx| self.units[u].pinned && self.units[u].is_active();
+        heartbeat::Orders {
+            pinned: self.units_of(ix).into_iter().any(pinned),
+            failback: ordered.failback_until.is_some_and(|until| until > self.now.mono),
+            request: self.told_request(ix),
+            answer: ordered.answer,
+            freeze: self.told_freeze(ix),
+        }
+    }
+
+    /// A peer spoke of an instance.
+    pub(super) fn heard_orders(
+        &mut self,
+        host: HostIx,
+        ix: InstanceIx,
+        old: Option<&InstanceRecord>,
+        new: &InstanceRecord,
+        at: Instant,
+    ) {
+        if let Some(freeze) = new.orders.freeze {
+            self.heard_freeze(ix, freeze);
+        }
+        self.heard_request(host, ix, new, at);
+        self.heard_answer(host, ix, new);
+        self.heard_pins(host, ix, old, new);
+    }
+
+    /// How a move looks to those who show it.
+    pub(super) fn move_view(&self, ix: InstanceIx) -> Option<MoveView> {
+        let ordered = self.ordered_of(ix);
+        if let Some(moving) = &ordered.moving {
+            return Some(MoveView::To(moving.to));
+        }
+        let takeover = ordered.takeover.as_ref().filter(|t| t.claimed.is_none())?;
+        Some(MoveView::From(takeover.from))
+    }
+
+    /// Is this host a cold standby of the instance?
+    fn is_cold(&self, ix: InstanceIx, host: HostIx) -> bool {
+        let kind = self.model.instance(ix).standbys.get(usize::from(host.0)).copied().flatten();
+        kind == Some(StandbyKind::Cold)
+    }
+}
