@@ -14,7 +14,7 @@
 //! pressure   processors, memory, disks that are full     standby    warm and cold hosts
 //! pool       addresses shared out among three hosts      hooks      lines as keepalived's users read them
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
-//! programs   scripts on the hosts, and what they wrote
+//! programs   scripts on the hosts, and what they wrote   restart    planned ones that nobody sees
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -35,6 +35,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod restart;
 mod standby;
 mod stop;
 
@@ -74,9 +75,10 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 14] = [
+    let rooms: [fn() -> Vec<Trial>; 15] = [
         failover::trials,
         stop::trials,
+        restart::trials,
         heal::trials,
         repair::trials,
         link::trials,

@@ -14,9 +14,10 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, HeartbeatIn, Input, Memory, Output, Packet};
+use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
+use vipd_core::histogram::{Histogram, LATENESS};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
 
@@ -46,6 +47,15 @@ pub(super) enum Told {
     Socket(String),
 }
 
+/// How the thread came to its end.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Nothing is owned any more.
+    Stopped,
+    /// Another agent goes on with this.
+    Replaced(Box<Handover>),
+}
+
 /// Answer to [`Message::Report`].
 #[derive(Clone, Debug)]
 pub(super) struct Report {
@@ -53,19 +63,35 @@ pub(super) struct Report {
     pub snapshot: Snapshot,
     /// What the loop counted.
     pub counters: LoopCounters,
+    /// ARP and ND announcements handed to a socket, by instance.
+    pub announced: Vec<u64>,
 }
 
 /// What the loop counted since the start.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct LoopCounters {
     /// Turns.
     pub wakeups: u64,
     /// Longest time from a deadline to its handling.
     pub latest: Duration,
+    /// From deadlines to their handling.
+    pub lateness: Histogram,
     /// Times that not everything could be told.
     pub untold: u64,
     /// Datagrams and frames that could not be read or sent.
     pub socket_errors: u64,
+}
+
+impl Default for LoopCounters {
+    fn default() -> Self {
+        Self {
+            wakeups: 0,
+            latest: Duration::ZERO,
+            lateness: Histogram::new(LATENESS),
+            untold: 0,
+            socket_errors: 0,
+        }
+    }
 }
 
 /// Everything that the thread owns.
@@ -84,6 +110,7 @@ pub(super) struct Protocol {
     filters: Vec<Filter>,
     pulse: Option<Pulse>,
     counters: LoopCounters,
+    announced: Vec<u64>,
     tokens: Vec<Token>,
     buffer: Vec<u8>,
 }
@@ -98,6 +125,8 @@ pub(super) struct Parts {
     pub boot: u64,
     /// What was stored of earlier runs, of instances or of the host.
     pub recalled: Vec<(Option<InstanceIx>, Memory)>,
+    /// What the agent before this one left, if it was to be replaced by this one.
+    pub left: Option<Handover>,
     /// Set after crashes: starts as Backup and claims nothing for this long.
     pub backup_for: Option<Duration>,
     /// Reading end of the queue.
@@ -116,7 +145,8 @@ impl Protocol {
     /// # Errors
     /// When the process is out of descriptors.
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { model, secrets, boot, recalled, backup_for, inbox, slots, told, pulse } = parts;
+        let Parts { model, secrets, boot, recalled, left, backup_for, inbox, slots, told, pulse } =
+            parts;
         let poller = Poller::new()?;
         let timer = DeadlineTimer::new()?;
         poller.add(&timer, Token::Timer.encode())?;
@@ -124,6 +154,9 @@ impl Protocol {
         let now = clock::now();
         let mut engine = Engine::new(Arc::clone(&model), secrets, boot, now);
         recall(&mut engine, recalled);
+        if let Some(left) = left {
+            engine.resume(&left);
+        }
         if let Some(wait) = backup_for {
             engine.start_as_backup(now.mono + wait);
         }
@@ -135,6 +168,7 @@ impl Protocol {
                 .zip(&model.links)
                 .map(|(link, _)| Filter::new(&model, link))
                 .collect(),
+            announced: vec![0; model.instances.len()],
             model,
             poller,
             timer,
@@ -158,11 +192,11 @@ impl Protocol {
         self.tend_sockets(clock::monotonic());
     }
 
-    /// Runs until a clean stop is finished.
+    /// Runs until a clean stop is finished, or another agent can go on.
     ///
     /// # Errors
     /// When the kernel refuses to wait or to set a timer, which a correct program does not meet.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<End> {
         loop {
             self.arm()?;
             self.slept_at = clock::monotonic();
@@ -171,7 +205,11 @@ impl Protocol {
             self.drain()?;
             self.act();
             if self.engine.stopped() {
-                return Ok(());
+                return Ok(End::Stopped);
+            }
+            if self.engine.may_exec() {
+                // Nothing is read or said after this.
+                return Ok(End::Replaced(Box::new(self.engine.handover())));
             }
         }
     }
@@ -215,6 +253,7 @@ impl Protocol {
             // A deadline in the past means "at once": it is late from when the loop knew of it.
             let late = now.mono - deadline.max(self.slept_at);
             self.counters.latest = self.counters.latest.max(late);
+            self.counters.lateness.observe(late);
             self.engine.handle(now, Input::Timeout);
             self.carry_out();
         }
@@ -349,6 +388,8 @@ impl Protocol {
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }
+            Message::PrepareRestart => self.feed(Input::PrepareRestart),
+            Message::AbortRestart => self.feed(Input::AbortRestart),
             Message::Stop => self.feed(Input::Stop),
         }
     }
@@ -392,6 +433,10 @@ impl Protocol {
                 }
                 Output::Heartbeat(heartbeat) => self.sockets.send_heartbeat(&heartbeat),
                 Output::Announce(announce) => {
+                    let instance = usize::from(announce.router.instance.0);
+                    if let Some(count) = self.announced.get_mut(instance) {
+                        *count += 1;
+                    }
                     self.sockets.send_frame(announce.link, &announcement(&announce))
                 }
                 Output::Probe(probe) => {
@@ -431,7 +476,8 @@ impl Protocol {
 
     fn report(&self) -> Report {
         let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
-        Report { snapshot: self.engine.snapshot(clock::monotonic()), counters }
+        let snapshot = self.engine.snapshot(clock::monotonic());
+        Report { snapshot, counters, announced: self.announced.clone() }
     }
 }
 

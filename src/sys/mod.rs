@@ -14,22 +14,26 @@
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`acl`] | a second group for a file |
 //! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
 //! | [`lock`] | [`NamespaceLock`]: one agent per network namespace |
+//! | [`inherit`] | descriptors that outlive exec |
 //! | [`process`] | between fork and exec: session, user, descriptors; adopting orphans |
 //! | [`watchdog`] | [`Watchdog`]: keep-alive to systemd without blocking |
 //!
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
 //! link, the owner of the sockets drops them and opens new ones.
 
+pub mod acl;
 pub mod capability;
 pub mod clock;
 pub mod file;
 mod filter;
 pub mod frame;
+pub mod inherit;
 pub mod lock;
 pub mod netlink;
 mod packet;
