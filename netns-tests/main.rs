@@ -17,6 +17,7 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record
+//! programs   scripts on the hosts, and what they wrote   restart    planned ones that nobody sees
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -39,6 +40,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod restart;
 mod severed;
 mod standby;
 mod stop;
@@ -80,12 +82,13 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 17] = [
+    let rooms: [fn() -> Vec<Trial>; 18] = [
         failover::trials,
         stop::trials,
         verbs::trials,
         moves::trials,
         severed::trials,
+        restart::trials,
         heal::trials,
         repair::trials,
         link::trials,
