@@ -5,8 +5,9 @@ use super::{Exit, Failure, Place};
 use crate::control::client::{self, Changed, ClientError};
 use crate::control::events::{Step, What};
 use crate::control::protocol::{Code, Complaint, Verb, Word};
+use crate::sys::clock;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The next agent is there after a fraction of a second.
 const NEXT: Duration = Duration::from_secs(15);
@@ -30,8 +31,8 @@ pub(super) fn ask_next(
     operation: &str,
     lost: ClientError,
 ) -> Result<Changed, ClientError> {
-    let until = Instant::now() + NEXT;
-    while Instant::now() < until {
+    let until = clock::monotonic() + NEXT;
+    while clock::monotonic() < until {
         for event in client::history(socket, None, None).unwrap_or_default() {
             let What::Operation { operation: of, step } = &event.what else { continue };
             let operation = Some(of.clone()).filter(|of| of == operation);

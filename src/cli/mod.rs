@@ -14,9 +14,12 @@ mod init;
 mod keygen;
 mod lifecycle;
 mod maintenance;
+mod measures;
 mod moves;
 mod run;
+mod screen;
 mod status;
+mod why;
 
 use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -88,6 +91,12 @@ pub enum Verb {
     Import(import::ImportArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
+    /// Explain the state: gates, order of the hosts, what would change it
+    Why(why::WhyArgs),
+    /// Show the health checks of this host
+    Checks(measures::TableArgs),
+    /// Show the other hosts and the heartbeat paths to them
+    Peers(measures::TableArgs),
     /// Show what happened on this host: transitions, operations, changes, alarms
     History(events::HistoryArgs),
     /// Show events, with -f as they happen
@@ -181,13 +190,18 @@ pub fn dispatch(args: Args) -> ExitCode {
                 Exit::Failed.into()
             });
         }
+        Verb::Status(args) => {
+            return status::run(&place, &args).unwrap_or_else(|failure| failed(&failure).into());
+        }
+        Verb::Why(args) => why::run(&place, &args),
+        Verb::Checks(args) => measures::checks(&place, &args),
+        Verb::Peers(args) => measures::peers(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
         Verb::Import(args) => import::run(&place, &args),
         Verb::Init(args) => init::run(&place, &args),
-        Verb::Status(args) => status::run(&place, &args),
         Verb::History(args) => events::history(&place, args),
         Verb::Events(args) => events::events(&place, args),
         Verb::Move(args) => moves::hand_over(&place, args),
@@ -204,11 +218,13 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Reexec(args) => lifecycle::reexec(&place, args),
         Verb::Exec(args) => exec::run(&place, &args),
     };
-    let exit = done.unwrap_or_else(|failure| {
-        eprintln!("vipd: {}", failure.message);
-        failure.exit
-    });
-    exit.into()
+    done.unwrap_or_else(|failure| failed(&failure)).into()
+}
+
+/// Says on standard error what did not work.
+fn failed(failure: &Failure) -> Exit {
+    eprintln!("vipd: {}", failure.message);
+    failure.exit
 }
 
 /// Prints for the operator. A closed pipe (`vipd status | head`) is not an error of the agent; gives whether anybody

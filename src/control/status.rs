@@ -102,6 +102,66 @@ pub struct Instance {
     pub flap: Flap,
     /// Conditions to look at.
     pub alarms: Vec<Alarm>,
+    /// The decision behind the state: gates, order of the hosts, who is next.
+    #[serde(default)]
+    pub why: Why,
+}
+
+/// The decision of an instance at this moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// What stands between this host and owning, in the order in which it is asked.
+    pub gates: Vec<Gate>,
+    /// The hosts of the instance, the best owner first; this host among them.
+    pub order: Vec<Candidate>,
+    /// Who owns next if the owner dies now; absent: nobody that this host knows of.
+    pub successor: Option<Successor>,
+    /// What would change the state: one sentence each.
+    pub changes: Vec<String>,
+}
+
+/// Something that a host needs to own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// For programs: `link`, `source`, `barred`, `settled`, `restart`, `group`, `class`, `standby`, `activation`,
+    /// `owner`, `priority`, `stale-holder` or `kernel`.
+    pub name: String,
+    /// Does it let this host own?
+    pub passed: bool,
+    /// What it looked at.
+    pub detail: String,
+}
+
+/// A host of the instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its name.
+    pub host: String,
+    /// Is it this one?
+    pub this_host: bool,
+    /// Heard over heartbeats right now; true of this host.
+    pub alive: bool,
+    /// `initialize`, `backup` or `active`, by its last word; absent: it said nothing.
+    pub state: Option<String>,
+    /// As in [`Instance::class`].
+    pub class: String,
+    /// Effective priority by its last word, else the configured one.
+    pub priority: u8,
+    /// `hot`, `warm` or `cold`.
+    pub standby: Option<String>,
+}
+
+/// Who owns next.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Successor {
+    /// Its name.
+    pub host: String,
+    /// Is it this one?
+    pub this_host: bool,
+    /// After so many seconds without an advert of the owner.
+    pub after_s: f64,
+    /// A warm standby: it is made ready first, which takes longer.
+    pub activates: bool,
 }
 
 /// Flap control of an instance.

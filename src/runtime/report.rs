@@ -1,6 +1,7 @@
 //! The engine's snapshot as status document.
 
 mod health;
+mod why;
 
 use super::protocol::Report;
 use crate::control::status::{
@@ -105,11 +106,12 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         applied: unit.applied,
         lease_left_s: unit.lease_left.map(|left| left.as_secs_f64()),
         class: unit.class.to_string(),
-        standby: health::standby(unit).into(),
+        standby: why::kind_word(unit.standby).into(),
         checks: configured.checks.iter().map(|c| model.check(*c).name.to_string()).collect(),
         waits: health::waits(model, unit),
         flap: health::flap(unit),
         alarms: alarms(model, snapshot, Some(unit.instance)),
+        why: why::why(model, snapshot.at, unit),
     }
 }
 
@@ -151,7 +153,16 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             Expiry::Ordered => format!("claims in {after}: promoted by an operator"),
         }
     });
-    let gate = unit.gate.as_ref().map(|gate| match gate {
+    let gate = unit.gate.as_ref().map(|gate| gate_text(model, now, gate));
+    match (claim, gate) {
+        (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Why it does not preempt.
+fn gate_text(model: &Model, now: Instant, gate: &Closed) -> String {
+    match gate {
         Closed::Off => "does not preempt (preempt = false)".to_owned(),
         Closed::Delay(until) => {
             format!("may preempt in {} (preempt-delay)", seconds(until.since(now)))
@@ -169,10 +180,6 @@ fn next(model: &Model, now: Instant, unit: &UnitView) -> Option<String> {
             format!("does not preempt while frozen, for {}", seconds(until.since(now)))
         }
         Closed::MovedAway => "leaves the address where it was moved, until failback".to_owned(),
-    });
-    match (claim, gate) {
-        (Some(claim), Some(gate)) => Some(format!("{claim}; {gate}")),
-        (one, other) => one.or(other),
     }
 }
 

@@ -13,11 +13,12 @@
 //! `promotion` whether an operator's would succeed;
 //! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
-//! limits; `snapshot` what status shows.
+//! limits; `snapshot` what status shows, `explain` why it is so.
 
 mod adverts;
 mod agenda;
 mod claim;
+pub mod explain;
 mod fitness;
 mod flap;
 mod heartbeats;

@@ -1,6 +1,7 @@
 //! What status shows: plain data, taken between two inputs.
 
 use super::Engine;
+use super::explain::Explanation;
 use super::io::{Alarm, Cause, LinkState, PeerView, Verdict};
 use super::standby::Activating;
 use crate::config::model::StandbyKind;
@@ -105,6 +106,8 @@ pub struct UnitView {
     pub ordered_priority: Option<(u8, Option<Duration>)>,
     /// What keeps the address from bouncing.
     pub flap: FlapView,
+    /// Why it is where it is, and who is next.
+    pub why: Explanation,
 }
 
 /// One check.
@@ -254,6 +257,7 @@ impl Engine {
                 .priority_order(unit.instance)
                 .map(|(priority, until)| (priority, left(until, now))),
             flap: self.flap_view(unit.instance, now),
+            why: self.explain(u, now),
         }
     }
 
@@ -270,7 +274,7 @@ impl Engine {
         }
     }
 
-    fn activation_view(&self, ix: InstanceIx, now: Instant) -> ActivationView {
+    pub(super) fn activation_view(&self, ix: InstanceIx, now: Instant) -> ActivationView {
         match &self.standby(ix).activating {
             Activating::Running { since, until, .. } => {
                 ActivationView::Running { since: now.since(*since), left: until.since(now) }

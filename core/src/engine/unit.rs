@@ -196,16 +196,16 @@ impl Unit {
         self.vr.params().interval.duration()
     }
 
-    /// What peers count with: the interval that adverts name.
-    pub(super) fn told_interval(&self) -> Interval {
-        self.stretched.unwrap_or_else(|| self.vr.params().interval)
-    }
-
     /// Notes when an advert arrived at the voice `v`.
     pub(super) fn note_advert(&mut self, v: usize, heard: &Heard) {
         // Priority 0 is out of turn.
         let listening = self.state() == State::Backup && heard.priority != 0;
         self.voices[v].rhythm.heard(heard.src, heard.at, listening);
+    }
+
+    /// What peers count with: the interval that adverts name.
+    pub(super) fn told_interval(&self) -> Interval {
+        self.stretched.unwrap_or_else(|| self.vr.params().interval)
     }
 
     pub(super) fn speaks(&self, family: Family) -> bool {

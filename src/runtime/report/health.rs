@@ -2,7 +2,7 @@
 
 use crate::control::status::{Check, Flap, Moves};
 use crate::telemetry::{seconds, verdict_word};
-use vipd_core::config::model::{Model, Severity, StandbyKind};
+use vipd_core::config::model::{Model, Severity};
 use vipd_core::engine::snapshot::{ActivationView, CheckView, UnitView};
 
 /// One check.
@@ -28,15 +28,6 @@ const fn severity(severity: Severity) -> &'static str {
         Severity::Fail => "fail",
         Severity::Fatal => "fatal",
         Severity::Drain => "drain",
-    }
-}
-
-/// How this host stands by.
-pub(super) const fn standby(unit: &UnitView) -> &'static str {
-    match unit.standby {
-        StandbyKind::Hot => "hot",
-        StandbyKind::Warm => "warm",
-        StandbyKind::Cold => "cold",
     }
 }
 
