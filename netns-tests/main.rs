@@ -16,8 +16,7 @@
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
-//! verbs      each order, its end, exit code and record
-//! programs   scripts on the hosts, and what they wrote   restart    planned ones that nobody sees
+//! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -85,10 +84,10 @@ fn main() -> ExitCode {
     let rooms: [fn() -> Vec<Trial>; 18] = [
         failover::trials,
         stop::trials,
+        restart::trials,
         verbs::trials,
         moves::trials,
         severed::trials,
-        restart::trials,
         heal::trials,
         repair::trials,
         link::trials,
