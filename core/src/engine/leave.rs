@@ -229,18 +229,16 @@ impl Engine {
         self.rearm(u);
     }
 
-    /// Who came for the addresses leaves as well: what was only offered stays here. True: it did.
+    /// Who came for what an operator gave away leaves at once: it stays here. True: it does. What was offered because a
+    /// check failed is different: its successor may offer it for the same reason, and then two would hold it for the
+    /// overlap of either.
     fn successor_left(&mut self, u: UnitIx, src: IpAddr) -> bool {
         let Some(leaving) = &mut self.units[u].leaving else { return false };
-        if leaving.heard.is_none_or(|heard| heard.src != src) {
+        let Plan::Offer(cause @ Cause::MovedAway(_)) = &leaving.plan else { return false };
+        if leaving.released || leaving.heard.is_none_or(|heard| heard.src != src) {
             return false;
         }
-        leaving.heard = None;
-        leaving.successor = Successor::None;
-        let Plan::Offer(cause) = leaving.plan.clone() else { return false };
-        if leaving.released {
-            return false;
-        }
+        let cause = cause.clone();
         self.units[u].leaving = None;
         self.take_back(u, cause);
         true
@@ -291,7 +289,9 @@ impl Engine {
             match &leaving.plan {
                 Plan::Move(_) if silent => return self.move_failed(u),
                 Plan::Move(_) if !leaving.succeeded() => return self.move_overdue(u),
-                Plan::Offer(cause) if silent || !leaving.succeeded() => {
+                Plan::Offer(cause)
+                    if !leaving.succeeded() || silent && matches!(cause, Cause::MovedAway(_)) =>
+                {
                     let cause = cause.clone();
                     self.units[u].leaving = None;
                     return self.take_back(u, cause);
