@@ -14,7 +14,8 @@
 //! pressure   processors, memory, disks that are full     standby    warm and cold hosts
 //! pool       addresses shared out among three hosts      hooks      lines as keepalived's users read them
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
-//! programs   scripts on the hosts, and what they wrote
+//! programs   scripts on the hosts, and what they wrote    doctor     faults that `vipd doctor` has to find
+//! screens    what the operator reads, as docs/screens.md
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -22,6 +23,7 @@
 
 mod arena;
 mod bad_input;
+mod doctor;
 mod failover;
 mod heal;
 mod health;
@@ -35,6 +37,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod screens;
 mod standby;
 mod stop;
 
@@ -74,7 +77,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 14] = [
+    let rooms: [fn() -> Vec<Trial>; 16] = [
         failover::trials,
         stop::trials,
         heal::trials,
@@ -84,6 +87,8 @@ fn main() -> ExitCode {
         load::trials,
         health::trials,
         standby::trials,
+        doctor::trials,
+        screens::trials,
         pool::trials,
         hooks::trials,
         hostile::trials,

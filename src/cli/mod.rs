@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod cleanup;
+mod doctor;
 mod events;
 mod exec;
 mod keygen;
@@ -90,6 +91,8 @@ pub enum Verb {
     Checks(measures::TableArgs),
     /// Show the other hosts and the heartbeat paths to them
     Peers(measures::TableArgs),
+    /// Look for what works against vipd on this host: filters, settings, managers, rights, peers
+    Doctor(doctor::DoctorArgs),
     /// Show what happened on this host: transitions, operations, changes, alarms
     History(events::HistoryArgs),
     /// Show events, with -f as they happen
@@ -189,6 +192,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Why(args) => why::run(&place, &args),
         Verb::Checks(args) => measures::checks(&place, &args),
         Verb::Peers(args) => measures::peers(&place, &args),
+        Verb::Doctor(args) => doctor::run(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
