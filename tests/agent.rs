@@ -5,12 +5,14 @@
 //! one thread can: hence the own main.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "agent/control.rs"]
+mod control;
+
 use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -44,8 +46,10 @@ fn main() -> std::process::ExitCode {
         trial("a_readable_key_is_refused", readable_key),
         trial("a_configuration_that_is_not_there_is_3", no_configuration),
         trial("the_service_manager_is_told", service_manager),
-        trial("orders_are_refused_with_a_reason", orders),
-        trial("what_happened_is_told_and_kept", history),
+        trial("orders_are_refused_with_a_reason", control::orders),
+        trial("what_happened_is_told_and_kept", control::history),
+        trial("readers_read_and_administrators_change", control::groups),
+        trial("a_thousand_clients_disturb_nothing", control::crowd),
         trial("sighup_and_a_second_sigterm_do_no_harm", signals),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -446,98 +450,4 @@ fn signals() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ended(), Some(0));
     assert!(!holds(VIP));
-}
-
-fn orders() {
-    let host = Host::with_link("orders");
-    host.configure("");
-    let agent = host.start_active();
-    let order = |words: &[&str]| {
-        let output = host.vipd(words[0]).args(&words[1..]).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
-    };
-    let (code, said) = order(&["promote", "web"]);
-    assert_eq!((code, said.contains("web is active on this host already")), (4, true), "{said}");
-    let (code, said) = order(&["ack", "web", "--dry-run"]);
-    assert_eq!((code, said.starts_with("would happen: ")), (0, true), "{said}");
-    let (code, said) = order(&["ack", "web", "--reason", "seen it"]);
-    assert_eq!((code, said.starts_with("operation 1-")), (0, true), "{said}");
-    let (code, said) = order(&["ack", "web", "--wait"]);
-    assert_eq!((code, said.lines().count()), (0, 2), "{said}");
-    let (code, said) = order(&["promote", "wbe"]);
-    assert_eq!((code, said.contains("there are: web")), (4, true), "{said}");
-    let (code, said) = order(&["move", "web", "--to", "lb9"]);
-    assert_eq!((code, said.contains("there are: lb1, lb2")), (4, true), "{said}");
-    let (code, said) = order(&["set-priority", "web", "255"]);
-    assert_eq!((code, said.contains("from 1 to 254")), (4, true), "{said}");
-    let (code, said) = order(&["reload", "--json"]);
-    let refused: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
-    assert_eq!((code, &refused["outcome"]), (4, &"refused".into()), "{said}");
-    let log = fs::read_to_string(host.dir.join("log")).unwrap();
-    assert!(log.contains("web: ack ordered by root (uid 0, process "), "{log}");
-    assert!(log.contains(", reason: seen it"), "{log}");
-    // Nothing to run is configured: no process was started for it.
-    assert!(!log.contains("exec"), "{log}");
-    drop(agent);
-}
-
-/// The documents that `vipd history --json` prints.
-fn history_of(host: &Host) -> Vec<serde_json::Value> {
-    let output = host.vipd("history").arg("--json").output().unwrap();
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn history() {
-    let host = Host::with_link("history");
-    host.configure("");
-    let agent = host.start_active();
-    let mut follower = host
-        .vipd("events")
-        .args(["-f", "-n", "500", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
-    let mut next = move |kind: &str| loop {
-        let event: serde_json::Value =
-            serde_json::from_str(&lines.next().expect("an event").unwrap()).unwrap();
-        if event["kind"] == kind {
-            return event;
-        }
-    };
-    assert_eq!(next("agent")["up"], true);
-    assert_eq!(next("transition")["instance"], "web");
-    assert_eq!(code(&host.vipd("ack").args(["web", "--reason", "tidy"]).output().unwrap()), 0);
-    let change = next("change");
-    assert_eq!((&change["verb"], &change["outcome"]), (&"ack".into(), &"accepted".into()));
-    assert_eq!((&change["uid"], &change["user"]), (&0.into(), &"root".into()));
-    assert_eq!(change["reason"], "tidy");
-    assert_eq!(next("operation")["step"], "started");
-    let done = next("operation");
-    assert_eq!((&done["step"], &done["operation"]), (&"done".into(), &change["operation"]));
-    ip("link set eth0 down");
-    let fault = next("transition");
-    assert_eq!((&fault["to"], &fault["level"]), (&"initialize".into(), &"warning".into()));
-    assert!(fault["duration_s"].as_f64().unwrap() > 0.0, "{fault}");
-    follower.kill().unwrap();
-    follower.wait().unwrap();
-
-    // A crash, and what the next run knows.
-    let before = history_of(&host);
-    agent.kill();
-    let agent = host.start();
-    wait("the agent answers", Duration::from_secs(5), || host.states().is_some());
-    let after = history_of(&host);
-    assert_eq!(
-        after[..before.len()].iter().map(|e| &e["seq"]).collect::<Vec<_>>(),
-        before.iter().map(|e| &e["seq"]).collect::<Vec<_>>()
-    );
-    assert!(after[0]["age_s"].as_f64() > before[0]["age_s"].as_f64());
-    assert!(after[before.len()..].iter().any(|event| event["kind"] == "agent"));
-    let table = host.vipd("history").args(["web", "-n", "1"]).output().unwrap();
-    assert_eq!(String::from_utf8(table.stdout).unwrap().lines().count(), 1);
-    assert_eq!(agent.stop(), 0);
 }

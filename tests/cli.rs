@@ -322,3 +322,122 @@ fn the_commands_of_the_examples_are_understood() {
     }
     assert!(found > 0);
 }
+
+fn import(dir: &Dir, arguments: &[&str]) -> Output {
+    dir.vipd().current_dir(&dir.0).arg("import").args(arguments).output().unwrap()
+}
+
+#[test]
+fn import_makes_one_file_of_two_and_tells_every_line() {
+    let dir = Dir::new("import");
+    fs::create_dir(dir.0.join("conf.d")).unwrap();
+    dir.file("1.conf", "include conf.d/*.conf\n");
+    let body = "vrrp_instance web {\ninterface eth0\nvirtual_router_id 51\n@lb1 priority 150\n@lb2 priority 100\n\
+        virtual_ipaddress {\n192.0.2.10/24\n}\n}\n";
+    dir.file("conf.d/web.conf", body);
+    dir.file("2.conf", body);
+    let output = import(&dir, &["lb1=1.conf", "lb2=2.conf", "-o", "new.toml"]);
+    assert_eq!(code(&output), 0, "{}{}", stderr(&output), stdout(&output));
+    assert!(stdout(&output).starts_with("0 dropped, 0 approximated, "), "{}", stdout(&output));
+    assert!(stdout(&output).contains("conf.d/web.conf:4"), "{}", stdout(&output));
+    let toml = fs::read_to_string(dir.0.join("new.toml")).unwrap();
+    assert!(toml.contains("priority = { lb1 = 150, lb2 = 100 }"), "{toml}");
+    let output = dir.vipd().current_dir(&dir.0).args(["check", "new.toml"]).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+
+    // Never overwritten.
+    let output = import(&dir, &["lb1=1.conf", "-o", "new.toml"]);
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(dir.0.join("new.toml")).unwrap(), toml);
+
+    // Something is lost: 1. The file alone is of this host, and on standard output.
+    dir.file("conf.d/x.conf", "vrrp_frobnicate 1\n");
+    let output = import(&dir, &["1.conf", "--report", "report"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("[hosts.lb1]") && stderr(&output).is_empty(),
+        "{}",
+        stderr(&output)
+    );
+    assert!(fs::read_to_string(dir.0.join("report")).unwrap().contains("conf.d/x.conf:1"));
+}
+
+#[test]
+fn import_of_what_cannot_be_read_is_3_with_place_and_fix() {
+    let dir = Dir::new("import-bad");
+    dir.file("1.conf", "vrrp_instance web {\n");
+    dir.file("loop.conf", "include loop.conf\n");
+    dir.file("lvs.conf", "virtual_server 192.0.2.1 80 {\n}\n");
+    for (file, told) in [
+        ("1.conf", "1.conf:1: error: "),
+        ("none.conf", "none.conf"),
+        ("loop.conf", "loop.conf:1"),
+        ("lvs.conf", "lvs.conf:1"),
+    ] {
+        let output = import(&dir, &[file]);
+        assert_eq!(code(&output), 3, "{file}");
+        assert!(stderr(&output).contains(told), "{file}: {}", stderr(&output));
+    }
+    assert_eq!(code(&import(&dir, &["lb1=1.conf", "lb1=1.conf"])), 2);
+    assert_eq!(code(&import(&dir, &[])), 2);
+}
+
+const ANSWERED: [&str; 8] = [
+    "--interface",
+    "vipd-none",
+    "--address",
+    "192.0.2.10/24",
+    "--this-host",
+    "lb1=192.0.2.11,10.9.0.11",
+    "--peer",
+    "lb2=192.0.2.12,10.9.0.12",
+];
+
+#[test]
+fn init_writes_a_file_that_check_takes_and_never_over_another() {
+    let dir = Dir::new("init");
+    let init = |more: &[&str]| {
+        let mut command = dir.vipd();
+        command
+            .current_dir(&dir.0)
+            .args(["init", "--yes", "--scan", "1"])
+            .args(ANSWERED)
+            .args(more);
+        command.output().unwrap()
+    };
+    let output = init(&["-o", "new.toml", "--unit", "nginx"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("vipd-none is not an interface"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("Next:\n  1. vipd keygen"), "{}", stdout(&output));
+    let drop_in = fs::read_to_string(dir.0.join("fronts.conf")).unwrap();
+    assert!(drop_in.ends_with("After=nginx.service\n"), "{drop_in}");
+    let checked = dir.vipd().current_dir(&dir.0).args(["check", "new.toml"]).output().unwrap();
+    assert_eq!(code(&checked), 0, "{}", stderr(&checked));
+
+    let before = fs::read_to_string(dir.0.join("new.toml")).unwrap();
+    let output = init(&["-o", "new.toml"]);
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(dir.0.join("new.toml")).unwrap(), before);
+
+    // Without what has no default there is nothing to write.
+    let output = dir.vipd().args(["init", "--yes", "--interface", "eth0"]).output().unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("--address"), "{}", stderr(&output));
+}
+
+#[test]
+fn init_asks_five_questions() {
+    use std::io::Write as _;
+    let dir = Dir::new("init-asks");
+    let mut command = dir.vipd();
+    command.current_dir(&dir.0).args(["init", "--scan", "0", "-o", "asked.toml"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let answers = "eth0\n192.0.2.10/24\nlb1=192.0.2.11\nlb2\nlb2=192.0.2.12\n\n";
+    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stdout(&output));
+    assert!(stdout(&output).contains("\"lb2\" is no host"), "{}", stdout(&output));
+    let toml = fs::read_to_string(dir.0.join("asked.toml")).unwrap();
+    assert!(toml.contains("priority = { lb1 = 150, lb2 = 100 }"), "{toml}");
+}

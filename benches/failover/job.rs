@@ -1,6 +1,6 @@
 //! One measurement in a room of its own: which agent, what is measured, and the samples that come back.
 
-use crate::{checks, outage, scale, spacing, takeover};
+use crate::{checks, control, outage, scale, spacing, takeover};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -65,6 +65,8 @@ pub(crate) enum Task {
     Spacing { real_time: bool, seconds: u64 },
     /// Adverts for so many seconds beside so many checks.
     Checks { count: usize, seconds: u64 },
+    /// Adverts for so many seconds beside so many clients of the control socket.
+    Control { clients: usize, seconds: u64 },
 }
 
 /// A measurement.
@@ -105,6 +107,7 @@ impl Job {
             Task::Instances { count, seconds } => scale::instances(self, count, seconds),
             Task::Addresses { count, seconds } => scale::addresses(self, count, seconds),
             Task::Checks { count, seconds } => checks::measure(self, count, seconds),
+            Task::Control { clients, seconds } => control::measure(self, clients, seconds),
             Task::Spacing { real_time, seconds } => spacing::measure(self, real_time, seconds),
         }
     }

@@ -1,7 +1,7 @@
 //! `cargo bench`: vipd beside keepalived, in the same rooms, with the same intervals, in one run.
 //!
 //! Prints Markdown tables; `docs/benchmarks.md` holds the last ones. Options behind `--`:
-//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing,checks`, `--repeat N`.
+//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing,checks,control`, `--repeat N`.
 //!
 //! Every measurement is a job: this program started again in a room of its own (`vipd_agent::lab`),
 //! which prints its samples as one line of JSON. Jobs that compare agents run side by side or in turn,
@@ -14,10 +14,12 @@
 //! capture   adverts and GARPs seen     spacing   adverts of 10 ms under load
 //! watch     what a kernel answers for  usage     CPU and memory of processes
 //! checks    adverts of 10 ms beside checks
+//! control   adverts of 10 ms beside clients of the control socket
 //! ```
 
 mod capture;
 mod checks;
+mod control;
 mod job;
 mod outage;
 mod results;
@@ -71,16 +73,17 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (effort, only) = options(&args)?;
-    let sections: [(&str, Section); 5] = [
+    let sections: [(&str, Section); 6] = [
         ("outage", outage::section),
         ("takeover", takeover::section),
         ("scale", scale::section),
         ("spacing", spacing::section),
         ("checks", checks::section),
+        ("control", control::section),
     ];
     if let Some(unknown) = only.iter().find(|o| sections.iter().all(|(name, _)| name != o)) {
         bail!(
-            "there is no section {unknown}; there are outage, takeover, scale, spacing and checks"
+            "there is no section {unknown}; there are outage, takeover, scale, spacing, checks and control"
         );
     }
     writeln!(std::io::stdout(), "{}", results::machine())?;

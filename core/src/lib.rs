@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod engine;
+pub mod histogram;
 pub mod policy;
 pub mod reconcile;
 pub mod time;

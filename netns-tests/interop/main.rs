@@ -7,6 +7,7 @@
 //! `VIPD_LONG=1` plays five rounds instead of one; each trial prints its figures to standard error.
 
 mod figures;
+mod imported;
 mod mode;
 mod play;
 mod refusal;
@@ -50,7 +51,13 @@ fn trials() -> Vec<Trial> {
     }
     trials.extend(refusal::trials());
     trials.extend(trailer::trials());
+    trials.extend(imported::trials());
     trials
+}
+
+/// Plays everything that CI only samples?
+fn long() -> bool {
+    std::env::var_os("VIPD_LONG").is_some()
 }
 
 /// An error with its causes, as the harness prints it.

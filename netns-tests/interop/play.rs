@@ -91,7 +91,7 @@ pub(crate) fn equal_priority(mode: &'static Mode, role: Role) -> anyhow::Result<
 }
 
 fn rounds() -> usize {
-    if std::env::var_os("VIPD_LONG").is_some() { 5 } else { 1 }
+    if crate::long() { 5 } else { 1 }
 }
 
 struct Play {

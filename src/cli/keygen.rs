@@ -1,11 +1,9 @@
 //! `vipd keygen`: a key that no other user can read.
 
+use super::create::create;
 use super::{Exit, Failure, say};
 use crate::runtime::keys::service_user;
 use clap::Args;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// Octets of a key: the length of the hash behind it.
@@ -27,26 +25,7 @@ pub(super) fn run(args: &KeygenArgs) -> Result<Exit, Failure> {
     text.push('\n');
 
     let path = args.file.display();
-    // create_new is O_EXCL: a key in use is never replaced, and a symbolic link is not followed.
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file).map_err(|e| {
-            match e.kind() {
-                ErrorKind::AlreadyExists => Failure::new(
-                    Exit::Refused,
-                    format!("{path} exists; a key is never overwritten: remove it first, or name another file"),
-                ),
-                ErrorKind::NotFound => {
-                    Failure::new(Exit::Failed, format!("{path}: the folder does not exist: create it first"))
-                }
-                ErrorKind::PermissionDenied => {
-                    Failure::new(Exit::Permission, format!("{path}: {e}: run as root"))
-                }
-                _ => Failure::new(Exit::Failed, format!("{path}: {e}")),
-            }
-        })?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| {
-        Failure::new(Exit::Failed, format!("{path}: {e}; remove the incomplete file"))
-    })?;
+    let file = create(&args.file, &text, 0o600)?;
     say(format_args!(
         "{path}: new key; copy it to every host of the group, with this owner and mode"
     ));

@@ -6,9 +6,12 @@
 mod change;
 mod check;
 mod cleanup;
+mod create;
 mod doctor;
 mod events;
 mod exec;
+mod import;
+mod init;
 mod keygen;
 mod lifecycle;
 mod maintenance;
@@ -83,6 +86,10 @@ pub enum Verb {
     Cleanup,
     /// Make a key for heartbeats and adverts
     Keygen(keygen::KeygenArgs),
+    /// Ask five questions and write the first vipd.toml of two hosts
+    Init(init::InitArgs),
+    /// Make a vipd.toml from the keepalived.conf of each host, with a report of every line
+    Import(import::ImportArgs),
     /// Show what the running agent does and why
     Status(status::StatusArgs),
     /// Explain the state: gates, order of the hosts, what would change it
@@ -197,6 +204,8 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
         Verb::Keygen(args) => keygen::run(&args),
+        Verb::Import(args) => import::run(&place, &args),
+        Verb::Init(args) => init::run(&place, &args),
         Verb::History(args) => events::history(&place, args),
         Verb::Events(args) => events::events(&place, args),
         Verb::Move(args) => moves::hand_over(&place, args),

@@ -5,13 +5,27 @@
 //! hangs grants nothing.
 
 use super::server::Caller;
+use crate::sys::acl;
 use nix::unistd::{Group, Uid, User};
+use std::path::Path;
 use std::time::Duration;
 
 /// Members may order what root may.
 pub const ADMINISTRATORS: &str = "vipd-admin";
 /// A directory of users that does not answer must not keep root waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Lets members of [`ADMINISTRATORS`] who are not in the group of readers reach the socket at `socket`. Where there is no
+/// such group, nothing is done. Blocks as long as the name service does.
+pub fn open_to_administrators(socket: &Path) {
+    let Ok(Some(group)) = Group::from_name(ADMINISTRATORS) else { return };
+    if let Err(error) = acl::share_with_group(socket, group.gid.as_raw()) {
+        tracing::warn!(
+            "{}: {error}; members of {ADMINISTRATORS} reach the control socket only as members of its own group as well",
+            socket.display()
+        );
+    }
+}
 
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]

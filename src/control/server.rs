@@ -6,6 +6,7 @@
 mod seats;
 
 use super::protocol::{Answer, Body, Code, LONGEST_REQUEST, Request, parse};
+use super::rights;
 use crate::sys::{file, peer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seats::Seats;
@@ -70,7 +71,8 @@ impl Default for Limits {
     }
 }
 
-/// Owner and group may read and write: those are the readers of the status.
+/// Owner and group may read and write: those are the readers of the status. Administrators are let in by
+/// [`rights::open_to_administrators`].
 const MODE: u32 = 0o660;
 /// What is thrown away of a line that is too long, so that the client can read why.
 const DISCARD_AT_MOST: u64 = 4 * 1024 * 1024;
@@ -98,6 +100,9 @@ impl Server {
     /// Serves until dropped.
     pub async fn serve(self, handler: impl Handler) {
         let seats = Seats::new(&self.limits);
+        // Aside: a name service that hangs does not keep root waiting.
+        let path = self.path.clone();
+        drop(tokio::task::spawn_blocking(move || rights::open_to_administrators(&path)));
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 // Out of file descriptors: the ones in use end by their own time limits.

@@ -12,6 +12,7 @@ use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
+use super::observe::{self, Counting};
 use super::protocol::{Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
@@ -43,6 +44,8 @@ use vipd_core::engine::io::{EventKind, Reading};
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
+/// The last words of a clean stop.
+const STOPPED: &str = "stopped; nothing is owned by this host";
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -206,6 +209,7 @@ struct Main<'a> {
 /// What the main thread does with events beside telling them.
 struct Duties {
     teller: Teller,
+    counting: Counting,
     hooks: Hooks,
     activations: Activations,
     /// They end with it.
@@ -221,11 +225,12 @@ impl Main<'_> {
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
+        let mut duties = self.duties();
+        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
         let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
-        let mut duties = self.duties();
         let ended = self.serve(&mut duties, &mut asked).await;
         control.abort();
         // Its file goes with it.
@@ -235,6 +240,7 @@ impl Main<'_> {
             self.tell(&mut duties, told);
         }
         if ended.is_ok() {
+            self.chronicle.agent(false, STOPPED.into());
             duties.hooks.stop().await;
         }
         ended
@@ -244,11 +250,14 @@ impl Main<'_> {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
+        let counting = Counting::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
-            let (readings, engine) = (readings.clone(), self.sender.clone());
+            let (readings, counting) = (readings.clone(), counting.clone());
+            let engine = self.sender.clone();
             move |check, reading: Reading| {
                 readings.note(check, &reading);
+                counting.check(check, &reading);
                 engine.offer(Message::Check(check, reading));
             }
         };
@@ -256,6 +265,7 @@ impl Main<'_> {
         Duties {
             _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
+            counting,
             hooks: Hooks::new(model(), runner.clone()),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }
@@ -364,9 +374,7 @@ impl Main<'_> {
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
         crashes::end(&self.options.runtime_dir);
-        let line = "stopped; nothing is owned by this host";
-        tracing::info!("{line}");
-        self.chronicle.agent(false, line.into());
+        tracing::info!("{STOPPED}");
         Ok(())
     }
 
@@ -392,6 +400,7 @@ impl Main<'_> {
         if let Some(state) = &telling.state {
             notify(&[NotifyState::Status(state)]);
         }
+        duties.counting.observe(&event);
         self.chronicle.event(&event, telling);
         duties.hooks.observe(&event);
         if let EventKind::Remember(memory) = &event.kind {

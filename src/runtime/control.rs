@@ -91,7 +91,7 @@ impl Control {
     async fn status(&self) -> Answer {
         match self.0.reporter.recent().await {
             Ok(report) => Answer::status(document(&self.0.facts, &report)),
-            Err(unavailable) => unavailable,
+            Err(unanswered) => unanswered.into(),
         }
     }
 

@@ -34,6 +34,7 @@ pub mod load;
 mod lock;
 mod memory;
 mod neighbours;
+mod observe;
 mod protocol;
 mod pulse;
 mod queue;

@@ -8,9 +8,10 @@ use crate::sys::Waker;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 use vipd_core::engine::io::{Applied, OperatorOrder, Reading, Renewed};
+use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, InstanceIx};
 
 use super::protocol::Report;
@@ -86,7 +87,35 @@ impl Sender {
     }
 }
 
+/// Why there is no report.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// The protocol thread has ended.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// The queue is full, or the answer did not come in time.
+    #[error("the protocol thread does not answer")]
+    Silent,
+}
+
 impl Sender {
+    /// Asks what is going on; waits for the answer no longer than `patience`, and not at all while the queue is full.
+    ///
+    /// # Errors
+    /// When the protocol thread has ended or does not answer.
+    pub(super) async fn ask(&self, patience: Duration) -> Result<Report, Unanswered> {
+        let (tx, rx) = oneshot::channel();
+        match self.queue.try_send(Message::Report(tx)) {
+            Ok(()) => self.wake.ring(),
+            Err(TrySendError::Full(_)) => return Err(Unanswered::Silent),
+            Err(TrySendError::Disconnected(_)) => return Err(Unanswered::Stopping),
+        }
+        match tokio::time::timeout(patience, rx).await {
+            Ok(answer) => answer.map_err(|_| Unanswered::Stopping),
+            Err(_) => Err(Unanswered::Silent),
+        }
+    }
+
     /// Hands over `message` if there is room; what comes again by itself may be lost to a full queue.
     pub(super) fn offer(&self, message: Message) {
         if self.queue.try_send(message).is_ok() {

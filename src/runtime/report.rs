@@ -28,6 +28,18 @@ pub(super) struct Facts {
     pub memory: Arc<OnceLock<Granted>>,
 }
 
+impl Facts {
+    /// Was real-time scheduling granted?
+    pub(super) fn real_time(&self) -> bool {
+        self.scheduling.get().is_some_and(Result::is_ok)
+    }
+
+    /// Was locking memory granted?
+    pub(super) fn memory_locked(&self) -> bool {
+        self.memory.get().is_some_and(Result::is_ok)
+    }
+}
+
 /// The status document.
 pub(super) fn document(facts: &Facts, report: &Report) -> Status {
     let model = &facts.model;
@@ -61,14 +73,9 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {
-    let granted = |what: &OnceLock<Granted>| what.get().is_some_and(Result::is_ok);
     let refused =
         [&facts.scheduling, &facts.memory].into_iter().find_map(|what| what.get()?.clone().err());
-    Scheduling {
-        real_time: granted(&facts.scheduling),
-        memory_locked: granted(&facts.memory),
-        refused,
-    }
+    Scheduling { real_time: facts.real_time(), memory_locked: facts.memory_locked(), refused }
 }
 
 fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {

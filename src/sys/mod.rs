@@ -12,8 +12,10 @@
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
 //! | [`file`](mod@file) | files and sockets that are replaced as a whole |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
+//! | [`listen`](mod@listen) | adverts of others, for who looks around |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
+//! | [`acl`] | a second group for a file |
 //! | [`peer`] | who is at the other end of a unix socket |
 //! | [`pidfd`] | processes as descriptors |
 //! | [`sched`] | real-time scheduling, locked memory |
@@ -25,11 +27,13 @@
 //! Sockets are bound to an interface *index*: when the kernel monitor reports another index for a
 //! link, the owner of the sockets drops them and opens new ones.
 
+pub mod acl;
 pub mod capability;
 pub mod clock;
 pub mod file;
 mod filter;
 pub mod frame;
+pub mod listen;
 pub mod lock;
 pub mod netlink;
 mod packet;

@@ -1,10 +1,13 @@
 //! Where log lines go: standard error, or the journal with fields when systemd connected us to it.
 
+use super::fields;
 use std::os::unix::fs::MetadataExt;
-use tracing_subscriber::EnvFilter;
+use tracing::Metadata;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// What to log: `VIPD_LOG`, in the syntax of tracing-subscriber.
 const VARIABLE: &str = "VIPD_LOG";
@@ -25,11 +28,17 @@ pub fn init() -> Journal {
     let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let registry = tracing_subscriber::registry().with(filter);
     if connected_to_journal()
-        && let Ok(journal) = tracing_journald::layer()
+        && let (Ok(journal), Ok(others)) = (tracing_journald::layer(), tracing_journald::layer())
     {
-        let journal = journal.with_field_prefix(Some("VIPD".to_owned()));
+        // Events name their fields themselves, because MESSAGE_ID has no prefix. What other lines call `priority` must
+        // not become the priority of the line.
+        let events = journal.with_field_prefix(None);
+        let is_event = |metadata: &Metadata<'_>| metadata.target() == fields::TARGET;
+        let events = events.with_filter(filter_fn(is_event));
+        let others = others.with_field_prefix(Some("VIPD".to_owned()));
+        let others = others.with_filter(filter_fn(move |metadata| !is_event(metadata)));
         // Fails only when a log runs already.
-        let _ = registry.with(journal).try_init();
+        let _ = registry.with(events).with(others).try_init();
         return Journal::Fields;
     }
     let lines = tracing_subscriber::fmt::layer()

@@ -3,15 +3,22 @@
 //! Runs on the main thread only. The log may block (a full journal); the protocol thread never comes near it.
 
 mod audit;
+mod fields;
+pub mod http;
 mod limit;
 mod log;
+mod message;
+pub mod metrics;
+mod process;
+mod tally;
 mod tell;
 mod text;
 
 pub use audit::Auditor;
 pub use log::{Journal, init};
+pub use tally::Tally;
 pub use tell::{Teller, Telling};
 pub use text::{
-    alarm_code, alarm_text, cause_text, check_name, host_name, operation_name, reason_text,
-    seconds, verdict_word,
+    alarm_code, alarm_text, cause_code, cause_text, check_name, host_name, operation_name,
+    reason_text, seconds, verdict_word,
 };

@@ -1,5 +1,6 @@
 //! Events to the log, with repeats held back, and the one-line state for the service manager.
 
+use super::fields::Fields;
 use super::limit::{Limiter, Verdict};
 use super::text::Narrator;
 use std::collections::BTreeMap;
@@ -45,9 +46,12 @@ impl Teller {
         let (level, line) = self.narrator.tell(event);
         match self.limiter.ask(Narrator::kind(event), event.at) {
             Verdict::Hold => {}
-            Verdict::Tell { suppressed: 0 } => self.log(level, &line, event),
+            Verdict::Tell { suppressed: 0 } => {
+                Fields::of(&self.model, event, 0).log(level, &line);
+            }
             Verdict::Tell { suppressed } => {
-                self.log(level, &format!("{line} (and {suppressed} more like it before)"), event);
+                let line = format!("{line} (and {suppressed} more like it before)");
+                Fields::of(&self.model, event, suppressed).log(level, &line);
             }
         }
         let mut state = None;
@@ -56,21 +60,6 @@ impl Teller {
             state = Some(self.summary());
         }
         Telling { level, line, state }
-    }
-
-    fn log(&self, level: Level, line: &str, event: &Event) {
-        let instance = event.instance.and_then(|ix| self.model.instances.get(usize::from(ix.0)));
-        let instance = instance.map_or("", |i| i.name.as_ref());
-        let state = match &event.kind {
-            EventKind::Transition { to, .. } => to.to_string(),
-            _ => String::new(),
-        };
-        // The level of a line is part of its declaration.
-        match level {
-            Level::ERROR => tracing::error!(instance, state, "{line}"),
-            Level::WARN => tracing::warn!(instance, state, "{line}"),
-            _ => tracing::info!(instance, state, "{line}"),
-        }
     }
 
     /// `web active, dns backup`; figures when there are many.

@@ -57,6 +57,37 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
     }
 }
 
+/// The name of a cause for programs: metrics, the journal.
+pub fn cause_code(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Startup => "startup",
+        Cause::Adopted => "adopted",
+        Cause::Silence(_) => "silence",
+        Cause::Released => "released",
+        Cause::Preempts(_) => "preempts",
+        Cause::Outranked(_) => "outranked",
+        Cause::TieBreak => "tie-break",
+        Cause::PeerUnable(_) => "peer-unable",
+        Cause::Settled(_) => "settled",
+        Cause::SyncGroup => "sync-group",
+        Cause::LinkDown => "link-down",
+        Cause::LinkUp => "link-up",
+        Cause::NoSource => "no-source",
+        Cause::Overslept(_) => "overslept",
+        Cause::LeaseEnded => "lease-ended",
+        Cause::KernelFault => "kernel-fault",
+        Cause::Stop => "stop",
+        Cause::Isolated => "isolated",
+        Cause::CheckFailed(_) => "check-failed",
+        Cause::Offered(_) => "offered",
+        Cause::NobodyCame => "nobody-came",
+        Cause::Promoted => "promoted",
+        Cause::MovedHere(_) => "moved-here",
+        Cause::MovedAway(_) => "moved-away",
+        Cause::Drained => "drained",
+    }
+}
+
 /// A condition to look at, with what it means.
 pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
     let name = |host: &HostIx| host_name(model, *host);

@@ -62,6 +62,7 @@ impl Engine {
         }
         let heard =
             Heard { src: packet.src, priority: advert.priority, interval: advert.interval, at };
+        self.units[u].note_advert(v, &heard);
         self.units[u].release_asked = None;
         if self.units[u].leaving.is_some() {
             self.successor_heard(u, &heard);

@@ -276,13 +276,15 @@ impl Engine {
     }
 
     /// The host that claimed by our request has not come to hold the addresses in time. One that still advertises is
-    /// yielded to as to any stronger owner, one that does not is gone.
+    /// yielded to as to any stronger owner, one that does not is gone: up to 25 s the patience of a release is longer
+    /// than an interval, beyond that the heartbeats tell.
     fn move_overdue(&mut self, u: UnitIx) {
         let now = self.now.mono;
-        let patience = self.units[u].interval() * 3 / 2;
+        let interval = self.units[u].interval();
         let Some(leaving) = &self.units[u].leaving else { return };
         let (Some(host), heard) = (leaving.moves_to(), leaving.heard) else { return };
-        match heard.filter(|heard| now.since(heard.at) <= patience) {
+        let lives = self.living_peers(u).any(|(peer, _)| peer == host);
+        match heard.filter(|heard| lives && now.since(heard.at) <= interval) {
             Some(heard) => {
                 self.units[u].leaving = None;
                 self.units[u].vr.listen(now);

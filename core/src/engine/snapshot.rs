@@ -5,6 +5,7 @@ use super::explain::Explanation;
 use super::io::{Alarm, Cause, LinkState, PeerView, Verdict};
 use super::standby::Activating;
 use crate::config::model::StandbyKind;
+use crate::histogram::Histogram;
 use crate::policy::Closed;
 use crate::policy::check::Progress;
 use crate::policy::stamp::{instant, stamp};
@@ -43,6 +44,8 @@ pub struct UnitView {
     pub instance: InstanceIx,
     /// Its families, the leading one first, each with its advert source and counters.
     pub families: Vec<(Family, Option<IpAddr>, RouterCounters)>,
+    /// Time between adverts of one owner, by family as above.
+    pub advert_gaps: Vec<Histogram>,
     /// State.
     pub state: State,
     /// Time in this state.
@@ -61,6 +64,8 @@ pub struct UnitView {
     pub owner: Option<IpAddr>,
     /// The owner's host, where heartbeats tell.
     pub owner_host: Option<HostIx>,
+    /// Is there another host that would own if this one did not? `None`: without heartbeats nobody knows.
+    pub redundant: Option<bool>,
     /// Did the kernel confirm every address?
     pub applied: bool,
     /// What is left of the lease.
@@ -215,6 +220,7 @@ impl Engine {
                 .iter()
                 .map(|v| (v.family, v.source, v.receiver.counters))
                 .collect(),
+            advert_gaps: unit.voices.iter().map(|v| v.rhythm.gaps).collect(),
             state: unit.state(),
             since: now.since(unit.since),
             cause: unit.cause.clone(),
@@ -228,6 +234,7 @@ impl Engine {
             } else {
                 self.living_owner(u).or_else(|| owner.and_then(|o| self.host_of(o)))
             },
+            redundant: self.redundant(u),
             applied: holding.applied() && unit.is_active(),
             lease_left: holding.lease_left(now).filter(|_| unit.keeps_addresses()),
             addresses: self.unit_vips(u).copied().collect(),

@@ -282,4 +282,15 @@ impl Engine {
         let nobody = self.living_peers(u).next().is_some() && self.living_peers(u).all(idle);
         self.alarm(Some(ix), Alarm::NoStandby, owns && nobody);
     }
+
+    /// Is another host, by its own fresh word, fit to own without an operator? `None` without heartbeats.
+    pub(super) fn redundant(&self, u: UnitIx) -> Option<bool> {
+        self.peers.as_ref()?;
+        let mut fit = self.living_peers(u).filter(|(host, record)| {
+            record.class <= Class::Held
+                && record.state != State::Initialize
+                && self.standby_of(u, *host) != Some(StandbyKind::Cold)
+        });
+        Some(fit.next().is_some())
+    }
 }

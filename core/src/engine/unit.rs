@@ -10,11 +10,12 @@ use super::stale::StaleWait;
 use super::{Engine, UnitIx};
 use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
+use crate::histogram::{GAPS, Histogram};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
 use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
 use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
-use crate::vrrp::{Due, Params, VirtualRouter};
+use crate::vrrp::{Due, Heard, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
 use crate::wire::receive::{Receiver, RouterCounters};
 use std::net::IpAddr;
@@ -28,6 +29,27 @@ pub(super) struct Voice {
     pub(super) signer: Option<Signer>,
     /// Source address of its adverts; `None`: mute.
     pub(super) source: Option<IpAddr>,
+    /// How regularly the owner is heard.
+    pub(super) rhythm: Rhythm,
+}
+
+/// How regularly the owner is heard: measured, not judged.
+pub(super) struct Rhythm {
+    last: Option<(IpAddr, Instant)>,
+    pub(super) gaps: Histogram,
+}
+
+impl Rhythm {
+    /// An advert of `src` at `at`. `listening`: this host is Backup, so that one after the other is of one owner.
+    fn heard(&mut self, src: IpAddr, at: Instant, listening: bool) {
+        if let Some((before, then)) = self.last
+            && before == src
+            && listening
+        {
+            self.gaps.observe(at.since(then));
+        }
+        self.last = Some((src, at)).filter(|_| listening);
+    }
 }
 
 /// What is elected.
@@ -165,6 +187,13 @@ impl Unit {
         self.vr.params().interval.duration()
     }
 
+    /// Notes when an advert arrived at the voice `v`.
+    pub(super) fn note_advert(&mut self, v: usize, heard: &Heard) {
+        // Priority 0 is out of turn.
+        let listening = self.state() == State::Backup && heard.priority != 0;
+        self.voices[v].rhythm.heard(heard.src, heard.at, listening);
+    }
+
     pub(super) fn speaks(&self, family: Family) -> bool {
         self.voices.iter().any(|v| v.family == family)
     }
@@ -207,7 +236,8 @@ impl Voice {
             verifier,
             counters: RouterCounters::default(),
         };
-        Self { family, receiver, signer, source: None }
+        let rhythm = Rhythm { last: None, gaps: Histogram::new(GAPS) };
+        Self { family, receiver, signer, source: None, rhythm }
     }
 }
 

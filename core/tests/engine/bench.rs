@@ -415,6 +415,20 @@ impl Bench {
         all.into_iter().map(|(_, e)| e).collect()
     }
 
+    /// Events with their time and their instance.
+    pub(crate) fn told(&self) -> Vec<Event> {
+        let all = self.pick(|s| if let Said::Event(e) = s { Some(e.clone()) } else { None });
+        all.into_iter().map(|(_, e)| e).collect()
+    }
+
+    /// The same host with another agent, which starts at `now`; `boot`: the number of that start.
+    pub(crate) fn restart_at(&mut self, now: Instant, boot: u64) {
+        let cluster_key = self.model.heartbeat.is_some().then(|| vec![0x5a; 32]);
+        let secrets = Secrets { cluster_key, trailers: vec![] };
+        self.engine = Engine::new(Arc::clone(&self.model), secrets, boot, Self::stamp(now));
+        self.now = now;
+    }
+
     /// The causes of its changes of state, with the state entered.
     pub(crate) fn causes(&self) -> Vec<(State, Cause)> {
         let events = self.events().into_iter();

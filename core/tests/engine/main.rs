@@ -16,6 +16,7 @@ mod groups;
 mod health;
 mod lease;
 mod offer;
+mod operate;
 mod owner;
 mod promotion;
 mod property;

@@ -89,6 +89,13 @@ impl World {
         Self::all().into_iter().filter(|(x, y)| *x == a || *y == a).collect()
     }
 
+    /// Another agent on a host: what it said so far is heard now.
+    pub(crate) fn replace(&mut self, host: usize, agent: Bench) {
+        self.hosts[host] = agent;
+        self.delivered[host] = 0;
+        self.deliver();
+    }
+
     fn runs(&self, host: usize) -> bool {
         !self.hung.contains(&host) && !self.off.contains(&host)
     }

@@ -3,10 +3,10 @@
 
 use crate::control::protocol::{Answer, Code};
 use crate::runtime::protocol::Report;
-use crate::runtime::queue::{Message, Sender};
+use crate::runtime::queue::{Sender, Unanswered};
 use crate::sys::clock;
 use std::sync::Arc;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::Mutex;
 use vipd_core::time::{Duration, Instant};
 
 /// Time between two reports.
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the protocol thread, not too often.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(in crate::runtime) struct Reporter {
     protocol: Sender,
     /// The last one, and when it was asked for.
     last: Mutex<Option<(Instant, Arc<Report>)>>,
@@ -24,15 +24,15 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Asks the protocol thread behind `protocol`.
-    pub(super) fn new(protocol: Sender) -> Self {
+    pub(in crate::runtime) fn new(protocol: Sender) -> Self {
         Self { protocol, last: Mutex::new(None) }
     }
 
     /// A report that is at most [`APART`] old.
     ///
     /// # Errors
-    /// The answer for the client, when the protocol thread does not answer.
-    pub(super) async fn recent(&self) -> Result<Arc<Report>, Answer> {
+    /// When the protocol thread has ended or does not answer.
+    pub(in crate::runtime) async fn recent(&self) -> Result<Arc<Report>, Unanswered> {
         let now = clock::monotonic();
         self.since(now.before(APART)).await
     }
@@ -40,8 +40,8 @@ impl Reporter {
     /// A report that was made after `when`.
     ///
     /// # Errors
-    /// The answer for the client, when the protocol thread does not answer.
-    pub(super) async fn since(&self, when: Instant) -> Result<Arc<Report>, Answer> {
+    /// When the protocol thread has ended or does not answer.
+    pub(super) async fn since(&self, when: Instant) -> Result<Arc<Report>, Unanswered> {
         // Whoever waits here finds the report that was made meanwhile.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last {
@@ -52,27 +52,24 @@ impl Reporter {
             tokio::time::sleep(next.since(clock::monotonic())).await;
         }
         let at = clock::monotonic();
-        let report = Arc::new(self.ask().await?);
+        let report = Arc::new(self.protocol.ask(PATIENCE).await?);
         *last = Some((at, Arc::clone(&report)));
         Ok(report)
     }
+}
 
-    async fn ask(&self) -> Result<Report, Answer> {
-        let (tx, rx) = oneshot::channel();
-        self.protocol.send(Message::Report(tx)).map_err(|_| stopping())?;
-        match tokio::time::timeout(PATIENCE, rx).await {
-            Ok(answer) => answer.map_err(|_| stopping()),
-            Err(_) => Err(silent()),
-        }
+impl From<Unanswered> for Answer {
+    fn from(why: Unanswered) -> Self {
+        Self::error(Code::Unavailable, why.to_string())
     }
 }
 
 /// The agent is about to end.
 pub(super) fn stopping() -> Answer {
-    Answer::error(Code::Unavailable, "the agent is stopping")
+    Unanswered::Stopping.into()
 }
 
 /// The protocol thread hangs.
 pub(super) fn silent() -> Answer {
-    Answer::error(Code::Unavailable, "the protocol thread does not answer")
+    Unanswered::Silent.into()
 }

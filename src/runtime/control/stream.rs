@@ -30,7 +30,7 @@ impl Control {
         let (past, mut live) = shared.chronicle.follow(last);
         let snapshot = match shared.reporter.since(clock::monotonic()).await {
             Ok(report) => Answer::status(document(&shared.facts, &report)),
-            Err(unavailable) => return Ok(unavailable),
+            Err(unanswered) => return Ok(unanswered.into()),
         };
         lines.send(&snapshot).await?;
         for entry in past.iter().filter(|entry| entry.concerns(instance)) {

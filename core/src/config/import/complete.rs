@@ -9,6 +9,7 @@ use super::draft::{Group, Instance, Keys, Side};
 use super::globals::Globals;
 use super::hooks::{self, Subject};
 use super::instance::{Tracked, Written};
+use super::parts::Part;
 use super::report::Notes;
 use super::trackers::{Cost, Trackers};
 use super::{authentication, parts, routing, text};
@@ -46,97 +47,112 @@ pub(super) fn add<'n>(
     }
     let parts = parts::split(it, &interface, &name, |n| taken(side, n), notes);
     let is_v6 = parts.first().is_some_and(|part| !part.is_v4);
+    let priority = priority(it, notes);
+    let (checks, boost) = track(it, &interface, priority, membership, trackers, notes);
     let version = version(it, globals, is_v6, notes);
     let is_strict = it.strict.map_or(globals.strict, |(_, on)| on);
-    let mut common = Keys::default();
-    common.set("vrid", vrid.to_string());
-    let priority = priority(it, notes);
-    let interval = interval(it, version, notes);
-    let accepts = accepts(it, is_strict, priority, notes);
-    let virtual_mac = virtual_mac(it, notes);
-    let mut checks = Vec::new();
-    let boost = track(it, &interface, priority, membership, trackers, &mut checks, notes);
-    source_check(it, trackers, &mut checks, notes);
-    let degrades = checks.iter().any(|name| {
-        trackers.checks.iter().any(|c| c.name == *name && c.keys.get("weight").is_some())
-    });
-    let effective = raised(it, priority, boost, notes);
-    let preempts = preempts(it, priority, notes);
-    let auth = authentication::keys(it, version, is_strict, &name, notes);
+    let router = Router {
+        vrid,
+        version,
+        interval: interval(it, version, notes),
+        priority: raised(it, priority, boost, notes),
+        preempts: preempts(it, priority, notes),
+        degrades: checks.iter().any(|name| trackers.weighs(name)),
+        accepts: accepts(it, is_strict, priority, notes),
+        virtual_mac: virtual_mac(it, notes),
+        short_checksum: short_checksum(it, globals, notes),
+        checks,
+    };
     for (at, part) in parts.iter().enumerate() {
-        let satellite = at > 0;
-        if satellite {
+        let mut instance = router.instance(part);
+        if at == 0 {
+            transport(it, part.is_v4, &mut instance.keys, notes);
+            let auth = authentication::keys(it, version, is_strict, &name, notes);
+            auth.0.into_iter().for_each(|(key, value)| instance.keys.set(key, value));
+        } else {
             parts::tell_satellite(it, part, notes);
+            instance.is_satellite = true;
         }
-        let mut keys = common.clone();
+        side.instances.push(instance);
+    }
+    routing::routes(it, &parts, side, notes);
+    routing::rules(it, &parts, side, notes);
+    let (subject, user) = (Subject::Instance(&name), globals.script_user.as_deref());
+    for line in &it.notify {
+        hooks::notify(line, &subject, user, &mut side.hooks, notes);
+    }
+    let names: Vec<String> = parts.into_iter().map(|part| part.name).collect();
+    if membership.is_none() && names.len() > 1 {
+        side.groups.push(Group { name, members: names.clone() });
+    }
+    names
+}
+
+/// What all instances that one `vrrp_instance` becomes have in common.
+struct Router {
+    vrid: u8,
+    /// Of IPv4.
+    version: u8,
+    /// Milliseconds.
+    interval: u64,
+    priority: u8,
+    /// As [`preempts`] says.
+    preempts: Option<u64>,
+    /// A check costs priority.
+    degrades: bool,
+    accepts: bool,
+    virtual_mac: bool,
+    short_checksum: bool,
+    checks: Vec<String>,
+}
+
+impl Router {
+    /// The instance for the addresses of `part`.
+    fn instance(&self, part: &Part) -> Instance {
+        let mut keys = Keys::default();
+        keys.set("vrid", self.vrid.to_string());
         keys.set("interface", text::string(&part.interface));
         let written = |list: &[Address]| text::strings(list.iter().map(|a| a.written.as_str()));
         keys.set("addresses", written(&part.addresses));
         if !part.unadvertised.is_empty() {
             keys.set("unadvertised", written(&part.unadvertised));
         }
-        let version = if part.is_v4 { version } else { 3 };
+        let version = if part.is_v4 { self.version } else { 3 };
         if version == 2 {
             keys.set("version", "2");
         }
-        keys.set("advert-interval", text::duration(interval));
-        match preempts {
+        keys.set("advert-interval", text::duration(self.interval));
+        match self.preempts {
             None => keys.set("preempt", "false"),
             Some(delay) => {
                 keys.set("preempt-delay", text::duration(delay));
                 keys.set("hold-down", "\"0s\"");
             }
         }
-        if degrades {
+        if self.degrades {
             keys.set("stickiness", "0");
         }
-        if !accepts {
+        if !self.accepts {
             keys.set("accept", "false");
         }
-        if virtual_mac {
+        if self.virtual_mac {
             keys.set("virtual-mac", "true");
         }
-        if !satellite {
-            transport(it, part.is_v4, &mut keys, notes);
-        }
-        let is_short = it.short_checksum.map_or(globals.short_checksum, |(_, on)| on);
-        if version == 3 && part.is_v4 && !is_short {
+        if version == 3 && part.is_v4 && !self.short_checksum {
             keys.set("checksum", "\"rfc5798\"");
         }
-        if !satellite {
-            auth.0.iter().for_each(|(key, value)| keys.set(key, value.clone()));
-        }
-        side.instances.push(Instance {
+        Instance {
             name: part.name.clone(),
-            vrid,
+            vrid: self.vrid,
             is_v4: part.is_v4,
-            priority: effective,
+            priority: self.priority,
             keys,
-            checks: checks.clone(),
+            checks: self.checks.clone(),
             routes: Vec::new(),
             rules: Vec::new(),
-            is_satellite: satellite,
-        });
+            is_satellite: false,
+        }
     }
-    if let Some((line, _)) = it.short_checksum {
-        notes.exact(line, "checksum");
-    }
-    routing::routes(it, &parts, side, notes);
-    routing::rules(it, &parts, side, notes);
-    for line in &it.notify {
-        hooks::notify(
-            line,
-            &Subject::Instance(&name),
-            globals.script_user.as_deref(),
-            &mut side.hooks,
-            notes,
-        );
-    }
-    let names: Vec<String> = parts.into_iter().map(|part| part.name).collect();
-    if membership.is_none() && names.len() > 1 {
-        side.groups.push(Group { name: name.clone(), members: names.clone() });
-    }
-    names
 }
 
 fn taken(side: &Side, name: &str) -> bool {
@@ -255,17 +271,16 @@ fn virtual_mac(it: &Written<'_>, notes: &mut Notes) -> bool {
     true
 }
 
-/// Adds the checks of what is tracked; what keepalived adds to the priority while all is well.
+/// The checks of what is tracked, and what keepalived adds to the priority while all is well.
 fn track<'n>(
     it: &Written<'n>,
     interface: &str,
     priority: u8,
     membership: Option<&Membership<'n>>,
     trackers: &mut Trackers<'n>,
-    checks: &mut Vec<String>,
     notes: &mut Notes,
-) -> u32 {
-    let mut boost = 0;
+) -> (Vec<String>, u32) {
+    let (mut checks, mut boost) = (Vec::new(), 0);
     let owner = (priority == 255).then_some(OF_OWNER);
     let member = membership.filter(|group| !group.weights_count).map(|_| OF_GROUP);
     let of_group = membership.map_or(&[][..], |group| group.tracked);
@@ -275,16 +290,14 @@ fn track<'n>(
             Tracked::Interface => trackers.track_interface(line, interface, ignored, notes),
             Tracked::Named(kind) => trackers.track(line, *kind, ignored, notes),
         };
-        let Some((name, cost)) = found else { continue };
-        if checks.contains(&name) {
-            continue;
-        }
+        let Some((name, cost)) = found.filter(|(name, _)| !checks.contains(name)) else { continue };
         if let Cost::More(weight) = cost {
             boost += u32::try_from(weight).unwrap_or(0);
         }
         checks.push(name);
     }
-    boost
+    checks.extend(source_check(it, trackers, notes));
+    (checks, boost)
 }
 
 /// The priority while all is well.
@@ -380,15 +393,20 @@ fn transport(it: &Written<'_>, is_v4: bool, keys: &mut Keys, notes: &mut Notes) 
 fn source_check(
     it: &Written<'_>,
     trackers: &mut Trackers<'_>,
-    checks: &mut Vec<String>,
     notes: &mut Notes,
-) {
-    let Some(line) = it.track_source else { return };
+) -> Option<String> {
+    let line = it.track_source?;
     let Some((_, source)) = it.source else {
         notes.dropped(line, "there is no source address to look after");
-        return;
+        return None;
     };
     let name = trackers.address(source);
     notes.exact(line, format!("[check.{name}]"));
-    checks.push(name);
+    Some(name)
+}
+
+fn short_checksum(it: &Written<'_>, globals: &Globals, notes: &mut Notes) -> bool {
+    let Some((line, on)) = it.short_checksum else { return globals.short_checksum };
+    notes.exact(line, "checksum");
+    on
 }

@@ -23,7 +23,7 @@ pub(super) struct Section {
 pub(super) fn merge(mut sides: Vec<Side>) -> (Vec<Section>, Vec<String>) {
     let mut problems = Vec::new();
     same_names(&mut sides);
-    let checks = named("check", &mut sides);
+    let checks = checks(&mut sides);
     let hooks = hooks(&mut sides);
     let mut sections = instances(&sides, &mut problems);
     sections.extend(groups(&sides, &mut problems));
@@ -84,7 +84,7 @@ fn rename(side: &mut Side, renamed: &BTreeMap<String, String>) {
     side.groups.iter_mut().flat_map(|g| &mut g.members).for_each(new);
     for hook in &mut side.hooks {
         if let Some(list) = hook.keys.get("instances").map(str::to_owned) {
-            // Longest names first would matter only for names in quotes inside of quotes.
+            // Names have no commas, quotes or brackets.
             let inner = list.trim_matches(['[', ']']);
             let names: Vec<String> = inner
                 .split(", ")
@@ -281,7 +281,7 @@ fn groups(sides: &[Side], problems: &mut Vec<String>) -> Vec<Section> {
 }
 
 /// The checks: one section where hosts have the same keys, else one for each of them under its own name.
-fn named(kind: &'static str, sides: &mut [Side]) -> Vec<Section> {
+fn checks(sides: &mut [Side]) -> Vec<Section> {
     let mut sections: Vec<(String, Vec<(String, Keys)>)> = Vec::new();
     for side in sides.iter_mut() {
         let checks = std::mem::take(&mut side.checks);
@@ -306,7 +306,7 @@ fn named(kind: &'static str, sides: &mut [Side]) -> Vec<Section> {
             sections.push((new, vec![(side.host.clone(), keys)]));
         }
     }
-    sections.into_iter().map(|(name, views)| section_of(kind, name, &views)).collect()
+    sections.into_iter().map(|(name, views)| section_of("check", name, &views)).collect()
 }
 
 fn section_of(kind: &'static str, name: String, views: &[(String, Keys)]) -> Section {

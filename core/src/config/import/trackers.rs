@@ -216,6 +216,11 @@ impl<'n> Trackers<'n> {
         (name, cost)
     }
 
+    /// Does the check of that name cost priority?
+    pub(super) fn weighs(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.name == name && check.keys.get("weight").is_some())
+    }
+
     /// Says which definitions nobody uses.
     pub(super) fn finish(&self, notes: &mut Notes) {
         for tracker in self.defined.values().filter(|tracker| !tracker.is_used) {

@@ -5,7 +5,7 @@ use crate::types::{HostIx, Priority};
 use std::sync::Arc;
 
 /// What an operator may order, for one instance or for all of a host.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperatorOrder {
     /// Claim: a standby that does not do so by itself, or one that is held.
     Promote,

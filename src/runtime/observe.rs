@@ -1,0 +1,144 @@
+//! What monitoring asks the agent: figures, health and readiness, answered from one report of the protocol thread.
+//!
+//! Started by [`super::agent`] where `[telemetry] listen` is set. However often it is asked, the protocol thread
+//! is asked a few times a second ([`Reporter`]), and nobody waits for it longer than two seconds.
+
+use super::control::reporter::Reporter;
+use super::protocol::Report;
+use super::queue::Sender;
+use super::report::Facts;
+use crate::telemetry::http::{self, Limits, Pages, Verdict};
+use crate::telemetry::metrics::{Figures, Format, Loop};
+use crate::telemetry::{Tally, cause_text};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
+use vipd_core::config::model::Model;
+use vipd_core::engine::io::{Event, Reading};
+use vipd_core::engine::snapshot::{Snapshot, UnitView};
+use vipd_core::types::{CheckIx, Class, State};
+
+/// The tally that the main thread fills and scrapes read.
+#[derive(Clone, Debug)]
+pub(super) struct Counting(Arc<Mutex<Tally>>);
+
+impl Counting {
+    /// Nothing has happened yet.
+    pub(super) fn new(model: &Model) -> Self {
+        Self(Arc::new(Mutex::new(Tally::new(model))))
+    }
+
+    /// Something happened.
+    pub(super) fn observe(&self, event: &Event) {
+        self.with(|tally| tally.observe(event));
+    }
+
+    /// A check was run.
+    pub(super) fn check(&self, check: CheckIx, reading: &Reading) {
+        self.with(|tally| tally.check(check, reading));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Tally) -> T) -> T {
+        // Counts are whole between two events, whoever panicked.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Serves until aborted; `None`: nothing is to be served.
+pub(super) fn start(facts: &Facts, counting: &Counting, protocol: &Sender) -> Option<Serving> {
+    let at = facts.model.telemetry.listen.clone()?;
+    let pages = Monitoring {
+        facts: facts.clone(),
+        counting: counting.clone(),
+        reporter: Arc::new(Reporter::new(protocol.clone())),
+    };
+    Some(Serving(tokio::spawn(http::serve(at, Limits::default(), pages))))
+}
+
+/// The endpoint; it ends with it.
+#[derive(Debug)]
+pub(super) struct Serving(JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Answers of one agent.
+#[derive(Clone, Debug)]
+struct Monitoring {
+    facts: Facts,
+    counting: Counting,
+    reporter: Arc<Reporter>,
+}
+
+impl Monitoring {
+    async fn report(&self) -> Result<Arc<Report>, String> {
+        self.reporter.recent().await.map_err(|error| error.to_string())
+    }
+
+    fn counted(&self, report: &Report) -> Loop {
+        let counters = &report.counters;
+        Loop {
+            wakeups: counters.wakeups,
+            lateness: counters.lateness,
+            untold: counters.untold,
+            socket_errors: counters.socket_errors,
+            announced: report.announced.clone(),
+            real_time: self.facts.real_time(),
+            memory_locked: self.facts.memory_locked(),
+        }
+    }
+}
+
+impl Pages for Monitoring {
+    async fn metrics(&self, format: Format) -> Verdict {
+        // Without an answer the scrape says so: `vipd_up` is 0.
+        let report = self.report().await.ok();
+        let figures = Figures {
+            model: Arc::clone(&self.facts.model),
+            tally: self.counting.with(|tally| tally.clone()),
+            now: report.map(|report| (report.snapshot.clone(), self.counted(&report))),
+        };
+        figures.text(format).map_err(|error| format!("the figures could not be written: {error}"))
+    }
+
+    async fn health(&self) -> Verdict {
+        self.report().await.map(|_| "ok".to_owned())
+    }
+
+    async fn readiness(&self) -> Verdict {
+        let report = self.report().await?;
+        readiness(&self.facts.model, &report.snapshot)
+    }
+}
+
+/// Ready is who owns, or could own, each of his instances: then another host may be taken down.
+fn readiness(model: &Model, snapshot: &Snapshot) -> Verdict {
+    let reasons: Vec<String> = snapshot
+        .units
+        .iter()
+        .filter_map(|unit| Some((unit, obstacle(model, unit)?)))
+        .map(|(unit, why)| format!("{}: {why}", model.instance(unit.instance).name))
+        .collect();
+    if reasons.is_empty() { Ok("ready".to_owned()) } else { Err(reasons.join("\n")) }
+}
+
+/// Why the host could not own, or not go on as owner.
+fn obstacle(model: &Model, unit: &UnitView) -> Option<String> {
+    match (unit.state, unit.class) {
+        _ if unit.leaving => Some("leaves".to_owned()),
+        (State::Initialize, _) => Some(cause_text(model, &unit.cause)),
+        (State::Active, _) if !unit.applied => {
+            Some("owns, but the kernel has not confirmed the addresses".to_owned())
+        }
+        (_, class @ (Class::Failing | Class::Drained | Class::Unable)) => {
+            let culprit = unit.culprit.map(|(check, _)| model.check(check).name.to_string());
+            Some(
+                culprit
+                    .map_or_else(|| class.to_string(), |check| format!("{class}, check {check}")),
+            )
+        }
+        _ => unit.awaits_checks.map(|_| "its checks have not said anything yet".to_owned()),
+    }
+}
