@@ -2,12 +2,14 @@
 //!
 //! Called by everything in the core and by the edges that stamp inputs. It must never read a clock.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 pub use std::time::Duration;
 
 /// A point on the monotonic clock of this host, in nanoseconds since an arbitrary start (Linux: boot).
-#[derive(Copy, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Instant(u64);
 
 impl Instant {

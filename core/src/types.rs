@@ -3,6 +3,7 @@
 //! Used everywhere. Nothing here decides anything.
 
 use crate::time::Duration;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU8, NonZeroU32};
@@ -140,6 +141,18 @@ impl Interval {
         } else {
             Ok(Self(u16::from(s) * 100))
         }
+    }
+
+    /// `cs` centiseconds of either version, as they are stored and told over heartbeats: whole seconds beyond the range
+    /// of version 3 are intervals of version 2.
+    ///
+    /// # Errors
+    /// When neither version has such an interval.
+    pub fn of_either(cs: u16) -> Result<Self, OutOfRange> {
+        Self::from_centis(cs).or_else(|e| match u8::try_from(cs / 100) {
+            Ok(secs) if cs.is_multiple_of(100) => Self::from_secs(secs),
+            _ => Err(e),
+        })
     }
 
     /// Centiseconds.
@@ -384,7 +397,8 @@ pub struct Reading {
 }
 
 /// Good, bad or unknown; worse is greater, unknown is neither (DESIGN 5.14).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// As it should be.
     Pass,

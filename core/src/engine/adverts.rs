@@ -229,6 +229,7 @@ impl Engine {
         let instance = model.instance(unit.instance);
         let owns = unit.is_active() || unit.leaving.as_ref().is_some_and(|l| !l.released());
         let virtual_mac = instance.virtual_mac && serves && owns;
+        let interval = unit.told_interval();
         for voice in &mut unit.voices {
             let Some(src) = voice.source else { continue };
             let family = voice.family;
@@ -236,7 +237,7 @@ impl Engine {
                 version: instance.version_in(family),
                 vrid: instance.vrid,
                 priority,
-                interval: unit.vr.params().interval,
+                interval,
                 addresses: instance.advertised(family).map(|vip| vip.addr).collect(),
                 simple_text: voice.receiver.simple_text,
             };
@@ -283,6 +284,7 @@ impl Engine {
                 unit.last_sent = Some(now);
                 unit.adverts_sent += 1;
                 self.advert_accepted();
+                self.stretched_accepted(u, router.family);
             }
         }
     }
@@ -299,7 +301,8 @@ impl Engine {
             if !unit.is_active() || unit.leaving.is_some() || unit.overslept.is_some() {
                 continue;
             }
-            let gap = now.since(unit.last_sent.unwrap_or(unit.since));
+            // Who goes on for an earlier agent owns for longer than this one runs.
+            let gap = now.since(unit.last_sent.unwrap_or_else(|| unit.since.max(self.started)));
             if gap >= unit.interval() * 3 {
                 unit.overslept = Some(gap);
             }

@@ -168,11 +168,14 @@ impl Engine {
         let ix = self.units[u].instance;
         let group_pinned = self.others(u).any(|o| self.units[o].pinned);
         let recalled = self.take_recalled_pin(ix, cause == Cause::Adopted);
+        let inherited = self.units[u].inherited.take().filter(|_| cause == Cause::Adopted);
+        let kept_pin = inherited.as_ref().is_some_and(|before| before.pinned);
         let ordered = match self.takeover_claims(u, &cause) {
             Some(pin) => pin,
             None => self.ordered(u) || cause == Cause::Promoted,
         };
-        self.units[u].pinned = ordered || group_pinned || recalled;
+        self.units[u].pinned = ordered || group_pinned || recalled || kept_pin;
+        self.units[u].stretched_sent = 0;
         self.units[u].vr.become_active(now);
         self.units[u].overslept = None;
         self.units[u].late_rounds = 0;
@@ -189,12 +192,17 @@ impl Engine {
         }
         let priority = self.units[u].vr.params().priority;
         self.advertise(u, priority);
-        self.raise_epoch(u);
+        if inherited.is_none() {
+            self.raise_epoch(u);
+        }
         self.stale_wait_over(u);
         self.order_hold(u);
         self.owned_here(u);
         self.order_done(u);
         self.entered(u, State::Backup, cause);
+        if let Some(before) = inherited {
+            self.goes_on(u, &before);
+        }
         self.refit(self.units[u].instance, None);
     }
 
@@ -260,6 +268,7 @@ impl Engine {
         if from == State::Initialize {
             return;
         }
+        self.units[u].inherited = None;
         let was_active = self.units[u].is_active();
         let holds = self.units[u].keeps_addresses();
         // Who stood still may have been followed as owner: it leaves without a word (DESIGN 5.3).
@@ -310,10 +319,12 @@ impl Engine {
             self.units[u].gates.usable(now);
         }
         self.units[u].vr.listen(now);
+        self.goes_on_listening(u);
         self.refresh_preemption(u);
         let cause =
             if self.units[u].cause == Cause::Startup { Cause::Startup } else { Cause::LinkUp };
         self.entered(u, State::Initialize, cause);
+        self.listened_before(u);
         let owner = self.instance(u).priority.is_owner();
         // An owner of the address waits for nobody it cannot know (RFC 9568 section 6.4.1); with vipd peers it
         // listens first (DESIGN 5.7).

@@ -15,11 +15,11 @@ use std::net::IpAddr;
 /// Who owned last, as this host saw it.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Ownership {
-    owner: Option<IpAddr>,
+    pub(super) owner: Option<IpAddr>,
     /// When it was last known to own.
-    at: Instant,
+    pub(super) at: Instant,
     /// It said that it lets go.
-    left: bool,
+    pub(super) left: bool,
 }
 
 impl Engine {

@@ -1,6 +1,7 @@
 //! Heartbeats out (DESIGN 5.9): what this host says of itself, at its pace and at once when something changed.
 
 use super::io::{HeartbeatOut, Output};
+use super::restart::RESTART;
 use super::{Engine, Slot};
 use crate::time::Duration;
 use crate::types::{Class, InstanceIx, LinkIx, PathIx, State};
@@ -28,7 +29,8 @@ impl Engine {
         let now = self.now.mono;
         let Some(peers) = &self.peers else { return };
         // Whoever stood still reads first: what it would say of itself may be long over (DESIGN 5.3).
-        if !peers.urgent || self.units.iter().any(|unit| unit.overslept.is_some()) {
+        // Nor does it speak before it has read what it owns: "does not take part" would be taken for a fault.
+        if !peers.urgent || !self.begun || self.units.iter().any(|unit| unit.overslept.is_some()) {
             return;
         }
         // What takes several datagrams is not repeated for every single change.
@@ -63,7 +65,9 @@ impl Engine {
         let records: Vec<InstanceRecord> =
             model.iter().map(|(ix, _)| self.own_record(ix, &mut classes)).collect();
         let config_hash = self.model.hash;
+        let restart = self.preparing.as_ref().map(|_| RESTART);
         let Some(peers) = &mut self.peers else { return };
+        let own = peers.config.interval;
         peers.urgent = false;
         peers.last_sent = now;
         let heard: Vec<Heard> = peers
@@ -89,7 +93,7 @@ impl Engine {
                 seq: 0,
                 config: config_hash,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                interval: peers.config.interval,
+                interval: restart.map_or(own, |restart| restart.max(own)),
                 part,
                 parts,
                 paths: heard.clone(),

@@ -33,13 +33,15 @@ pub(super) struct Holding {
     may_hold: bool,
     /// Lifetime of the addresses, whole seconds.
     pub(super) lease_secs: Option<u32>,
+    /// The newest renewal asked for this lifetime.
+    pub(super) asked_lease: Option<(u64, u32)>,
     /// Repairs: five in 60 s, then the address is given up for a while.
     repairs: Bucket,
     /// A repair was ordered and is not confirmed: what else goes meanwhile is the same occasion.
     repairing: bool,
     /// How many addresses.
     pub(super) count: usize,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// Bears our tag since before this start, with the age of its lifetime: what adoption looks at.
     found: Option<Duration>,
 }
@@ -53,6 +55,7 @@ impl Holding {
             confirmed: None,
             may_hold: false,
             lease_secs: None,
+            asked_lease: None,
             repairs: Bucket::new(5, Duration::from_secs(12)),
             repairing: false,
             count: instance.claimed().count(),
@@ -118,14 +121,14 @@ impl Engine {
     pub(super) fn order_hold(&mut self, u: UnitIx) {
         let now = self.now.mono;
         let ix = self.units[u].instance;
-        let interval = self.units[u].vr.params().interval;
+        let interval = self.units[u].told_interval();
         let mut families = [false; 2];
         for other in self.units_of(ix).into_iter().filter(|o| self.units[*o].keeps_addresses()) {
             for voice in &self.units[other].voices {
                 families[voice.family as usize] = true;
             }
         }
-        let lease_secs = self.model.instance(ix).lease_secs(interval);
+        let lease_secs = self.lease_wanted(ix);
         // Peers count from the last advert that went out; a fresh claim sends its first one now.
         let heard_until = self.units[u].last_sent.unwrap_or(now);
         let not_after = heard_until + (interval.duration() * 3).max(ORDER_SLACK);
@@ -328,23 +331,29 @@ impl Engine {
         }
     }
 
-    /// A dead agent left these addresses: young and complete ones are kept for adoption, others are taken
+    /// An earlier agent left these addresses: young and complete ones are kept for adoption, others are taken
     /// off (DESIGN 5.7).
     fn found_left_over(&mut self, ix: InstanceIx, instance: &Instance, present: &[KernelAddr]) {
         let mut oldest = Some(Duration::ZERO);
-        for vip in instance.listed() {
+        let mut expected = 0;
+        for vip in instance.listed().filter(|vip| self.left_owning(ix, vip.family())) {
             let there = present.iter().find(|a| a.addr == vip.addr && a.ours);
-            oldest = there.and_then(|a| Some(oldest?.max(a.age)));
+            let age = there.map(|a| self.left_age(ix, a));
+            oldest = age.and_then(|age| Some(oldest?.max(age)));
+            expected += 1;
         }
-        let patience = instance.interval.duration() * 3;
-        let young = oldest.filter(|age| *age < patience && self.backup_until.is_none());
+        let patience = self.units_of(ix).into_iter().map(|u| self.adoption_age(u)).max();
+        let young = oldest.filter(|age| expected > 0 && patience.is_some_and(|p| *age < p));
         let starting = self
             .units_of(ix)
             .into_iter()
             .all(|u| self.units[u].last_sent.is_none() && !self.units[u].is_active());
+        let mut owners = self.units_of(ix).into_iter().filter(|u| self.left_owner(*u));
+        let outdone = owners.all(|u| self.units[u].vr.heard().is_some());
         // What was on its way to another host is not this one's any more.
         let away = self.units_of(ix).into_iter().any(|u| self.away(u));
-        if young.is_some() && starting && !self.stopping && !away {
+        let may = starting && !outdone && !away && self.backup_until.is_none() && !self.stopping;
+        if young.is_some() && may {
             self.holdings[usize::from(ix.0)].found = young;
             for u in self.units_of(ix) {
                 if self.units[u].source().is_some()
@@ -358,6 +367,7 @@ impl Engine {
         }
         self.free(ix);
         for u in self.units_of(ix) {
+            self.units[u].inherited = None;
             if self.units[u].vr.heard().is_none() && self.units[u].source().is_some() {
                 self.advertise(u, 0);
             }
@@ -367,8 +377,12 @@ impl Engine {
     /// Were young addresses of ours found at the start, and nobody else heard since?
     pub(super) fn may_adopt(&self, u: UnitIx) -> bool {
         let age = self.now.mono.since(self.started);
-        let patience = self.units[u].interval() * 3;
-        self.holding(self.units[u].instance).found.is_some_and(|found| found + age < patience)
+        let patience = self.adoption_age(u);
+        self.left_owner(u)
+            && self
+                .holding(self.units[u].instance)
+                .found
+                .is_some_and(|found| found + age < patience)
     }
 
     fn adopt(&mut self, u: UnitIx) {

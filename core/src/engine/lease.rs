@@ -3,6 +3,7 @@
 
 use super::holding::{Holding, ORDER_SLACK};
 use super::io::{EventKind, KernelFault, Output, Renew, Renewed};
+use super::restart::STRETCHED_ADVERTS;
 use super::{Engine, Slot, UnitIx};
 use crate::time::{Duration, Instant};
 use crate::types::InstanceIx;
@@ -65,6 +66,17 @@ impl Engine {
         self.set_slot(Slot::Renew, at);
     }
 
+    /// Length of the next lease: by the interval that peers count with, once they all had the chance to hear of it.
+    pub(super) fn lease_wanted(&self, ix: InstanceIx) -> Option<u32> {
+        let units = self.units_of(ix);
+        let mut owners = units.iter().map(|u| &self.units[*u]).filter(|u| u.keeps_addresses());
+        let stretched = owners.all(|u| u.stretched_sent >= STRETCHED_ADVERTS);
+        let unit = units.first().map(|u| &self.units[*u])?;
+        let own = unit.vr.params().interval;
+        let interval = if stretched { unit.told_interval() } else { own };
+        self.model.instance(ix).lease_secs(interval)
+    }
+
     /// Until when peers cannot have claimed, so that a renewal at that time is harmless; `None`: no
     /// advert was accepted since the claim.
     fn renewable_until(&self, ix: InstanceIx) -> Option<Instant> {
@@ -73,13 +85,14 @@ impl Engine {
         for u in self.units_of(ix) {
             let unit = &self.units[u];
             let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
-            let patience = unit.interval() * 3;
+            let interval = unit.told_interval().duration();
+            let patience = interval * 3;
             // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
             // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.
             let room = if patience > lease + MARGIN {
                 patience - lease
             } else {
-                unit.interval().max(patience.min(ORDER_SLACK))
+                interval.max(patience.min(ORDER_SLACK))
             };
             until = until.max(sent.map(|t| t + room));
         }
@@ -92,8 +105,7 @@ impl Engine {
         let mut instances = Vec::new();
         let mut not_after = Instant::MAX;
         for ix in held {
-            if let (Some(until), Some(secs)) =
-                (self.renewable_until(ix), self.holding(ix).lease_secs)
+            if let (Some(until), Some(secs)) = (self.renewable_until(ix), self.lease_wanted(ix))
                 && until >= now
             {
                 // Asking again prolongs the lease as well: only what may be renewed is doubted.
@@ -109,6 +121,9 @@ impl Engine {
         }
         self.renew.last = now;
         let order = self.next_order();
+        for (ix, secs) in &instances {
+            self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
+        }
         self.push(Output::Renew(Renew { instances, order, not_after }));
         self.plan_renewal();
     }
@@ -144,6 +159,9 @@ impl Engine {
             // A renewal that was overtaken by a newer order of the instance says nothing about that one.
             if holding.applied() && holding.order < renewed.order && !failed.contains(&ix) {
                 holding.confirmed = holding.confirmed.max(Some(renewed.at));
+                if let Some((_, secs)) = holding.asked_lease.filter(|(o, _)| *o == renewed.order) {
+                    holding.lease_secs = Some(secs);
+                }
             }
         }
         for (ix, fault) in &renewed.failed {

@@ -104,6 +104,7 @@ impl Engine {
             return;
         }
         self.stopping = true;
+        self.preparing = None;
         self.orders_stop();
         for u in 0..self.units.len() {
             match self.units[u].state() {
@@ -170,7 +171,8 @@ impl Engine {
     fn begin_leaving(&mut self, u: UnitIx, plan: Plan, heard: Option<Heard>) {
         let now = self.now.mono;
         // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
-        let patience = self.units[u].interval() * 255 / 256 + Duration::from_millis(100);
+        let interval = self.units[u].told_interval().duration();
+        let patience = interval * 255 / 256 + Duration::from_millis(100);
         self.units[u].vr.shut_down();
         self.units[u].announce.cancel();
         self.units[u].leaving = Some(Leaving {

@@ -4,7 +4,7 @@ use super::io::{Alarm, Cause, LinkState, NeighbourIn};
 use super::{Engine, UnitIx};
 use crate::config::model;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, LinkIx, Mac, State};
+use crate::types::{Family, IfIndex, LinkIx, Mac, State};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -14,6 +14,8 @@ pub(super) struct Link {
     settle: Duration,
     /// Not claiming before a frame was received, or before this time (DESIGN 5.12).
     settle_until: Instant,
+    /// The interface on which the agent before this one did not have to wait for a frame any more.
+    pub(super) heard_before: Option<IfIndex>,
     /// Neighbours outside the group, with the time of their last sign of life: targets where there are no others.
     neighbours: BTreeMap<IpAddr, Instant>,
 }
@@ -29,6 +31,7 @@ impl Link {
             state: LinkState::default(),
             settle: link.settle,
             settle_until: Instant::ZERO,
+            heard_before: None,
             neighbours: BTreeMap::new(),
         }
     }
@@ -77,7 +80,10 @@ impl Engine {
         let recreated = old.index != slot.state.index;
         let usable = slot.usable();
         if usable && (!was_usable || recreated) {
-            slot.settle_until = now + slot.settle;
+            // A predecessor heard somebody on this very interface.
+            let heard =
+                slot.heard_before.take().is_some_and(|index| slot.state.index == Some(index));
+            slot.settle_until = if heard { Instant::ZERO } else { now + slot.settle };
         }
         if usable && (!was_usable || recreated || old.addrs != slot.state.addrs) {
             self.find_paths(link);

@@ -11,7 +11,7 @@
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
 //! `promotion` whether an operator's would succeed;
-//! `operate` what operators order;
+//! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows, `explain` why it is so.
 
@@ -32,6 +32,8 @@ mod operate;
 mod peers;
 mod promotion;
 mod report;
+mod restart;
+mod resume;
 mod silence;
 pub mod snapshot;
 mod stale;
@@ -54,6 +56,7 @@ use link::Link;
 use operate::Orders;
 use peers::Peers;
 use report::Reporter;
+use restart::Preparing;
 use standby::StandbyState;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -112,6 +115,12 @@ pub struct Engine {
     stopping: bool,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
     backup_until: Option<Instant>,
+    /// A restart of the agent is near.
+    preparing: Option<Preparing>,
+    /// The agent before this one said then what this one goes on with.
+    resumed_from: Option<Instant>,
+    /// Timers have run: what the kernel has was read before.
+    begun: bool,
 }
 
 impl Engine {
@@ -157,6 +166,9 @@ impl Engine {
             global: GlobalCounters::default(),
             stopping: false,
             backup_until: None,
+            preparing: None,
+            resumed_from: None,
+            begun: false,
             model,
             now,
             units,
@@ -202,6 +214,8 @@ impl Engine {
                 self.on_activated(instance, order, result);
             }
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
+            Input::PrepareRestart => self.prepare_restart(),
+            Input::AbortRestart => self.abort_restart(),
             Input::Stop => self.on_stop(),
         }
         self.tell_peers_if_urgent();
@@ -231,6 +245,7 @@ impl Engine {
 
     fn run_due(&mut self) {
         let now = self.now.mono;
+        self.begun = true;
         while let Some(slot) = self.agenda.take(now) {
             match Slot::of(slot, self.units.len()) {
                 Slot::Unit(u) => self.unit_due(u),
@@ -238,6 +253,7 @@ impl Engine {
                 Slot::Renew => self.renew_due(),
                 Slot::Reach => self.reach_due(),
                 Slot::Alarms => self.alarms_due(),
+                Slot::Restart => self.restart_due(),
                 Slot::Orders => self.orders_due(),
             }
         }
@@ -275,11 +291,12 @@ enum Slot {
     Renew,
     Reach,
     Alarms,
+    Restart,
     Orders,
 }
 
 impl Slot {
-    const FIXED: usize = 5;
+    const FIXED: usize = 6;
 
     fn index(&self, units: usize) -> usize {
         match self {
@@ -288,6 +305,7 @@ impl Slot {
             Self::Reach => units + 2,
             Self::Alarms => units + 3,
             Self::Orders => units + 4,
+            Self::Restart => units + 5,
             Self::Unit(u) => *u,
         }
     }
@@ -299,7 +317,8 @@ impl Slot {
             Some(1) => Self::Renew,
             Some(2) => Self::Reach,
             Some(3) => Self::Alarms,
-            Some(_) => Self::Orders,
+            Some(4) => Self::Orders,
+            Some(_) => Self::Restart,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! sequence, no wall clock. A host whose boot counter was lost learns from its peers' heartbeats and goes on above it.
 
 use super::heartbeats::millis;
-use super::io::{Alarm, Cause, EventKind, HeartbeatIn};
+use super::io::{Alarm, Cause, EventKind, Handover, HeartbeatIn, PeerHandover};
 use super::leave::Leaving;
 use super::silence::Reach;
 use super::{Engine, Secrets, UnitIx};
@@ -39,6 +39,36 @@ impl Peer {
     /// When it was last heard on any path.
     pub(super) fn last_heard(&self) -> Option<Instant> {
         self.paths.iter().flatten().map(|(_, at)| *at).max()
+    }
+
+    /// What the next agent of this host has to know of it.
+    pub(super) fn hand_over(&self, host: &str) -> PeerHandover {
+        PeerHandover {
+            host: host.to_owned(),
+            boot: self.boot,
+            paths: self.paths.iter().map(|p| p.map(|(seq, _)| seq)).collect(),
+            hears_me: self.hears_me.clone(),
+            macs: self.macs.iter().map(|mac| mac.0).collect(),
+            interval_cs: u16::try_from(self.interval.as_millis() / 10).unwrap_or(u16::MAX),
+            version: self.version.clone(),
+            alive: self.alive,
+        }
+    }
+
+    /// As the agent before this one knew it. While nobody listened nothing could be heard: its silence counts from `now`.
+    fn resume(&mut self, before: &PeerHandover, now: Instant) {
+        self.boot = before.boot;
+        self.macs.extend(before.macs.iter().copied().map(Mac));
+        self.interval =
+            self.interval.max(Duration::from_millis(u64::from(before.interval_cs) * 10));
+        self.version.clone_from(&before.version);
+        self.alive = before.alive;
+        for (path, seq) in self.paths.iter_mut().zip(&before.paths) {
+            *path = seq.map(|seq| (seq, now));
+        }
+        for (mine, hears) in self.hears_me.iter_mut().zip(&before.hears_me) {
+            *mine = *hears;
+        }
     }
 
     /// By path: when it was last heard, and whether it says that it hears us.
@@ -103,6 +133,18 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.all.iter()
+    }
+
+    /// As the agent before this one knew them.
+    pub(super) fn resume(&mut self, before: &Handover, model: &Model, now: Instant) {
+        self.boot = self.boot.max(before.boot);
+        self.seq = before.seq;
+        for peer in &mut self.all {
+            let name = model.host_name(peer.host);
+            if let Some(known) = before.peers.iter().find(|known| *known.host == **name) {
+                peer.resume(known, now);
+            }
+        }
     }
 
     fn get(&self, host: HostIx) -> Option<&Peer> {

@@ -161,6 +161,11 @@ impl Engine {
         }
     }
 
+    /// Is an activation under way? Its end would be lost to the next agent.
+    pub(super) fn activates(&self, ix: InstanceIx) -> bool {
+        matches!(self.standby(ix).activating, Activating::Running { .. })
+    }
+
     /// When an activation has failed by its time, or is tried again for an operator.
     pub(super) fn standby_deadline(&self, ix: InstanceIx) -> Option<Instant> {
         let standby = self.standby(ix);

@@ -3,7 +3,7 @@
 //! A unit has one state machine and one or two voices. The first voice leads: without its source address the unit
 //! cannot take part; the other is only degraded.
 
-use super::io::{Cause, Output};
+use super::io::{Cause, Output, UnitHandover};
 use super::leave::Leaving;
 use super::offer::Offers;
 use super::stale::StaleWait;
@@ -13,7 +13,7 @@ use crate::config::model::{Auth, Instance, Transport};
 use crate::histogram::{GAPS, Histogram};
 use crate::policy::PreemptGates;
 use crate::time::{Duration, Instant};
-use crate::types::{Family, HostIx, InstanceIx, LinkIx, Mac, State, Vip};
+use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx, Mac, State, Vip};
 use crate::vrrp::announce::{REPEATS, Schedule, VIRTUAL_MAC_REPEATS};
 use crate::vrrp::{Due, Heard, Params, VirtualRouter};
 use crate::wire::auth::{KeyRing, Signer, Verifier};
@@ -99,6 +99,12 @@ pub(super) struct Unit {
     pub(super) parked: Option<Instant>,
     /// Owns because an operator said so.
     pub(super) pinned: bool,
+    /// A restart is near: adverts name this interval, so that peers have patience (DESIGN 5.7).
+    pub(super) stretched: Option<Interval>,
+    /// So many of them were accepted by sendmsg since this host owns.
+    pub(super) stretched_sent: u8,
+    /// What the agent before this one was, until that is gone on with.
+    pub(super) inherited: Option<UnitHandover>,
 }
 
 impl Unit {
@@ -158,6 +164,9 @@ impl Unit {
                     leaver: None,
                     parked: None,
                     pinned: false,
+                    stretched: None,
+                    stretched_sent: 0,
+                    inherited: None,
                 }
             })
             .collect()
@@ -192,6 +201,11 @@ impl Unit {
         // Priority 0 is out of turn.
         let listening = self.state() == State::Backup && heard.priority != 0;
         self.voices[v].rhythm.heard(heard.src, heard.at, listening);
+    }
+
+    /// What peers count with: the interval that adverts name.
+    pub(super) fn told_interval(&self) -> Interval {
+        self.stretched.unwrap_or_else(|| self.vr.params().interval)
     }
 
     pub(super) fn speaks(&self, family: Family) -> bool {

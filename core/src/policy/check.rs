@@ -109,6 +109,11 @@ impl CheckState {
         (self.settled.replace(to), to)
     }
 
+    /// As the agent before this one had settled it; readings go on from there.
+    pub fn resumed(verdict: Verdict, since: Instant, detail: Arc<str>) -> Self {
+        Self { settled: Some(verdict), since, detail, ..Self::default() }
+    }
+
     /// Forgets what was read: the next reading is a first word.
     pub fn forget(&mut self) {
         *self = Self::default();

@@ -102,6 +102,19 @@ impl PreemptGates {
         self.unheard_by
     }
 
+    /// Usable without a break since, and when the address was lost: what outlives a restart of the agent.
+    pub const fn times(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.healthy_since, self.lost_at)
+    }
+
+    /// As the agent before this one had them.
+    pub const fn resumed(
+        (healthy_since, lost_at): (Option<Instant>, Option<Instant>),
+        unheard_by: Option<HostIx>,
+    ) -> Self {
+        Self { healthy_since, lost_at, unheard_by }
+    }
+
     /// The gate that closes preemption at `now`, if one does.
     pub fn closed(
         &self,

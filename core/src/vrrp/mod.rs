@@ -189,6 +189,18 @@ impl VirtualRouter {
         self.restart_down(now, Expiry::Silence);
     }
 
+    /// Backup for an earlier agent of this host: the owner that it heard is known, and its interval; the silence counts
+    /// from `now`, because nobody listened in between.
+    pub fn resume(&mut self, now: Instant, heard: Option<Heard>, active_interval: Interval) {
+        self.state = State::Backup;
+        self.heard = heard;
+        self.active_interval = match self.params.version {
+            Version::V2 => self.params.interval,
+            Version::V3 => active_interval,
+        };
+        self.restart_down(now, Expiry::Silence);
+    }
+
     /// Becomes Active: the caller sends the first advert now.
     pub fn become_active(&mut self, now: Instant) {
         self.state = State::Active;

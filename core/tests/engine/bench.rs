@@ -152,11 +152,25 @@ impl Bench {
         n: u8,
         trailers: Vec<Option<vipd_core::wire::auth::KeyRing>>,
     ) -> Self {
+        Self::started(model, n, trailers, START)
+    }
+
+    /// As [`Bench::down`], started later.
+    pub(crate) fn down_at(text: &str, n: u8, at: Instant) -> Self {
+        Self::started(model(text, &format!("lb{n}")), n, vec![], at)
+    }
+
+    fn started(
+        model: Model,
+        n: u8,
+        trailers: Vec<Option<vipd_core::wire::auth::KeyRing>>,
+        at: Instant,
+    ) -> Self {
         let model = Arc::new(model);
         let cluster_key = model.heartbeat.is_some().then(|| vec![0x5a; 32]);
-        let now = Self::stamp(START);
-        let engine = Engine::new(Arc::clone(&model), Secrets { cluster_key, trailers }, 1, now);
-        Self { engine, model, now: START, log: Vec::new(), sends: true, orders: Orders::Done, n }
+        let secrets = Secrets { cluster_key, trailers };
+        let engine = Engine::new(Arc::clone(&model), secrets, 1, Self::stamp(at));
+        Self { engine, model, now: at, log: Vec::new(), sends: true, orders: Orders::Done, n }
     }
 
     /// Host `n` with its interfaces up and nothing on them.

@@ -85,6 +85,11 @@ pub enum Input<'a> {
         /// What.
         order: OperatorOrder,
     },
+    /// The agent is about to be started anew and shall be missed by nobody (DESIGN 5.7). Finished when
+    /// `Engine::may_exec` is true.
+    PrepareRestart,
+    /// It will not be started anew after all.
+    AbortRestart,
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
 }

@@ -3,6 +3,7 @@
 //! Used by the runtime, the simulation and the tests as `engine::io::X`, whichever file holds it.
 
 mod event;
+mod handover;
 mod input;
 mod memory;
 mod order;
@@ -10,6 +11,7 @@ mod output;
 
 pub use crate::types::{Reading, Verdict};
 pub use event::*;
+pub use handover::*;
 pub use input::*;
 pub use memory::*;
 pub use order::*;

@@ -131,12 +131,7 @@ impl Heartbeat {
     fn read_header(mut r: Reader<'_>) -> Result<Self, HeartbeatError> {
         let (host, boot, seq, config) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let centis = r.u16()?;
-        let interval = Interval::from_centis(centis)
-            .or_else(|e| match u8::try_from(centis / 100) {
-                // Whole seconds beyond the range of version 3 are intervals of version 2.
-                Ok(secs) if centis.is_multiple_of(100) => Interval::from_secs(secs),
-                _ => Err(e),
-            })
+        let interval = Interval::of_either(centis)
             .map_err(|_| HeartbeatError::Malformed("the interval is out of range"))?;
         let (part, parts) = (r.u8()?, r.u8()?);
         if part >= parts {
