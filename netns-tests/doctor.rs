@@ -149,11 +149,12 @@ fn peers(arena: &mut Arena) {
     wait(Duration::from_secs(6));
     let found = examine(arena, SECOND, &[]);
     finds(&found, "peers", &["does not hear this host there", "hears us: no"]);
+    finds(&examine(arena, FIRST, &[]), "peers", &["h2 hears this host over", "is not heard there"]);
     nft("delete table inet deaf");
     wait(Duration::from_secs(3));
     silent(&examine(arena, SECOND, &[]), "peers");
     arena.stage.stop(SECOND).unwrap();
-    wait(Duration::from_secs(2));
+    wait(Duration::from_secs(6));
     finds(&examine(arena, FIRST, &[]), "peers", &["h2 is silent on all paths"]);
     finds(&examine(arena, SECOND, &[]), "agent", &["no agent answers", "systemctl start vipd"]);
     assert_eq!(arena.stage.agent(SECOND).condition(), Condition::Down);

@@ -25,7 +25,7 @@ mod why;
 use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -227,7 +227,9 @@ pub fn dispatch(args: Args) -> ExitCode {
 
 /// Says on standard error what did not work.
 fn failed(failure: &Failure) -> Exit {
-    eprintln!("vipd: {}", failure.message);
+    let text = format!("vipd: {}", failure.message);
+    let reads = std::io::stderr().is_terminal();
+    eprintln!("{}", if reads { screen::broken(&text) } else { text });
     failure.exit
 }
 

@@ -3,6 +3,9 @@
 use super::{Finding, Patient};
 use crate::sys::capability;
 
+/// Seconds after which a path counts as cut where the file does not say how often heartbeats come.
+const UNHEARD: f64 = 60.0;
+
 /// Is the configuration valid?
 pub(super) fn config(patient: &Patient) -> Vec<Finding> {
     let invalid = patient.model.as_ref().err().map(|why| {
@@ -94,6 +97,9 @@ pub(super) fn rights(patient: &Patient) -> Vec<Finding> {
 /// Who hears whom?
 pub(super) fn peers(patient: &Patient) -> Vec<Finding> {
     let mut found = Vec::new();
+    let heartbeat = patient.model().and_then(|model| model.heartbeat.as_ref());
+    // Three missed heartbeats are a cut, as for the engine.
+    let patience = heartbeat.map_or(UNHEARD, |h| (h.interval.duration() * 3).as_secs_f64());
     for peer in patient.status().iter().flat_map(|s| &s.peers) {
         let name = &peer.host;
         if !peer.alive {
@@ -106,7 +112,7 @@ pub(super) fn peers(patient: &Patient) -> Vec<Finding> {
         }
         for path in &peer.paths {
             let address = &path.address;
-            let stale = path.heard_s.is_none_or(|s| s > 60.0);
+            let stale = path.heard_s.is_none_or(|s| s > patience);
             let what = match (stale, path.hears_me) {
                 (false, true) => continue,
                 (false, false) => {
