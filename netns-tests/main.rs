@@ -14,8 +14,10 @@
 //! pressure   processors, memory, disks that are full     standby    warm and cold hosts
 //! pool       addresses shared out among three hosts      hooks      lines as keepalived's users read them
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
-//! programs   scripts on the hosts, and what they wrote    doctor     faults that `vipd doctor` has to find
-//! screens    what the operator reads, as docs/screens.md
+//! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
+//! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
+//! verbs      each order, its end, exit code and record
+//! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -33,13 +35,17 @@ mod judge;
 mod link;
 mod load;
 mod matrix;
+mod moves;
+mod order;
 mod pool;
 mod pressure;
 mod programs;
 mod repair;
 mod screens;
+mod severed;
 mod standby;
 mod stop;
+mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -77,9 +83,12 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 16] = [
+    let rooms: [fn() -> Vec<Trial>; 19] = [
         failover::trials,
         stop::trials,
+        verbs::trials,
+        moves::trials,
+        severed::trials,
         heal::trials,
         repair::trials,
         link::trials,

@@ -45,8 +45,8 @@ fn screens() {
     arena.calm();
     page.chapter(
         "A service died",
-        "One frame of `vipd status --watch`, which draws in place each second until Ctrl-C. The service of the owner \
-         died, and the peer took over.",
+        "One frame of `vipd status --watch`, which draws in place each second until Ctrl-C. The service of the owner died,\n\
+         and the peer took over.",
     );
     let frame = watch(&arena, FIRST);
     page.text("vipd status --watch", &frame);

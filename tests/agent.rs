@@ -7,6 +7,10 @@
 
 #[path = "agent/control.rs"]
 mod control;
+#[path = "agent/journal.rs"]
+mod journal;
+#[path = "agent/monitoring.rs"]
+mod monitoring;
 
 use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CloneFlags, unshare};
@@ -50,6 +54,10 @@ fn main() -> std::process::ExitCode {
         trial("what_happened_is_told_and_kept", control::history),
         trial("readers_read_and_administrators_change", control::groups),
         trial("a_thousand_clients_disturb_nothing", control::crowd),
+        trial("monitoring_is_told", monitoring::pages),
+        trial("rules_dashboard_and_manual_name_what_is_served", monitoring::names),
+        trial("hostile_monitoring_disturbs_nothing", monitoring::hostile),
+        trial("events_go_to_the_journal_with_fields", journal::events),
         trial("sighup_and_a_second_sigterm_do_no_harm", signals),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

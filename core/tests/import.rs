@@ -5,5 +5,7 @@
 
 #[path = "import/golden.rs"]
 mod golden;
+#[path = "import/keywords.rs"]
+mod keywords;
 #[path = "import/lines.rs"]
 mod lines;

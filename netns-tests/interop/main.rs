@@ -1,7 +1,7 @@
 //! vipd beside unmodified keepalived and FRR, in every mode and in both roles.
 //!
 //! Each mode is played on two hosts: election, clean stop (priority 0), preemption, power cut, equal
-//! priorities. Judged by the address tables of the kernels, by a client that probes each millisecond
+//! priorities; and keepalived in moves that an operator orders. Judged by the address tables of the kernels, by a client that probes each millisecond
 //! and by what tcpdump and tshark read at the switch, never by what vipd says of itself.
 //!
 //! `VIPD_LONG=1` plays five rounds instead of one; each trial prints its figures to standard error.
@@ -9,6 +9,7 @@
 mod figures;
 mod imported;
 mod mode;
+mod moves;
 mod play;
 mod refusal;
 mod trailer;
@@ -49,6 +50,7 @@ fn trials() -> Vec<Trial> {
             trials.push(Trial::test(name, move || told(play::equal_priority(mode, role))));
         }
     }
+    trials.extend(moves::trials());
     trials.extend(refusal::trials());
     trials.extend(trailer::trials());
     trials.extend(imported::trials());

@@ -10,7 +10,7 @@ use crate::control::events::{Event, Level, Outcome, SCHEMA, Step, What};
 use crate::sys::clock;
 use crate::telemetry::{Telling, operation_name};
 use jiff::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +74,8 @@ enum Lasting {
 #[derive(Debug)]
 struct Inner {
     seq: u64,
+    /// When the last event was.
+    newest: Instant,
     entries: VecDeque<Arc<Entry>>,
     since: HashMap<Lasting, Instant>,
     file: file::Writer,
@@ -123,9 +125,44 @@ impl Chronicle {
         let file = file::Writer::start(state_dir, KEPT, found)?;
         // Above what an earlier run told and the history does not keep.
         let seq = entries.iter().map(|entry| entry.event.seq).max().map_or(0, |seq| seq + APART);
-        let inner = Inner { seq, entries, since: HashMap::new(), file };
+        let since = HashMap::new();
+        let inner = Inner { seq, newest: Instant::ZERO, entries, since, file };
         let live = broadcast::Sender::new(BEHIND);
-        Ok((Self { model, inner: Arc::new(Mutex::new(inner)), live }, warning))
+        let chronicle = Self { model, inner: Arc::new(Mutex::new(inner)), live };
+        chronicle.end_unfinished();
+        Ok((chronicle, warning))
+    }
+
+    /// Operations that the last run did not bring to their end: nobody carries them on, and who asks must learn it. A
+    /// `reexec` is at its end when the next program runs, which is for that one to say.
+    fn end_unfinished(&self) {
+        let mut inner = self.lock();
+        let ends = inner.entries.iter().filter_map(|entry| match &entry.event.what {
+            What::Operation { operation, .. } => Some(operation.clone()),
+            _ => None,
+        });
+        let ended: HashSet<String> = ends.collect();
+        let begun = inner.entries.iter().filter_map(|entry| match &entry.event.what {
+            What::Change { operation: Some(operation), verb, .. } if verb != "reexec" => {
+                Some((operation.clone(), entry.event.instance.clone()))
+            }
+            _ => None,
+        });
+        let unfinished: Vec<_> =
+            begun.filter(|(operation, _)| !ended.contains(operation)).collect();
+        for (operation, instance) in unfinished {
+            let cause = "the agent ended before it did; `vipd status` says who owns what";
+            let line = format!("operation {operation} aborted: {cause}");
+            tracing::warn!("{line}");
+            let what = What::Operation { operation, step: Step::Aborted };
+            let event = Event {
+                level: Level::Warning,
+                instance,
+                cause: Some(cause.into()),
+                ..blank(line, what)
+            };
+            self.note(&mut inner, event, clock::monotonic());
+        }
     }
 
     /// The newest `last` of the history, oldest first, and everything from now on.
@@ -135,6 +172,11 @@ impl Chronicle {
         let live = self.live.subscribe();
         let skip = inner.entries.len().saturating_sub(last);
         (inner.entries.iter().skip(skip).cloned().collect(), live)
+    }
+
+    /// When the last event was: what was reported before it is out of date.
+    pub(super) fn newest(&self) -> Instant {
+        self.lock().newest
     }
 
     /// The history, oldest first.
@@ -193,6 +235,7 @@ impl Chronicle {
 
     fn note(&self, inner: &mut Inner, event: Event, at: Instant) {
         inner.seq += 1;
+        inner.newest = inner.newest.max(at);
         let time = rfc3339(clock::monotonic().since(at));
         let event = Event { seq: inner.seq, time, ..event };
         let entry = Arc::new(Entry { event, when: When::Here(at) });

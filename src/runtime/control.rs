@@ -89,7 +89,8 @@ impl Handler for Control {
 
 impl Control {
     async fn status(&self) -> Answer {
-        match self.0.reporter.recent().await {
+        // Whoever was told of a change sees it.
+        match self.0.reporter.recent_after(self.0.chronicle.newest()).await {
             Ok(report) => Answer::status(document(&self.0.facts, &report)),
             Err(unanswered) => unanswered.into(),
         }

@@ -192,3 +192,6 @@ fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<B
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ fn plain(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,6 +209,9 @@ impl Engine {
         if heard.priority == 0 && moves_to.is_some() && self.host_of(heard.src) == moves_to {
             return self.move_failed(u);
         }
+        if heard.priority == 0 && self.successor_left(u, heard.src) {
+            return;
+        }
         if let Some(leaving) = self.units[u].leaving.as_mut().filter(|_| heard.priority > 0) {
             leaving.heard = Some(*heard);
         }
@@ -224,6 +227,35 @@ impl Engine {
             leaving.release_at = now + OVERLAP + PER_ADDRESS.saturating_mul(addresses);
         }
         self.rearm(u);
+    }
+
+    /// Who came for the addresses leaves as well: what was only offered stays here. True: it did.
+    fn successor_left(&mut self, u: UnitIx, src: IpAddr) -> bool {
+        let Some(leaving) = &mut self.units[u].leaving else { return false };
+        if leaving.heard.is_none_or(|heard| heard.src != src) {
+            return false;
+        }
+        leaving.heard = None;
+        leaving.successor = Successor::None;
+        let Plan::Offer(cause) = leaving.plan.clone() else { return false };
+        if leaving.released {
+            return false;
+        }
+        self.units[u].leaving = None;
+        self.take_back(u, cause);
+        true
+    }
+
+    /// Did who came fall silent meanwhile, for as long as makes a Backup claim? With short intervals that shows before
+    /// the overlap ends, and then there is nobody to leave the addresses to.
+    fn successor_silent(&self, u: UnitIx) -> bool {
+        let longest_down = self.units[u].interval() * 4;
+        let heard = self.units[u].leaving.as_ref().and_then(|l| l.heard);
+        heard.is_some_and(|heard| {
+            let host = self.host_of(heard.src);
+            let lives = self.living_peers(u).any(|(peer, _)| Some(peer) == host);
+            !lives && self.now.mono.since(heard.at) > longest_down
+        })
     }
 
     /// A vipd host says that its kernel has the addresses.
@@ -253,11 +285,13 @@ impl Engine {
                 self.advertise(u, 0);
             }
         }
+        let silent = self.successor_silent(u);
         let Some(leaving) = &mut self.units[u].leaving else { return };
         if leaving.release_at <= now {
             match &leaving.plan {
+                Plan::Move(_) if silent => return self.move_failed(u),
                 Plan::Move(_) if !leaving.succeeded() => return self.move_overdue(u),
-                Plan::Offer(cause) if !leaving.succeeded() => {
+                Plan::Offer(cause) if silent || !leaving.succeeded() => {
                     let cause = cause.clone();
                     self.units[u].leaving = None;
                     return self.take_back(u, cause);

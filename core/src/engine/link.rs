@@ -210,6 +210,11 @@ impl Engine {
         if known || (!self.units[u].is_active() && self.peers.is_none()) {
             return;
         }
+        // A peer that has not spoken since we started is not known by its hardware address yet.
+        let refuses = self.instance(u).on_conflict == model::OnConflict::Refuse;
+        if !refuses && !self.units[u].is_active() && self.never_heard(u).is_some() {
+            return;
+        }
         // Foreign VRRP peers are heard: what they own is theirs to announce.
         if self.units[u].vr.heard().is_some_and(|h| self.host_of(h.src).is_none()) {
             return;
@@ -217,6 +222,17 @@ impl Engine {
         self.alarm(Some(instance), Alarm::Conflict(seen.addr, seen.mac), true);
         if !self.units[u].is_active() {
             self.units[u].stale.conflict(self.now.mono);
+        }
+    }
+
+    /// A peer has said which hardware addresses are its own: what was taken for a stranger may have been it.
+    pub(super) fn no_strangers(&mut self) {
+        let peers =
+            |alarm: &Alarm| matches!(alarm, Alarm::Conflict(_, mac) if self.mac_of_a_peer(*mac));
+        let over: Vec<_> =
+            self.reporter.alarms.keys().filter(|(_, alarm)| peers(alarm)).cloned().collect();
+        for (instance, alarm) in over {
+            self.alarm(instance, alarm, false);
         }
     }
 

@@ -208,7 +208,9 @@ impl Engine {
                     *hears = again;
                 }
             }
+            let known = peer.macs.len();
             peer.macs.extend(beat.links.iter().map(|l| l.mac));
+            let introduced = peer.macs.len() > known;
             peer.links.clone_from(&beat.links);
             peer.version.clone_from(&beat.version);
             let (host, mismatch) = (peer.host, beat.config != own_config);
@@ -221,6 +223,9 @@ impl Engine {
                 }
             }
             let was_alive = std::mem::replace(&mut peer.alive, true);
+            if introduced {
+                self.no_strangers();
+            }
             if !was_alive {
                 self.event(None, None, EventKind::Peer { host, alive: true });
                 self.urgent();

@@ -1,6 +1,6 @@
 //! The stale-holder wait (DESIGN 5.2): the kernel of an agent that hangs goes on serving the address.
 
-use crate::bench::{VIP, beating, ip, mac, ms};
+use crate::bench::{Bench, VIP, beating, ip, mac, ms};
 use crate::world::World;
 use vipd_core::engine::io::{Alarm, Cause, EventKind, Probe};
 use vipd_core::time::{Duration, Instant};
@@ -192,6 +192,21 @@ fn a_stranger_that_answers_is_an_alarm_and_a_veto_only_where_asked_for() {
             State::Active,
             "{conflict}: the veto ends with its evidence"
         );
+    }
+}
+
+#[test]
+fn a_peer_that_was_seen_before_it_was_heard_is_no_stranger() {
+    for conflict in ["alarm", "refuse"] {
+        let text = beating(&format!("on-conflict = \"{conflict}\""));
+        let mut hosts: Vec<Bench> = (1..=2).map(|n| Bench::up(&text, n)).collect();
+        // An owner announces itself; its next heartbeat is yet to come.
+        hosts[0].neighbour(VIP, mac(2), false);
+        let raised = hosts[0].alarms().contains(&Alarm::Conflict(ip(VIP), mac(2)));
+        assert_eq!(raised, conflict == "refuse", "{conflict}: a veto is better given for nothing");
+        let mut world = World::of(hosts);
+        world.run(ms(1000));
+        assert_eq!(world.hosts[0].alarms(), [], "{conflict}");
     }
 }
 

@@ -59,7 +59,7 @@ fn pair(name: &str) -> Vec<Source> {
     vec![of("lb1"), of("lb2")]
 }
 
-fn compare(path: &Path, found: &str, wrong: &mut Vec<String>) {
+pub(crate) fn compare(path: &Path, found: &str, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE").is_some() {
         fs::write(path, found).unwrap();
         return;

@@ -31,6 +31,7 @@ pub(crate) fn pair() -> Scenario {
         virtual_mac: false,
         stale_holder_wait: false,
         checks: false,
+        operators: false,
     }
 }
 

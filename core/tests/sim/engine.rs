@@ -3,9 +3,10 @@
 use crate::host::{Brain, LINK};
 use std::sync::Arc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Input, Output};
+use vipd_core::engine::io::{Input, Memory, Output};
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::time::{Instant, Now};
+use vipd_core::types::InstanceIx;
 
 /// Makes an engine; every host has the same cluster key.
 pub(crate) fn real(model: Arc<Model>, boot: u64, now: Now) -> Box<dyn Brain> {
@@ -33,6 +34,10 @@ impl Brain for Engine {
 
     fn start_as_backup(&mut self, until: Instant) {
         Self::start_as_backup(self, until);
+    }
+
+    fn recall(&mut self, instance: Option<InstanceIx>, memory: Memory) {
+        Self::recall(self, instance, memory);
     }
 
     fn settling(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::world::{Maker, World};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Announce, Input, Output, Own, Renew, Transmit, Want};
+use vipd_core::engine::io::{Announce, Input, Memory, Output, Own, Renew, Transmit, Want};
 use vipd_core::time::{Duration, Instant, Now};
 use vipd_core::types::{Family, InstanceIx, RouterId};
 
@@ -119,6 +119,8 @@ impl Brain for Plain {
     }
 
     fn start_as_backup(&mut self, _: Instant) {}
+
+    fn recall(&mut self, _: Option<InstanceIx>, _: Memory) {}
 
     fn settling(&self) -> bool {
         false

@@ -6,7 +6,7 @@ use crate::schedule::Fault;
 use crate::wire::Net;
 use crate::world::{Breakage, Event, World};
 use vipd_core::engine::io::Input;
-use vipd_core::types::Family;
+use vipd_core::types::{Family, InstanceIx};
 
 impl World {
     pub(crate) fn begin(&mut self, ix: usize) {
@@ -45,11 +45,14 @@ impl World {
                 }
             }
             Fault::Resolve => {
+                self.note(Fact::Resolves);
                 for vip in self.scenario.vips() {
                     self.resolve(vip.addr);
                 }
             }
             Fault::Sick(host) => self.sickens(host, 1),
+            Fault::Order(host, about, order) => self.order(host, ix as u64, about, order),
+            Fault::Tidy => self.tidy(),
             Fault::Remove(host) => {
                 for vip in self.scenario.vips() {
                     if self.hosts[host].kernel.remove(vip.addr) {
@@ -92,7 +95,7 @@ impl World {
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
             Fault::Sick(host) => self.sickens(host, -1),
-            Fault::Resolve | Fault::Remove(_) => {}
+            Fault::Resolve | Fault::Remove(_) | Fault::Order(..) | Fault::Tidy => {}
         }
     }
 
@@ -167,6 +170,9 @@ impl World {
         if std::mem::take(&mut h.died_leaving) {
             brain.start_as_backup(self.now);
         }
+        let [of_host, of_web] = h.memory.clone();
+        brain.recall(None, of_host);
+        brain.recall(Some(InstanceIx(0)), of_web);
         h.brain = Some(brain);
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });

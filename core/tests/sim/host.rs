@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{HeartbeatIn, Input, LinkState, NeighbourIn, Output, Packet};
+use vipd_core::engine::io::{HeartbeatIn, Input, LinkState, Memory, NeighbourIn, Output, Packet};
 use vipd_core::time::{Instant, Now};
-use vipd_core::types::{Family, LinkIx, Mac, PathIx};
+use vipd_core::types::{Family, InstanceIx, LinkIx, Mac, PathIx};
 
 /// The service interface of every host.
 pub(crate) const LINK: LinkIx = LinkIx(0);
@@ -21,6 +21,8 @@ pub(crate) trait Brain {
     fn stopped(&self) -> bool;
     /// Before the first input: the last run died while it handed over (DESIGN 5.7).
     fn start_as_backup(&mut self, until: Instant);
+    /// Before the first input: what the last run stored, of the instance or of the host.
+    fn recall(&mut self, instance: Option<InstanceIx>, memory: Memory);
     /// Does it wait for a first frame on the service interface?
     fn settling(&self) -> bool;
 }
@@ -162,6 +164,8 @@ pub(crate) struct Host {
     pub(crate) off: u32,
     /// Failures of its service that are on.
     pub(crate) sick: u32,
+    /// What is on its disk: of the host, of the instance.
+    pub(crate) memory: [Memory; 2],
 }
 
 impl Host {
@@ -184,6 +188,7 @@ impl Host {
             dead: 0,
             off: 0,
             sick: 0,
+            memory: Default::default(),
         }
     }
 

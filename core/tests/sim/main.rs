@@ -15,6 +15,7 @@ mod host;
 mod invariants;
 mod kernel;
 mod net;
+mod operators;
 mod rng;
 mod run;
 mod scenario;

@@ -1,6 +1,7 @@
 //! One seed, one run: draws scenario and schedule, runs the world, shrinks what fails, says what happened.
 
 use crate::invariants::Violation;
+use crate::operators;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
@@ -42,6 +43,16 @@ impl Case {
         case.scenario.checks = true;
         let mut rng = Rng::new(seed).fork(12);
         case.schedule.add_sickness(&mut rng, &case.scenario);
+        case
+    }
+
+    /// The same group, with operators. Half of the runs are without any fault beside the orders.
+    pub(crate) fn ordered_of_seed(seed: u64, breakage: Option<Breakage>, maker: Maker) -> Self {
+        let mut case = Self::of_seed(seed, breakage, maker);
+        let mut rng = Rng::new(seed).fork(13);
+        case.scenario.operators = true;
+        case.scenario.set_heartbeats(rng.chance(750));
+        case.schedule = operators::draw(&mut rng, &case.scenario);
         case
     }
 
@@ -90,7 +101,11 @@ impl Case {
              scenario: {}\nfaults left of {}:\n{}trace:\n  {}\n",
             self.seed,
             self.seed,
-            if self.scenario.checks { " SIM_CHECKS=1" } else { "" },
+            match (self.scenario.checks, self.scenario.operators) {
+                (true, _) => " SIM_CHECKS=1",
+                (_, true) => " SIM_ORDERS=1",
+                _ => "",
+            },
             self.scenario,
             self.schedule.0.len(),
             small.schedule,

@@ -46,6 +46,8 @@ pub(crate) struct Scenario {
     pub(crate) stale_holder_wait: bool,
     /// A check of the service, and flap control with its defaults.
     pub(crate) checks: bool,
+    /// Operators give orders.
+    pub(crate) operators: bool,
 }
 
 impl Scenario {
@@ -86,7 +88,14 @@ impl Scenario {
             virtual_mac: rng.chance(100),
             stale_holder_wait: heartbeats,
             checks: false,
+            operators: false,
         }
+    }
+
+    /// With or without heartbeats, and what goes with them.
+    pub(crate) fn set_heartbeats(&mut self, on: bool) {
+        self.heartbeats = on;
+        self.stale_holder_wait = on;
     }
 
     /// Advertisement interval.
@@ -110,6 +119,10 @@ impl Scenario {
 
     /// The longest Active_Down_Interval of all hosts.
     pub(crate) fn longest_down(&self) -> Duration {
+        if self.operators {
+            // Of a host at priority 1, which an operator may make of anyone.
+            return self.t() * 4;
+        }
         (0..self.hosts).map(|h| self.down(h)).max().unwrap_or_default()
     }
 

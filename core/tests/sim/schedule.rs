@@ -6,7 +6,9 @@ use crate::rng::Rng;
 use crate::scenario::{Scenario, host_name};
 use crate::wire::{Kind, Net, Nodes, Trouble};
 use std::fmt;
+use vipd_core::engine::io::OperatorOrder;
 use vipd_core::time::{Duration, Instant};
+use vipd_core::types::InstanceIx;
 
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,11 @@ pub(crate) enum Fault {
     Remove(usize),
     /// The service of a host fails, as its check says.
     Sick(usize),
+    /// An operator gives an order to the agent of a host, `None`: of the one that has the address, about the instance or
+    /// about the host.
+    Order(Option<usize>, Option<InstanceIx>, OperatorOrder),
+    /// Operators take back on every host what was ordered.
+    Tidy,
 }
 
 /// A fault with its time.
@@ -105,7 +112,7 @@ impl Schedule {
     }
 }
 
-fn draw_fault(rng: &mut Rng, scenario: &Scenario) -> Fault {
+pub(crate) fn draw_fault(rng: &mut Rng, scenario: &Scenario) -> Fault {
     let hosts = scenario.hosts as u64;
     let host = rng.below(hosts) as usize;
     match rng.below(16) {
@@ -175,6 +182,12 @@ impl fmt::Display for Fault {
             Self::Resolve => write!(f, "client resolves"),
             Self::Remove(h) => write!(f, "addresses removed by hand on {}", host_name(*h)),
             Self::Sick(h) => write!(f, "the service of {} fails", host_name(*h)),
+            Self::Order(h, about, order) => {
+                let whole = if about.is_none() { " (the host)" } else { "" };
+                let host = h.map_or_else(|| "the owner".to_string(), host_name);
+                write!(f, "order on {host}{whole}: {order:?}")
+            }
+            Self::Tidy => write!(f, "operators take back what they ordered"),
         }
     }
 }

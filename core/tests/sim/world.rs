@@ -32,6 +32,16 @@ pub(crate) enum Breakage {
     Wait,
     /// A resumed agent acts on its timer before it reads its sockets (DESIGN 5.3).
     ReadBeforeWrite,
+    /// Nobody announces anything (DESIGN 5.4).
+    Announcements,
+    /// Who is ordered to move lets go before anybody has it (DESIGN 5.5).
+    Overlap,
+    /// Nothing that was ordered outlives a restart (DESIGN 5.6).
+    Memory,
+    /// A frozen host does not claim (DESIGN 5.6).
+    Freeze,
+    /// Ends of operations are not told.
+    Ends,
 }
 
 #[derive(Debug)]
@@ -310,12 +320,14 @@ impl World {
             Output::Send(transmit) => self.send_advert(host, transmit),
             Output::Heartbeat(out) => self.send_heartbeat(host, &out),
             Output::Announce(a) => {
-                if self.hosts[host].connected() {
+                let mute = self.breakage == Some(Breakage::Announcements);
+                if self.hosts[host].connected() && !mute {
                     self.note(Fact::Announced(host, a.addr));
                     self.broadcast(host, &Frame::Announce { addr: a.addr, mac: a.mac });
                 }
             }
             Output::Probe(probe) => self.send_probe(host, &probe),
+            Output::Own(order) if self.frozen_out(host, &order.want) => {}
             Output::Own(order) => {
                 self.trace.say(self.now, || format!("{}: {:?}", host_name(host), order.want));
                 self.hosts[host].kernel.own(order);
@@ -331,6 +343,7 @@ impl World {
             Output::Activate { .. } => {}
             Output::Event(event) => {
                 self.trace.say(self.now, || format!("{} says {:?}", host_name(host), event.kind));
+                self.told(host, event);
             }
         }
     }

@@ -125,6 +125,37 @@ fn goes_on_after_a_restart_and_is_bounded() {
 }
 
 #[test]
+fn an_operation_that_the_agent_did_not_outlive_is_aborted_by_the_next_one() {
+    let place = Place::new("unfinished");
+    let first = place.open();
+    let ask = |id: u64, verb: &'static str| Change {
+        instance: Some("web".into()),
+        verb,
+        uid: 0,
+        user: None,
+        pid: None,
+        reason: None,
+        outcome: Outcome::Accepted,
+        operation: Some((1 << 32) | id),
+        line: "web: ordered".into(),
+    };
+    first.change(ask(1, "ack"));
+    tell(&first, WEB, 0, step((1 << 32) | 1, OperationStep::Done("so it is".into())));
+    first.change(ask(2, "move"));
+    first.change(ask(3, "reexec"));
+    drop(first);
+    for _run in 0..2 {
+        let history: Vec<_> = place.open().history().iter().map(|e| e.document()).collect();
+        let steps = history.iter().filter_map(|event| match &event.what {
+            What::Operation { operation, step } => Some((operation.as_str(), *step)),
+            _ => None,
+        });
+        assert_eq!(steps.collect::<Vec<_>>(), [("1-1", Step::Done), ("1-2", Step::Aborted)]);
+        assert_eq!(history.last().unwrap().instance.as_deref(), Some("web"));
+    }
+}
+
+#[test]
 fn a_subscriber_that_is_behind_learns_how_much() {
     let place = Place::new("behind");
     let chronicle = place.open();

@@ -33,8 +33,16 @@ impl Reporter {
     /// # Errors
     /// When the protocol thread has ended or does not answer.
     pub(in crate::runtime) async fn recent(&self) -> Result<Arc<Report>, Unanswered> {
+        self.recent_after(Instant::ZERO).await
+    }
+
+    /// The same, and not older than `event`.
+    ///
+    /// # Errors
+    /// When the protocol thread has ended or does not answer.
+    pub(super) async fn recent_after(&self, event: Instant) -> Result<Arc<Report>, Unanswered> {
         let now = clock::monotonic();
-        self.since(now.before(APART)).await
+        self.since(now.before(APART).max(event)).await
     }
 
     /// A report that was made after `when`.

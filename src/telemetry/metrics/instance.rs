@@ -288,7 +288,7 @@ pub(super) fn instances(
         u64::from(snapshot.alarms.iter().any(mine))
     };
     out.gauges(
-        plainly("vipd_two_owners", "Does this host own, and hear another owner?"),
+        plainly("vipd_dual_active", "Does this host own, and hear another owner?"),
         labels.iter().map(Vec::as_slice).enumerate().map(|(ix, l)| (l, dual(ix))),
     )?;
     flap(out, snapshot, &labels)

@@ -131,6 +131,7 @@ impl Router {
         }
         if self.degrades {
             keys.set("stickiness", "0");
+            keys.set("priority-hold", "\"0s\"");
         }
         if !self.accepts {
             keys.set("accept", "false");

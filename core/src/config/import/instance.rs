@@ -122,7 +122,12 @@ fn read_line<'n>(it: &mut Written<'n>, line: &'n Node, notes: &mut Notes) {
             _ => notes.dropped(line, "is no version: 2 or 3"),
         },
         "nopreempt" => it.nopreempt = Some(line),
-        "preempt" => it.nopreempt = None,
+        "preempt" => {
+            notes.exact(line, "preempt");
+            if let Some(earlier) = it.nopreempt.take() {
+                notes.exact(earlier, "a preempt below takes it back");
+            }
+        }
         "virtual_ipaddress" => read_addresses(&mut it.addresses, line, "addresses", notes),
         "virtual_ipaddress_excluded" => {
             read_addresses(&mut it.excluded, line, "unadvertised", notes);

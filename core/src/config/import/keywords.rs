@@ -34,7 +34,15 @@ const ROWS: &[Row] = &[
     Row(&[Top], &["virtual_server", "virtual_server_group", "SSL", "ssl"], Dropped, IPVS),
     Row(
         &[Global, Instance],
-        &["lvs_*", "net_namespace_ipvs", "checker_*", "ipvs_*", "nftables_ipvs*"],
+        &[
+            "lvs_*",
+            "net_namespace_ipvs",
+            "checker_*",
+            "ipvs_*",
+            "nftables_ipvs*",
+            "no_checker_emails",
+            "rs_init_notifies",
+        ],
         Dropped,
         IPVS,
     ),
@@ -57,7 +65,7 @@ const ROWS: &[Row] = &[
         Approximated,
         "vipd waits by itself: settle after carrier-up, fall and rise in checks",
     ),
-    Row(&[Top, Global], &["linkbeat_*"], Exact, "vipd hears of carriers from the kernel"),
+    Row(&[Top, Global, Instance], &["linkbeat_*"], Exact, "vipd hears of carriers from the kernel"),
     Row(
         &[Top, Global, Instance, Group],
         &["include", "includer", "includem", "includew", "includeb", "includea"],
@@ -78,6 +86,7 @@ const ROWS: &[Row] = &[
         &[
             "garp_*",
             "vrrp_garp_*",
+            "gna_interval",
             "vrrp_gna_interval",
             "vrrp_min_garp",
             "vmac_garp_*",
@@ -290,7 +299,7 @@ const ROWS: &[Row] = &[
     ),
     Row(
         &[Instance],
-        &["timer_expired_backup"],
+        &["timer_expired_backup", "thread_timer_expired"],
         Approximated,
         "vipd reads what waits before it acts on a late timer, and its addresses have a lease",
     ),

@@ -120,6 +120,7 @@ fn default_of(key: &str) -> Option<&'static str> {
         "version" => "3",
         "preempt-delay" | "hold-down" => "\"0s\"",
         "stickiness" => "10",
+        "priority-hold" => "\"10s\"",
         "checksum" => "\"rfc9568\"",
         "unadvertised" | "checks" | "route" | "rule" => "[]",
         _ => return None,

@@ -157,6 +157,11 @@ impl Reader<'_> {
                 ("_HASH", _) => out.push_str("\\#"),
                 ("_BANG", _) => out.push_str("\\!"),
                 (_, Some(value)) => out.push_str(&self.expand(value, depth + 1)?),
+                // One word, whatever it says: `${_RANDOM 1 9}`.
+                (built_in, None) if built_in.starts_with('_') && built_in.contains(' ') => {
+                    let word = built_in.replace(char::is_whitespace, "_");
+                    out.push_str(&format!("${{{word}}}"));
+                }
                 // Whatever is not defined stays as it is.
                 _ => {
                     out.push('$');

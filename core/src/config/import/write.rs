@@ -45,7 +45,7 @@ fn head(hosts: &[&str], sections: &[Section]) -> String {
     let has =
         |key: &str| sections.iter().any(|s| s.kind == "instance" && s.keys.get(key).is_some());
     if has("preempt-delay") {
-        let stickiness = if has("stickiness") { ", stickiness" } else { "" };
+        let stickiness = if has("stickiness") { ", stickiness, priority-hold" } else { "" };
         let _ = write!(
             out,
             "#\n# preempt-delay, hold-down{stickiness}: as keepalived behaves. Without these lines an address moves less often.\n"

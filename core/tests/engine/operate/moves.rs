@@ -296,6 +296,18 @@ fn a_foreign_successor_is_invited_by_priority_0_and_the_source_leaves_it_there()
 }
 
 #[test]
+fn a_foreign_successor_that_leaves_at_once_is_no_successor() {
+    let mut lb1 = Bench::owner(&plain(""), 1);
+    lb1.give(Input::Order { id: 3, instance: Some(WEB), order: ANYWHERE });
+    lb1.hear(2, 100);
+    lb1.run(ms(100));
+    lb1.hear(2, 0);
+    lb1.run(ms(3000));
+    assert_eq!((lb1.state(), lb1.frees().len()), (State::Active, 0));
+    assert!(lb1.end(3).unwrap().is_err());
+}
+
+#[test]
 fn nobody_comes_and_nothing_has_changed() {
     for order in [ANYWHERE, OperatorOrder::Release] {
         let mut lb1 = Bench::owner(&plain(""), 1);

@@ -12,6 +12,7 @@ const OVERLAP: Duration = Duration::from_millis(200);
 impl Watch {
     /// Everything that must not last too long.
     pub(crate) fn judge(&mut self, now: Instant) {
+        self.judge_operations(now);
         for ix in 0..self.addrs.len() {
             let view = self.addrs[ix].clone();
             for b in 0..self.hosts.len() {
@@ -44,13 +45,16 @@ impl Watch {
             return;
         }
         let disturbed = since.max(first.since).max(second.since);
-        let from = start.max(disturbed);
+        // An order in the middle of an overlap begins another one.
+        let from = start.max(disturbed).max(self.orders.spoken);
         // Who offers because its service fails keeps the addresses as one that stops does, well again or not.
         let offers = |h: &HostView| self.offers(h, from);
         let leaving = first.agent == Agent::Leaving
             || second.agent == Agent::Leaving
             || offers(first)
-            || offers(second);
+            || offers(second)
+            || self.orders.moved_lately(a, from)
+            || self.orders.moved_lately(b, from);
         // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
         let overlap = OVERLAP + per_address(self.addrs.len());
@@ -117,10 +121,12 @@ impl Watch {
     /// An owner within M + 1 interval after any heal, start, death or release.
     fn judge_vacancy(&mut self, now: Instant, view: &AddrView) {
         let (Some(vacant), Some(whole)) = (view.vacant, self.whole) else { return };
-        if !self.hosts.iter().any(|h| h.agent == Agent::Running) {
+        // Who is drained claims, if at all, as the last resort.
+        let able = |h: usize| self.hosts[h].agent == Agent::Running && !self.orders.drained(h);
+        if !(0..self.hosts.len()).any(able) {
             return;
         }
-        let mut from = vacant.max(whole).max(self.agents_changed);
+        let mut from = vacant.max(whole).max(self.agents_changed).max(self.orders.spoken);
         if self.scenario.heartbeats {
             // Both families share their fate: while the kernel of a dead or hung agent serves one, both wait for it.
             for other in &self.addrs {
@@ -173,6 +179,7 @@ impl Watch {
         // With checks the strongest may be unfit, suppressed or held.
         if !self.scenario.preempt
             || self.scenario.checks
+            || self.scenario.operators && !self.orders.tidy
             || self.hosts[owner].agent != Agent::Running
         {
             return;

@@ -2,16 +2,20 @@
 //! Never from the engine's state.
 //!
 //! Between two facts the world stands still, so every rule of the form "never longer than" is judged when the next
-//! fact arrives, over the time since the last one (`lasting`); the others at their fact (`moments`).
+//! fact arrives, over the time since the last one (`lasting`); the others at their fact (`moments`); `orders` knows what
+//! operators ordered.
 //! Words: *whole*: no trouble on any net, every host has carrier.
 
 mod lasting;
 mod moments;
+mod orders;
 
 use crate::host::Agent;
 use crate::scenario::{Scenario, mac};
+use orders::Orders;
 use std::fmt;
 use std::net::IpAddr;
+use vipd_core::engine::io::OperatorOrder;
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, Mac, Vrid};
 
@@ -39,6 +43,20 @@ pub(crate) enum Fact {
     Tampers(IpAddr),
     /// The service of a host fails from now on, or is well again.
     Sick(usize, bool),
+    /// The client asks the segment who has the address.
+    Resolves,
+    /// An operator gives an order to the agent of a host: its number.
+    Ordered(usize, u64, OperatorOrder),
+    /// The agent says that it carries it out.
+    Accepted(usize, u64),
+    /// The agent says that this is done (`true`) or aborted.
+    Ended(usize, u64, bool),
+    /// The agent says that it is drained, or is not any more.
+    Drained(usize, bool),
+    /// The agent says that it is frozen, or is not any more.
+    Frozen(usize, bool),
+    /// Operators take back everything that they ordered.
+    Tidied,
     /// The client's entry changed.
     Sees(IpAddr, Mac),
 }
@@ -74,6 +92,12 @@ pub(crate) enum Rule {
     WrongOwner,
     /// The engine keeps asking to be woken now.
     Spins,
+    /// An operation was neither done nor aborted in its time, or more than once.
+    Unended,
+    /// In a planned move the client's packets went to the host that had let go.
+    MoveLost,
+    /// What an operator moved was taken by somebody else before failback.
+    MovedBack,
 }
 
 /// One broken promise.
@@ -156,6 +180,9 @@ pub(crate) struct Watch {
     second: Option<Instant>,
     /// Last start, stop, death, hang or resumption of any agent.
     agents_changed: Instant,
+    orders: Orders,
+    /// Moves that were carried out.
+    pub(crate) moves_done: usize,
     pub(crate) violations: Vec<Violation>,
     /// Every change of hands: when, which host, which address, taken or let go.
     pub(crate) history: Vec<(Instant, usize, IpAddr, bool)>,
@@ -193,6 +220,8 @@ impl Watch {
             whole: Some(Instant::ZERO),
             second: Some(Instant::ZERO),
             agents_changed: Instant::ZERO,
+            orders: Orders::new(scenario.hosts),
+            moves_done: 0,
             violations: Vec::new(),
             history: Vec::new(),
             scenario: scenario.clone(),
@@ -227,6 +256,7 @@ impl Watch {
                 view.since = now;
                 view.muzzle = [None, None];
                 self.agents_changed = now;
+                self.orders_follow(now, *host, *agent);
             }
             Fact::ResumedOver(host, family, rival, priority) => {
                 self.resumed_over(now, *host, *family, (*rival, *priority));
@@ -237,6 +267,7 @@ impl Watch {
             Fact::Whole { service, second } => {
                 self.second = second.then_some(self.second.unwrap_or(now));
                 self.whole = (*service && *second).then_some(now);
+                self.moves_are_disturbed();
             }
             Fact::Advert(host, family, priority) => self.advert(now, *host, *family, *priority),
             Fact::Announced(host, addr) => self.announced(now, *host, *addr),
@@ -244,7 +275,20 @@ impl Watch {
                 self.hosts[*host].sick = *sick;
                 self.hosts[*host].sickened = now;
             }
-            Fact::Tampers(addr) => self.addr(*addr).tampered = now,
+            Fact::Tampers(addr) => {
+                self.addr(*addr).tampered = now;
+                self.moves_are_disturbed();
+            }
+            Fact::Resolves => self.orders.resolved = now,
+            Fact::Ordered(host, id, order) => self.ordered(*host, *id, *order),
+            Fact::Accepted(host, id) => self.accepted(now, *host, *id),
+            Fact::Ended(host, id, done) => self.ended(now, *host, *id, *done),
+            Fact::Drained(host, on) => self.drained_is(now, *host, *on),
+            Fact::Frozen(host, on) => self.frozen_is(now, *host, *on),
+            Fact::Tidied => {
+                self.orders.tidy = true;
+                self.orders.last = self.orders.last.max(now);
+            }
             Fact::Sees(addr, mac) => {
                 if let Some(view) = self.addrs.iter_mut().find(|a| a.addr == *addr) {
                     let since =
@@ -271,7 +315,7 @@ impl Watch {
 
     /// Since when nothing has happened to any agent, net, or to this address by hand.
     fn calm_since(&self, view: &AddrView) -> Option<Instant> {
-        let calm = self.whole?.max(self.agents_changed).max(view.tampered);
+        let calm = self.whole?.max(self.agents_changed).max(view.tampered).max(self.orders.last);
         Some(self.hosts.iter().map(|h| h.sickened).fold(calm, Instant::max))
     }
 

@@ -22,6 +22,7 @@ impl Watch {
         }
         self.judge_move(now, host, addr);
         self.judge_preemption(now, host, addr);
+        self.judge_kept(now, host, addr);
         let view = self.addr(addr);
         view.held[host] = Some(now);
         view.vacant = None;
@@ -61,8 +62,10 @@ impl Watch {
     fn judge_move(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
         let Some(calm) = self.calm_since(&view) else { return };
-        // An owner whose service fails tries again to hand over, less and less often.
-        let unfit = view.settled.is_some_and(|(owner, _)| self.hosts[owner].sick);
+        // An owner whose service fails, or that is drained and the last resort, tries again to hand over, less and less often.
+        let unfit = view
+            .settled
+            .is_some_and(|(owner, _)| self.hosts[owner].sick || self.orders.drained(owner));
         if now - calm > self.scenario.to_settle() && !unfit {
             let what = format!("{} claims {addr}, nothing happened since {calm}", host_name(host));
             self.fail(now, Rule::NeedlessMove, what);
@@ -83,6 +86,8 @@ impl Watch {
         if steady
             && bound
             && !self.offers(other, now)
+            && !self.orders.moving(Some(owner))
+            && !self.orders.promoting(host)
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -105,6 +110,8 @@ impl Watch {
             Agent::Leaving => me.since,
             // Whose service fails lets go first: there is nothing to keep up (DESIGN 5.9).
             Agent::Running if me.sick || now - me.sickened < SLACK => return,
+            Agent::Running if self.orders.outage_allowed(host) => return,
+            Agent::Running if self.orders.moving(Some(host)) => self.orders.moving_since(host),
             Agent::Running if self.scenario.heartbeats => now,
             _ => return,
         };
@@ -119,14 +126,18 @@ impl Watch {
             Agent::Leaving => others().any(heir),
             _ => ready(me.since),
         };
-        // A successor that took it and lost its power or its agent during the overlap is missed by nobody yet: who leaves lets go
-        // when the overlap ends, and knows no more than that it was taken.
+        // A successor that took it and lost its power or its agent during the overlap is missed by nobody yet: who
+        // leaves lets go when the overlap ends, and knows no more than that it was taken. Who moves and would have
+        // claimed as a Backup by now does know.
         let died = |h: usize| {
             let gone = view.dropped[h].is_some_and(|at| at > moment);
-            let off = self.hosts[h].agent == Agent::Off && self.hosts[h].since > moment;
+            let known =
+                me.agent == Agent::Running && now - self.hosts[h].since > self.longest_down * 2;
+            let off = !self.hosts[h].agent.runs() && self.hosts[h].since > moment && !known;
             gone && (off || self.hosts[h].started > moment)
         };
-        let succeeded = me.agent == Agent::Leaving && others().any(died);
+        let moves = self.orders.moving(Some(host));
+        let succeeded = (me.agent == Agent::Leaving || moves) && others().any(died);
         if ready(whole) && heirs && !succeeded && others().all(|h| view.held[h].is_none()) {
             let what = format!("{} lets go of {addr} before anybody has it", host_name(host));
             self.fail(now, Rule::Gap, what);
@@ -138,6 +149,9 @@ impl Watch {
         let agents: Vec<Agent> = self.hosts.iter().map(|h| h.agent).collect();
         let released = agents[host].runs();
         self.judge_release(now, host, addr);
+        if released {
+            self.judge_lost(now, host, addr);
+        }
         let view = self.addr(addr);
         view.held[host] = None;
         view.dropped[host] = Some(now);
@@ -197,7 +211,9 @@ impl Watch {
         let free = self.scenario.preempt_delay.is_zero() || !view.owned_when_hung;
         let outranks = own > priority && (own == 255 || self.scenario.preempt && free);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
-        if silent && !outranks {
+        // What an operator made of its priority is not known here.
+        let known = !self.orders.touched[host];
+        if silent && known && !outranks {
             self.hosts[host].muzzle[family as usize] = Some(Muzzle {
                 until: now + SLACK / 2,
                 rival,

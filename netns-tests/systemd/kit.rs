@@ -1,0 +1,175 @@
+//! What has to be there before the walls close: the root of the hosts and the package. Inside there is no network.
+
+use super::groups;
+use anyhow::{Context as _, bail, ensure};
+use nix::unistd::geteuid;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What the root holds beyond Debian's essential packages.
+const INCLUDED: &str = "systemd,systemd-sysv,dbus,iproute2,procps";
+/// Nothing that runs by the clock, waits for a person or looks after hardware.
+const MASKED: [&str; 12] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-tmpfiles-clean.timer",
+    "console-getty.service",
+    "getty.target",
+    "remote-fs.target",
+    "systemd-networkd.service",
+    "systemd-networkd-wait-online.service",
+];
+/// To be raised when the steps below change.
+const RECIPE: u32 = 1;
+
+/// The files; where they are is known on both sides of the wall.
+pub(crate) struct Kit;
+
+impl Kit {
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd")
+    }
+
+    /// The root, to be shared by the hosts as a read-only layer.
+    pub(crate) fn root() -> PathBuf {
+        Self::folder().join(format!("root-{RECIPE}"))
+    }
+
+    /// The package.
+    pub(crate) fn package() -> PathBuf {
+        Self::folder().join("vipd.deb")
+    }
+
+    /// Makes what is missing; the package always, because the program may have changed.
+    ///
+    /// # Errors
+    /// What this machine lacks.
+    pub(crate) fn prepare() -> anyhow::Result<()> {
+        ensure!(geteuid().is_root(), "not root");
+        groups::hierarchy()?;
+        for (program, package) in [
+            ("systemd-nspawn", "systemd-container"),
+            ("mmdebstrap", "mmdebstrap"),
+            ("nsenter", "util-linux"),
+            ("apt-get", "apt"),
+        ] {
+            let found = Command::new(program).arg("--version").output();
+            ensure!(found.is_ok(), "{program} is not installed (Debian: {package})");
+        }
+        let tool = Command::new("cargo").args(["deb", "--version"]).output()?;
+        ensure!(tool.status.success(), "cargo-deb is not installed (packaging/build --tools)");
+        fs::create_dir_all(Self::folder())?;
+        build_package().context("the package cannot be built")?;
+        build_root().context("the root of the hosts cannot be built")
+    }
+}
+
+fn succeed(command: &mut Command) -> anyhow::Result<Output> {
+    let out = command.stdin(Stdio::null()).output()?;
+    if !out.status.success() {
+        bail!("{command:?}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(out)
+}
+
+fn build_package() -> anyhow::Result<()> {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let fresh = Kit::folder().join("fresh");
+    // A package of an older version would be taken for this one.
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)?;
+    }
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build");
+    let mut command = Command::new(build);
+    command.args(["--profile", profile, "deb", "--output"]).arg(&fresh);
+    // What `cargo test` says of this package to its tests would be new to build scripts: they would run again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    succeed(&mut command)?;
+    let made = fs::read_dir(&fresh)?.flatten().next().context("no package was made")?;
+    fs::rename(made.path(), Kit::package())?;
+    Ok(())
+}
+
+fn build_root() -> anyhow::Result<()> {
+    let root = Kit::root();
+    if root.exists() {
+        return Ok(());
+    }
+    let release = fs::read_to_string("/etc/os-release")?;
+    let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = codename.context("/etc/os-release names no release of Debian")?;
+    let draft = root.with_extension("draft");
+    if draft.exists() {
+        fs::remove_dir_all(&draft)?;
+    }
+    succeed(
+        Command::new("mmdebstrap")
+            .args(["--quiet", "--mode=root", "--variant=minbase", "--format=directory"])
+            .arg(format!("--include={INCLUDED}"))
+            .arg("--aptopt=APT::Install-Recommends \"false\"")
+            .args(
+                ["man", "doc", "locale"]
+                    .map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")),
+            )
+            .arg(codename)
+            .arg(&draft)
+            .args(sources()?),
+    )?;
+    // The package under trial is installed whole, manual pages and all.
+    for entry in fs::read_dir(draft.join("etc/dpkg/dpkg.cfg.d"))?.flatten() {
+        fs::remove_file(entry.path())?;
+    }
+    let units = draft.join("etc/systemd/system");
+    for unit in MASKED {
+        let link = units.join(unit);
+        if link.is_symlink() {
+            fs::remove_file(&link)?;
+        }
+        std::os::unix::fs::symlink("/dev/null", link)?;
+    }
+    std::os::unix::fs::symlink(
+        "/lib/systemd/system/multi-user.target",
+        units.join("default.target"),
+    )
+    .or_else(|e| if e.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
+    for (file, text) in [("etc/fstab", ""), ("etc/resolv.conf", "")] {
+        fs::write(draft.join(file), text)?;
+    }
+    // The journal outlives a power cut.
+    fs::create_dir_all(draft.join("var/log/journal"))?;
+    // Last: what bears this name is whole.
+    fs::rename(&draft, &root)?;
+    Ok(())
+}
+
+/// Where this machine itself gets Debian's packages from.
+fn sources() -> anyhow::Result<Vec<String>> {
+    let targets = || {
+        let format = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)";
+        let wanted = ["--format", format, "Created-By: Packages", "Origin: Debian"];
+        let out = succeed(Command::new("apt-get").arg("indextargets").args(wanted))?;
+        let text = String::from_utf8(out.stdout)?;
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        anyhow::Ok(lines)
+    };
+    let known = targets()?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    succeed(Command::new("apt-get").args(["update", "--quiet"]))?;
+    let known = targets()?;
+    ensure!(!known.is_empty(), "apt-get knows no source of Debian's");
+    Ok(known)
+}

@@ -1,0 +1,184 @@
+//! The trials, one story each.
+
+use super::pair::{BOUND, Pair, wait_until};
+use std::time::Duration;
+use vipd_agent::lab::clock::{now, sleep_until};
+
+/// Name and trial.
+pub(crate) const ALL: &[(&str, fn())] = &[
+    ("systemd/install_upgrade_remove_purge", install_upgrade_remove_purge),
+    ("systemd/stop_and_restart_lose_nothing", stop_and_restart_lose_nothing),
+    ("systemd/power_cut_and_recovery", power_cut_and_recovery),
+    ("systemd/the_watchdog_ends_a_hung_agent", the_watchdog_ends_a_hung_agent),
+    ("systemd/shutdown_hands_over_before_the_service_stops", shutdown_hands_over_first),
+    ("systemd/exposure", exposure),
+];
+
+/// Highest figure of `systemd-analyze security` for the agent.
+const EXPOSURE_LIMIT: f64 = 2.5;
+/// Longest time in which both hosts of a handover may have the address: 200 ms, and the way there.
+const HANDOVER: Duration = Duration::from_millis(300);
+
+fn wait(d: Duration) {
+    sleep_until(now() + d);
+}
+
+/// A package brings everything, starts nothing, leaves the configuration alone, and goes without a trace.
+fn install_upgrade_remove_purge() {
+    let pair = Pair::booted();
+    let host = &pair.hosts[0];
+    let said = pair.install(0);
+    assert!(said.contains("write /etc/vipd/vipd.toml"), "{said}");
+    let state = |unit: &str| {
+        let out = host.try_run(&format!("systemctl is-enabled {unit}; systemctl is-active {unit}"));
+        String::from_utf8_lossy(&out.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(state("vipd.service"), "disabled inactive", "without a configuration nothing runs");
+    host.run("vipd --version && getent passwd vipd && getent group vipd-admin");
+    for file in [
+        "/usr/share/man/man8/vipd.8.gz",
+        "/usr/share/man/man5/vipd.toml.5.gz",
+        "/usr/share/bash-completion/completions/vipd",
+        "/usr/share/zsh/vendor-completions/_vipd",
+        "/usr/share/fish/vendor_completions.d/vipd.fish",
+        "/usr/share/vipd/vipd.schema.json",
+        "/usr/share/doc/vipd/examples/pair.toml",
+    ] {
+        assert!(host.path(file).exists(), "{file}");
+    }
+    host.run("vipd check /usr/share/doc/vipd/examples/pair.toml");
+
+    // Another version while the agent runs: nobody but the agent itself may end it.
+    pair.install(1);
+    pair.configure();
+    pair.hosts.iter().for_each(|h| drop(h.run("systemctl enable --now --quiet vipd")));
+    pair.wait_calm(0);
+    let from = now();
+    let written = host.run("sha256sum /etc/vipd/*");
+    let said = pair.install(0);
+    println!("{}", said.lines().filter(|l| l.contains("vipd: ")).collect::<Vec<_>>().join("\n"));
+    assert_eq!(host.run("sha256sum /etc/vipd/*"), written);
+    wait(Duration::from_secs(2));
+    assert_eq!((pair.lost(from), pair.moves(from)), (0, 0), "{}", pair.logs());
+
+    // Removing the package of an owner hands the address over.
+    let from = now();
+    host.run("dpkg --remove vipd");
+    pair.wait_owner(1);
+    assert_eq!(pair.lost(from), 0, "{}", pair.logs());
+    assert!(host.path("/etc/vipd/vipd.toml").exists() && host.path("/var/lib/vipd").exists());
+    host.run("dpkg --purge vipd");
+    assert!(host.path("/etc/vipd/vipd.toml").exists(), "the operator's");
+    assert!(!host.path("/var/lib/vipd").exists() && !host.path("/run/vipd").exists());
+    let left = host.run("find / -xdev -name '*vipd*' -not -path '/proc/*' -not -path '/root/*' -not -path '/etc/vipd*' -not -path '/var/log/*'");
+    assert_eq!(left, "", "left behind");
+    host.run("! systemctl --failed --no-legend | grep .");
+}
+
+/// What an operator does on an ordinary day.
+fn stop_and_restart_lose_nothing() {
+    let pair = Pair::running();
+    let from = now();
+    pair.hosts[0].run("systemctl stop vipd");
+    pair.wait_owner(1);
+    let overlap = pair.two_owners(from);
+    assert_eq!(pair.lost(from), 0, "stop\n{}", pair.logs());
+    assert!(overlap <= HANDOVER, "stop: on both hosts for {overlap:?}");
+
+    let from = now();
+    pair.hosts[0].run("systemctl start vipd");
+    pair.wait_calm(0);
+    assert_eq!(pair.lost(from), 0, "failback\n{}", pair.logs());
+
+    let from = now();
+    pair.hosts[0].run("systemctl restart vipd");
+    pair.wait_calm(0);
+    wait(Duration::from_secs(1));
+    assert_eq!(pair.lost(from), 0, "restart\n{}", pair.logs());
+    println!("  restart of the owner: {} moves", pair.moves(from));
+}
+
+/// The plug is pulled; the host comes back as it was and takes the address back.
+fn power_cut_and_recovery() {
+    let mut pair = Pair::running();
+    let from = pair.cut(0);
+    let taken = pair.wait_owner(1);
+    let gap = pair.outage(from);
+    println!(
+        "  taken over {:?} after the cut, the client was without for {:?}",
+        taken.since(from),
+        gap.longest_gap
+    );
+    assert!(taken.since(from) < Duration::from_secs(18), "ten times 3 adverts and the skew");
+    assert_eq!(pair.two_owners(from), Duration::ZERO);
+    pair.power_on(0);
+    pair.wait_calm(0);
+    let from = now();
+    wait(Duration::from_secs(1));
+    assert_eq!(pair.lost(from), 0);
+    pair.hosts[0].run("journalctl --quiet --boot=-1 -u vipd | grep -q active");
+}
+
+/// SIGSTOP stands for a deadlock: systemd kills the agent, and one host has the address throughout.
+fn the_watchdog_ends_a_hung_agent() {
+    let pair = Pair::running();
+    let from = now();
+    let process = || pair.hosts[0].run("systemctl show --value --property=MainPID vipd");
+    let hung = process();
+    pair.hosts[0].run(&format!("kill -STOP {hung}"));
+    wait_until(
+        BOUND,
+        || !["0", hung.as_str()].contains(&process().as_str()),
+        || format!("the watchdog does not bite\n{}", pair.logs()),
+    );
+    println!("  a new agent {:?} after the old one hung", now().since(from));
+    let log = pair.hosts[0].run("journalctl --quiet --no-pager -u vipd");
+    assert!(log.contains("Watchdog timeout"), "{log}");
+    pair.wait_calm(0);
+    assert_eq!(pair.two_owners(from), Duration::ZERO, "{}", pair.logs());
+    println!(
+        "  {} moves; the client was without for {:?}",
+        pair.moves(from),
+        pair.outage(from).longest_gap
+    );
+    assert_eq!(pair.status(0)["instances"][0]["name"], "web");
+}
+
+/// A host that is shut down hands over while the service behind the address still runs.
+fn shutdown_hands_over_first() {
+    let mut pair = Pair::running();
+    // What it writes when it is stopped: who has the address then, and whether the agent still runs.
+    pair.hosts[0].write(
+        "/etc/systemd/system/shop.service",
+        "[Unit]\nDescription=What the address is there for\n\
+         [Service]\nExecStart=/usr/bin/sleep infinity\n\
+         ExecStop=/bin/sh -c 'ip -brief address show dev eth0 >/var/lib/shop; pgrep -x vipd >>/var/lib/shop'\n\
+         SuccessExitStatus=SIGTERM\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    );
+    pair.hosts[0].run("systemctl enable --now --quiet shop");
+    let from = now();
+    pair.hosts[0].run("systemctl poweroff --no-block");
+    pair.wait_owner(1);
+    pair.wait_off(0);
+    assert_eq!(pair.lost(from), 0);
+    assert!(pair.two_owners(from) <= HANDOVER, "{:?}", pair.two_owners(from));
+    let seen = std::fs::read_to_string(pair.hosts[0].path("/var/lib/shop")).unwrap();
+    assert!(seen.contains("192.0.2.11/24"), "the host still has its own address: {seen}");
+    assert!(
+        !seen.contains("192.0.2.100"),
+        "the service was stopped with the address in place: {seen}"
+    );
+}
+
+/// What an intruder in the agent would have, as systemd rates it: 0 is nothing, 10 is everything.
+fn exposure() {
+    let pair = Pair::installed();
+    for unit in ["vipd.service", "vipd-cleanup.service", "vipd-exec.service"] {
+        let said =
+            pair.hosts[0].run(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
+        println!("  {said}");
+        let figure = said.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(unit != "vipd.service" || figure <= EXPOSURE_LIMIT, "{unit}: {figure}");
+    }
+}
