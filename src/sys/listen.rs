@@ -82,8 +82,9 @@ pub fn listen(interfaces: &[&str], time: Duration, mut heard: impl FnMut(Overhea
 }
 
 fn open(name: &str, family: Family) -> io::Result<VrrpSocket> {
-    let index = nix::net::if_::if_nametoindex(name)?;
-    let index = IfIndex::new(index).ok_or(io::ErrorKind::NotFound)?;
+    let missing = || io::Error::other(format!("{name} is not an interface of this machine"));
+    let index = nix::net::if_::if_nametoindex(name).map_err(|_| missing())?;
+    let index = IfIndex::new(index).ok_or_else(missing)?;
     // Both, so that groups of unicast peers are heard as well.
     VrrpSocket::open(name, index, family, Delivery { multicast: true, unicast: true })
 }

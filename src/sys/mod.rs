@@ -21,6 +21,7 @@
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
 //! | [`lock`] | [`NamespaceLock`]: one agent per network namespace |
+//! | [`inherit`] | descriptors that outlive exec |
 //! | [`process`] | between fork and exec: session, user, descriptors; adopting orphans |
 //! | [`watchdog`] | [`Watchdog`]: keep-alive to systemd without blocking |
 //!
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod file;
 mod filter;
 pub mod frame;
+pub mod inherit;
 pub mod listen;
 pub mod lock;
 pub mod netlink;

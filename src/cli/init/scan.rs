@@ -28,7 +28,7 @@ pub(super) fn listen(interface: &str, time: Duration) -> Result<Heard, String> {
     }
     // A host may be without IPv6, or without IPv4 on that interface.
     match deaf.first() {
-        Some((.., why)) if deaf.len() == Family::ALL.len() => Err(format!("{interface}: {why}")),
+        Some((.., why)) if deaf.len() == Family::ALL.len() => Err(why.to_string()),
         _ => Ok(heard),
     }
 }
