@@ -27,3 +27,7 @@ long:
 # Feed the decoders with what nobody would send.
 fuzz target seconds="60":
     cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# docs/screens.md anew, from a play in namespaces.
+screens:
+    VIPD_SCREENS=$PWD/docs/screens.md cargo test --test netns -- screens/

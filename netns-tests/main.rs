@@ -17,6 +17,7 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
+//! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -24,6 +25,7 @@
 
 mod arena;
 mod bad_input;
+mod doctor;
 mod failover;
 mod heal;
 mod health;
@@ -40,6 +42,7 @@ mod pressure;
 mod programs;
 mod repair;
 mod restart;
+mod screens;
 mod severed;
 mod standby;
 mod stop;
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 18] = [
+    let rooms: [fn() -> Vec<Trial>; 20] = [
         failover::trials,
         stop::trials,
         restart::trials,
@@ -95,6 +98,8 @@ fn main() -> ExitCode {
         load::trials,
         health::trials,
         standby::trials,
+        doctor::trials,
+        screens::trials,
         pool::trials,
         hooks::trials,
         hostile::trials,

@@ -8,6 +8,7 @@
 //! | `cli` | one file per verb: what the operator typed becomes calls and an exit code |
 //! | `runtime` | threads, start and stop order, signals; carries core outputs to the edges and back |
 //! | `control` | unix socket of the running agent: protocol, server, client, the status document |
+//! | `doctor` | what on this host or its networks works against vipd; looks and changes nothing |
 //! | `exec` | `vipd exec`: the process that runs the operator's programs, and the agent's way to it |
 //! | `health` | measures: links, services, processes, files, pressure, disks; decides nothing |
 //! | `telemetry` | events become log lines |
@@ -28,6 +29,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod doctor;
 pub mod exec;
 pub mod health;
 pub mod kernel;

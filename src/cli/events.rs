@@ -1,11 +1,13 @@
 //! `vipd history`, `vipd events`: what happened on this host, and what happens.
 
+use super::screen::{PLAIN, Screen};
 use super::{Exit, Failure, Place, say};
 use crate::control::client::{self, ClientError, Talk};
 use crate::control::events::Event;
 use crate::control::socket_path;
 use clap::Args;
 use serde_json::Value;
+use std::io::IsTerminal;
 use std::path::Path;
 
 /// How many lines come before the first new one.
@@ -60,7 +62,7 @@ pub(super) fn events(place: &Place, args: EventsArgs) -> Result<Exit, Failure> {
         // As it came: it may have fields that this version does not know.
         let said = match json {
             true => event.to_string(),
-            false => sentence(&serde_json::from_value(event).map_err(garbled)?),
+            false => told(&serde_json::from_value(event).map_err(garbled)?),
         };
         if !say(said) {
             return Ok(Exit::Done);
@@ -77,7 +79,7 @@ fn print(
     for event in client::history(socket, last, instance)? {
         let said = match json {
             true => serde_json::to_string(&event).map_err(|e| Failure::new(Exit::Failed, e))?,
-            false => sentence(&event),
+            false => told(&event),
         };
         if !say(said) {
             break;
@@ -86,10 +88,16 @@ fn print(
     Ok(Exit::Done)
 }
 
-/// When and what, and how long what ended with it had lasted.
-fn sentence(event: &Event) -> String {
+/// When and what, and how long what ended with it had lasted: on a terminal broken between words, one line elsewhere.
+fn told(event: &Event) -> String {
     let after = event.duration_s.map_or_else(String::new, |s| {
         format!(" (after {})", crate::telemetry::seconds(std::time::Duration::from_secs_f64(s)))
     });
-    format!("{}  {}{after}", event.time, event.message)
+    let (head, text) = (format!("{}  ", event.time), format!("{}{after}", event.message));
+    if !std::io::stdout().is_terminal() {
+        return head + &text;
+    }
+    let mut screen = Screen::default();
+    screen.entry(&head, &text, PLAIN);
+    screen.into_text().trim_end().to_owned()
 }

@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod cleanup;
 mod create;
+mod doctor;
 mod events;
 mod exec;
 mod import;
@@ -24,7 +25,7 @@ mod why;
 use crate::lab;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,6 +98,8 @@ pub enum Verb {
     Checks(measures::TableArgs),
     /// Show the other hosts and the heartbeat paths to them
     Peers(measures::TableArgs),
+    /// Look for what works against vipd on this host: filters, settings, managers, rights, peers
+    Doctor(doctor::DoctorArgs),
     /// Show what happened on this host: transitions, operations, changes, alarms
     History(events::HistoryArgs),
     /// Show events, with -f as they happen
@@ -196,6 +199,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Why(args) => why::run(&place, &args),
         Verb::Checks(args) => measures::checks(&place, &args),
         Verb::Peers(args) => measures::peers(&place, &args),
+        Verb::Doctor(args) => doctor::run(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
         Verb::Cleanup => cleanup::run(&place),
@@ -223,7 +227,9 @@ pub fn dispatch(args: Args) -> ExitCode {
 
 /// Says on standard error what did not work.
 fn failed(failure: &Failure) -> Exit {
-    eprintln!("vipd: {}", failure.message);
+    let text = format!("vipd: {}", failure.message);
+    let reads = std::io::stderr().is_terminal();
+    eprintln!("{}", if reads { screen::broken(&text) } else { text });
     failure.exit
 }
 

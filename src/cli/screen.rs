@@ -140,6 +140,20 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// `text` with lines broken between words where they are longer than a screen is wide. Lines quoted from a file, which
+/// something below points into, stay as they are.
+pub(super) fn broken(text: &str) -> String {
+    let quoted = |line: &str| {
+        let number = line.split_once('|').map(|(number, _)| number.trim());
+        number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let lines = text.lines().flat_map(|line| match line.chars().count() > WIDTH && !quoted(line) {
+        true => wrapped(line, WIDTH),
+        false => vec![line.to_owned()],
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Prints a screen. A closed pipe (`vipd status | head`) is not an error.
 pub(super) fn show(text: &str) {
     let mut out = std::io::stdout().lock();
@@ -202,6 +216,15 @@ mod tests {
         let text = screen.into_text();
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with("    word")), "{text}");
+    }
+
+    #[test]
+    fn a_message_is_broken_but_not_what_it_quotes() {
+        let quote = format!("16 | {}", "key = 1 ".repeat(12));
+        let text = broken(&format!("{}\n{quote}\n   | ^^^\nfix: it", "word ".repeat(20)));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[2..], [quote.as_str(), "   | ^^^", "fix: it"], "{text}");
+        assert!(lines[..2].iter().all(|line| line.len() <= WIDTH), "{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`vrrp`] | [`VrrpSocket`]: protocol 112, one per interface and family |
 //! | [`file`](mod@file) | files and sockets that are replaced as a whole |
 //! | [`frame`] | [`FrameSocket`]: ARP and neighbour advertisements in, any Ethernet frame out |
+//! | [`listen`](mod@listen) | adverts of others, for who looks around |
 //! | [`netlink`] | the messages in a datagram of rtnetlink |
 //! | [`udp`] | [`HeartbeatSocket`]: one per heartbeat path |
 //! | [`acl`] | a second group for a file |
@@ -34,6 +35,7 @@ pub mod file;
 mod filter;
 pub mod frame;
 pub mod inherit;
+pub mod listen;
 pub mod lock;
 pub mod netlink;
 mod packet;

@@ -153,7 +153,8 @@ impl Engine {
             let unable = self.others(u).find(|o| self.units[*o].state() == State::Initialize);
             ask(Gate::Group(unable.map(|o| self.units[o].instance)), !self.sync_blocks(u));
         }
-        ask(Gate::Class(class, culprit), class < Class::Drained || self.ordered(u));
+        let allowed = class < Class::Drained || self.ordered(u) || self.last_resort(u);
+        ask(Gate::Class(class, culprit), allowed);
         if self.instance(u).standby.kind() == StandbyKind::Cold || self.waits_for_order(u) {
             ask(Gate::ByItself, !self.waits_for_order(u));
         }
