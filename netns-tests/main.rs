@@ -16,7 +16,7 @@
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
-//! verbs      each order, its end, exit code and record
+//! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -39,6 +39,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod restart;
 mod severed;
 mod standby;
 mod stop;
@@ -80,9 +81,10 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 17] = [
+    let rooms: [fn() -> Vec<Trial>; 18] = [
         failover::trials,
         stop::trials,
+        restart::trials,
         verbs::trials,
         moves::trials,
         severed::trials,

@@ -1,6 +1,6 @@
 //! What all verbs that change something share: `--reason`, `--dry-run`, `--wait`, `--json`, the answer and its exit code.
 
-use super::{Exit, Failure, Place, say};
+use super::{Exit, Failure, Place, lifecycle, say};
 use crate::control::client::{self, Changed, ClientError};
 use crate::control::protocol::{Body, Code, How, LONGEST_WAIT, Verb, Word};
 use crate::control::socket_path;
@@ -54,7 +54,15 @@ pub(super) fn run(place: &Place, verb: Verb, args: ChangeArgs) -> Result<Exit, F
             say(sentence(word));
         }
     };
-    let changed = client::change(&socket_path(&place.runtime_dir), verb, how, on_the_way);
+    let socket = socket_path(&place.runtime_dir);
+    let ends_agent = matches!(verb, Verb::Reexec {});
+    let changed = match client::change(&socket, verb, how, on_the_way) {
+        Err(ClientError::Lost { operation, error }) if ends_agent => {
+            let lost = ClientError::Lost { operation: operation.clone(), error };
+            lifecycle::ask_next(&socket, &operation, lost)
+        }
+        changed => changed,
+    };
     if json {
         say(document(&changed));
     }

@@ -2,23 +2,27 @@
 //!
 //! Start: capabilities, locks, configuration, keys, boot counter, first dump of links and addresses, sockets, and
 //! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
-//! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends.
+//! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends. Restart: the engine
+//! prepares, what it knows is written down, and another program goes on (DESIGN 5.7).
 
 use super::activation::{Activations, Readings};
 use super::chronicle::Chronicle;
 use super::control::Control;
 use super::crashes::{self, Past};
+use super::ending::{Ending, Next, Turn};
+use super::handover::Left;
 use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
 use super::observe::{self, Counting};
-use super::protocol::{Parts, Protocol, Told};
+use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
+use super::successor::{self, Successor};
 use super::tasks::{Asked, Task, Tasks};
 use super::threads::{self, Threads};
 use super::{boot, memory};
@@ -30,7 +34,7 @@ use crate::health::Checks;
 use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
-use crate::telemetry::{self, Teller, operation_name};
+use crate::telemetry::{self, Teller};
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -40,12 +44,18 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::{Check, Model, Probe};
-use vipd_core::engine::io::{EventKind, Reading};
+use vipd_core::engine::io::{Event, EventKind, Handover, OperationStep, Reading};
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
 /// The last words of a clean stop.
 const STOPPED: &str = "stopped; nothing is owned by this host";
+/// The answer to whoever wants one.
+const NO_RELOAD: &str = "reload is not in this version; restart to use a changed configuration";
+/// The last word before another agent goes on.
+const REPLACED: &str = "ends for the next agent of this host; addresses stay";
+/// For signals that came before they were held back.
+const LAST_SIGNALS: Duration = Duration::from_millis(1);
 /// Events that may wait for the log.
 const EVENTS: usize = 1024;
 
@@ -106,11 +116,16 @@ pub(super) fn io_at(what: &'static str) -> impl Fn(io::Error) -> RunError {
 /// # Errors
 /// When it cannot start, when a thread of it ends, or when the stop does not finish.
 pub fn run(options: &Options) -> Result<(), RunError> {
+    let successor = Successor::new(options);
+    successor::hold_signals();
     telemetry::init();
+    let (left, locks) = Left::take(&options.runtime_dir);
     capability::check()?;
-    // The folder first: its holder can be named.
-    let _folder = Lock::take(&options.runtime_dir)?;
-    let _namespace = NamespaceLock::acquire()?;
+    let (folder, namespace) = match locks {
+        Some(inherited) => inherited,
+        // The folder first: its holder can be named.
+        None => (Lock::take(&options.runtime_dir)?, NamespaceLock::acquire()?),
+    };
     let loaded = load::for_host(&options.config, &options.host)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.trim_end());
@@ -157,6 +172,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         secrets,
         boot: boot.counter,
         recalled,
+        left: left.as_ref().map(|left| left.engine.clone()),
         backup_for: past.starts_as_backup().then(|| past.wait()),
         inbox,
         slots: slots.clone(),
@@ -166,17 +182,48 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let protocol =
         Protocol::new(parts).map_err(io_at("cannot make the poller of the protocol thread"))?;
 
-    threads::main_loop(async {
+    let ending = Ending::new(successor.clone(), sender.clone(), patience(&model));
+    let ended = threads::main_loop(async {
         let mut monitor =
             Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
         let first = first_dump(&mut monitor, model.links.len()).await?;
         let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
-        let boot = boot.counter;
-        let main =
-            Main { options, model, boot, monitor, events, sender, threads, past, store, chronicle };
+        let main = Main {
+            options,
+            model,
+            boot: boot.counter,
+            monitor,
+            events,
+            sender,
+            threads,
+            past,
+            store,
+            chronicle,
+            ending,
+            left,
+        };
         main.run().await
     })
-    .map_err(io_at("cannot start the main loop"))?
+    .map_err(io_at("cannot start the main loop"))??;
+    let Ended::Replaced(engine, next) = ended else { return Ok(()) };
+    let mut left = Left::new(*engine, next.operation, next.terminate);
+    let what = "cannot leave the next agent its file";
+    if !next.managed {
+        left = left.with_locks(&folder, &namespace).map_err(io_at(what))?;
+    }
+    left.write(&options.runtime_dir).map_err(io_at(what))?;
+    if next.managed {
+        return Ok(());
+    }
+    Err(io_at("cannot become the next program")(successor.become_it()))
+}
+
+/// How the main thread came to its end.
+enum Ended {
+    /// Nothing is owned by this host.
+    Stopped,
+    /// Everything is as it was: another agent goes on.
+    Replaced(Box<Handover>, Next),
 }
 
 /// The way to the service manager, when there is one.
@@ -204,6 +251,9 @@ struct Main<'a> {
     past: Past,
     store: memory::Writer,
     chronicle: Chronicle,
+    ending: Ending,
+    /// From the agent before this one.
+    left: Option<Left>,
 }
 
 /// What the main thread does with events beside telling them.
@@ -217,7 +267,7 @@ struct Duties {
 }
 
 impl Main<'_> {
-    async fn run(mut self) -> Result<(), RunError> {
+    async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
         let facts = Facts {
@@ -239,9 +289,13 @@ impl Main<'_> {
         while let Ok(told) = self.events.try_recv() {
             self.tell(&mut duties, told);
         }
-        if ended.is_ok() {
-            self.chronicle.agent(false, STOPPED.into());
-            duties.hooks.stop().await;
+        match &ended {
+            Ok(Ended::Stopped) => {
+                self.chronicle.agent(false, STOPPED.into());
+                duties.hooks.stop().await;
+            }
+            Ok(Ended::Replaced(..)) => self.chronicle.agent(false, REPLACED.into()),
+            Err(_) => {}
         }
         ended
     }
@@ -296,11 +350,12 @@ impl Main<'_> {
         &mut self,
         duties: &mut Duties,
         asked: &mut mpsc::Receiver<Asked>,
-    ) -> Result<(), RunError> {
+    ) -> Result<Ended, RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(&signals)?;
+        successor::welcome_signals();
         // The protocol thread has begun when it answers: sockets are open, left-overs known.
         let (tx, begun) = oneshot::channel();
         self.sender.send(Message::Report(tx)).map_err(|_| RunError::Died("protocol"))?;
@@ -320,62 +375,94 @@ impl Main<'_> {
         tracing::info!("{line}");
         self.chronicle.agent(true, line);
 
-        let patience = patience(&self.model);
-        let mut give_up: Option<tokio::time::Instant> = None;
-        loop {
-            let stopping = give_up.is_some();
-            let out_of_patience = async {
-                match give_up {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let stop = tokio::select! {
+        if let Some(left) = self.left.take() {
+            self.goes_on(duties, &left);
+        }
+        let mut ended = loop {
+            tokio::select! {
                 // Ends first: what else happens then is a consequence.
                 biased;
-                ended = &mut self.threads.protocol_ended => {
-                    match ended {
-                        Ok(Ok(())) if stopping => break,
-                        Ok(Err(error)) => return Err(RunError::Io { what: "the protocol thread", error }),
-                        Ok(Ok(())) | Err(_) => return Err(RunError::Died("protocol")),
+                ended = &mut self.threads.protocol_ended => match (ended, self.ending.replaced()) {
+                    (Ok(Ok(End::Stopped)), _) if self.ending.stopping() => break Ended::Stopped,
+                    (Ok(Ok(End::Replaced(engine))), Some(next)) => {
+                        break Ended::Replaced(engine, next);
                     }
-                }
+                    (Ok(Err(error)), _) => {
+                        return Err(RunError::Io { what: "the protocol thread", error });
+                    }
+                    _ => return Err(RunError::Died("protocol")),
+                },
                 _ = &mut self.threads.kernel_ended => return Err(RunError::Died("kernel")),
-                () = out_of_patience => return Err(self.remove_by_force(patience)),
-                Some(told) = self.events.recv() => {
-                    self.tell(duties, told);
-                    continue;
-                }
+                turn = self.ending.next() => match turn {
+                    Turn::Stop => self.stop(),
+                    Turn::Tell(id, step) => self.tell_step(duties, id, step),
+                    Turn::OutOfPatience => return Err(self.remove_by_force()),
+                },
+                Some(told) = self.events.recv() => self.tell(duties, told),
                 event = self.monitor.next() => {
                     let event = event.map_err(io_at("cannot watch the network"))?;
                     self.hand_over(Message::Network(event));
-                    continue;
                 }
-                Some(asked) = asked.recv() => {
-                    take(asked);
-                    continue;
+                Some(asked) = asked.recv() => self.take(asked),
+                _ = hangup.recv() => tracing::warn!("SIGHUP: {NO_RELOAD}"),
+                _ = terminate.recv() => self.ending.terminate(),
+                _ = interrupt.recv() => {
+                    if self.ending.stop("SIGINT").is_some() {
+                        self.stop();
+                    }
                 }
-                _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: reload is not in this version; restart to use a changed configuration");
-                    continue;
-                }
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            if !stopping {
-                tracing::info!("{stop}: handing over");
-                notify(&[NotifyState::Stopping]);
-                crashes::leaving(&self.options.runtime_dir, self.past, clock::monotonic());
-                self.hand_over(Message::Stop);
-                give_up = Some(tokio::time::Instant::now() + patience);
             }
-        }
+        };
         self.threads.slots.close();
         // Closed, so it ends after what it has in hand.
         let _ = (&mut self.threads.kernel_ended).await;
         crashes::end(&self.options.runtime_dir);
-        tracing::info!("{STOPPED}");
-        Ok(())
+        if let Ended::Replaced(_, next) = &mut ended {
+            // What comes from here on waits for the next agent; what came a moment ago is passed on.
+            successor::hold_signals();
+            let late = tokio::time::timeout(LAST_SIGNALS, terminate.recv()).await;
+            next.terminate |= late.is_ok() && !next.managed;
+            tracing::info!("{REPLACED}");
+        } else {
+            tracing::info!("{STOPPED}");
+        }
+        Ok(ended)
+    }
+
+    /// Begins the clean stop.
+    fn stop(&self) {
+        notify(&[NotifyState::Stopping]);
+        crashes::leaving(&self.options.runtime_dir, self.past, clock::monotonic());
+        self.hand_over(Message::Stop);
+    }
+
+    /// This agent goes on for another one, and ends what that one had begun.
+    fn goes_on(&mut self, duties: &mut Duties, left: &Left) {
+        let gap = clock::monotonic().since(left.engine.at);
+        let line = format!("goes on for vipd {}, {gap:.0?} after its last word", left.version);
+        tracing::info!("{line}");
+        if let Some(id) = left.operation {
+            self.tell_step(duties, id, OperationStep::Done(line.into()));
+        }
+        if left.terminate {
+            self.ending.terminate();
+        }
+    }
+
+    fn tell_step(&self, duties: &mut Duties, id: u64, step: OperationStep) {
+        let kind = EventKind::Operation { id, step };
+        let event = Event { at: clock::monotonic(), instance: None, family: None, kind };
+        self.tell(duties, Told::Event(event));
+    }
+
+    /// What an operator asks of this thread.
+    fn take(&mut self, asked: Asked) {
+        match asked.task {
+            Task::Reexec => self.ending.reexec(asked),
+            Task::Reload => {
+                let _ = asked.answer.send(Err(NO_RELOAD.into()));
+            }
+        }
     }
 
     fn hand_over(&self, message: Message) {
@@ -416,7 +503,7 @@ impl Main<'_> {
     }
 
     /// The engine did not finish: the addresses go all the same, without a handover.
-    fn remove_by_force(&self, patience: Duration) -> RunError {
+    fn remove_by_force(&self) -> RunError {
         self.threads.slots.close();
         match kernel::cleanup(&self.options.runtime_dir) {
             Ok(cleaned) => cleaned.errors.iter().for_each(|error| tracing::error!("{error}")),
@@ -424,7 +511,7 @@ impl Main<'_> {
                 "cannot remove the addresses: {error}; their leases end by themselves"
             ),
         }
-        RunError::Stuck(patience)
+        RunError::Stuck(patience(&self.model))
     }
 
     fn tell_scheduling(&self) {
@@ -434,17 +521,6 @@ impl Main<'_> {
             }
         }
     }
-}
-
-/// What an operator asks of this thread.
-fn take(asked: Asked) {
-    let id = operation_name(asked.id);
-    tracing::debug!("operation {id}: {:?} was asked for, dry run: {}", asked.task, asked.dry_run);
-    let said = match asked.task {
-        Task::Reload => "reload is not in this version; restart to use a changed configuration",
-        Task::Reexec => "reexec is not in this version; restart to use another program",
-    };
-    let _ = asked.answer.send(Err(said.into()));
 }
 
 /// Is there anything for `vipd exec` to do?

@@ -2,16 +2,27 @@
 //!
 //! Taken by `vipd run` and `vipd cleanup`. A stale file means nothing; only the lock on it does.
 
+use crate::sys::inherit;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Name of the file.
+const FILE: &str = "lock";
 
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: Flock<File>,
+    file: Flock<File>,
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Why the lock was not taken.
@@ -52,7 +63,7 @@ impl Lock {
     /// # Errors
     /// When another process holds it, or the folder cannot be written.
     pub(super) fn take(runtime_dir: &Path) -> Result<Self, LockError> {
-        let path = runtime_dir.join("lock");
+        let path = runtime_dir.join(FILE);
         let io = |error| LockError::Io { path: path.clone(), error };
         fs::create_dir_all(runtime_dir)
             .map_err(|error| LockError::Io { path: runtime_dir.to_owned(), error })?;
@@ -79,7 +90,19 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// The lock that the program before this one left open as `number`, in the same process; `None`: it is not there.
+    pub(super) fn inherited(runtime_dir: &Path, number: RawFd) -> Option<Self> {
+        let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let wanted = fs::metadata(runtime_dir.join(FILE)).ok().map(place)?;
+        let fd = inherit::take(number, |fd| {
+            let copy = fd.try_clone().map(File::from);
+            copy.and_then(|file| file.metadata()).is_ok_and(|meta| place(meta) == wanted)
+        })?;
+        // The lock belongs to the open file: who holds it gets it again.
+        Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock).ok().map(|file| Self { file })
     }
 }
 

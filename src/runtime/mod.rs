@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `ending`, `manager`, `successor` | how the process ends: clean stop, or another program in its place |
+//! | `handover` | what the agent after this one reads at its start |
 //! | `threads` | the main loop and the two threads beside it |
 //! | `protocol` | the protocol thread: epoll loop around the engine |
 //! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
@@ -27,11 +29,14 @@ mod chronicle;
 pub mod cleanup;
 mod control;
 mod crashes;
+mod ending;
 pub mod exec;
+mod handover;
 mod hooks;
 pub mod keys;
 pub mod load;
 mod lock;
+mod manager;
 mod memory;
 mod neighbours;
 mod observe;
@@ -43,6 +48,7 @@ mod roles;
 mod scripts;
 mod slots;
 mod sockets;
+mod successor;
 mod tasks;
 mod threads;
 mod worker;

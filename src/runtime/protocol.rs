@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, HeartbeatIn, Input, Memory, Output, Packet};
+use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::histogram::{Histogram, LATENESS};
@@ -45,6 +45,15 @@ pub(super) enum Told {
     },
     /// A socket could not be opened: the sentence for the log.
     Socket(String),
+}
+
+/// How the thread came to its end.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Nothing is owned any more.
+    Stopped,
+    /// Another agent goes on with this.
+    Replaced(Box<Handover>),
 }
 
 /// Answer to [`Message::Report`].
@@ -116,6 +125,8 @@ pub(super) struct Parts {
     pub boot: u64,
     /// What was stored of earlier runs, of instances or of the host.
     pub recalled: Vec<(Option<InstanceIx>, Memory)>,
+    /// What the agent before this one left, if it was to be replaced by this one.
+    pub left: Option<Handover>,
     /// Set after crashes: starts as Backup and claims nothing for this long.
     pub backup_for: Option<Duration>,
     /// Reading end of the queue.
@@ -134,7 +145,8 @@ impl Protocol {
     /// # Errors
     /// When the process is out of descriptors.
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { model, secrets, boot, recalled, backup_for, inbox, slots, told, pulse } = parts;
+        let Parts { model, secrets, boot, recalled, left, backup_for, inbox, slots, told, pulse } =
+            parts;
         let poller = Poller::new()?;
         let timer = DeadlineTimer::new()?;
         poller.add(&timer, Token::Timer.encode())?;
@@ -142,6 +154,9 @@ impl Protocol {
         let now = clock::now();
         let mut engine = Engine::new(Arc::clone(&model), secrets, boot, now);
         recall(&mut engine, recalled);
+        if let Some(left) = left {
+            engine.resume(&left);
+        }
         if let Some(wait) = backup_for {
             engine.start_as_backup(now.mono + wait);
         }
@@ -177,11 +192,11 @@ impl Protocol {
         self.tend_sockets(clock::monotonic());
     }
 
-    /// Runs until a clean stop is finished.
+    /// Runs until a clean stop is finished, or another agent can go on.
     ///
     /// # Errors
     /// When the kernel refuses to wait or to set a timer, which a correct program does not meet.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<End> {
         loop {
             self.arm()?;
             self.slept_at = clock::monotonic();
@@ -190,7 +205,11 @@ impl Protocol {
             self.drain()?;
             self.act();
             if self.engine.stopped() {
-                return Ok(());
+                return Ok(End::Stopped);
+            }
+            if self.engine.may_exec() {
+                // Nothing is read or said after this.
+                return Ok(End::Replaced(Box::new(self.engine.handover())));
             }
         }
     }
@@ -369,6 +388,8 @@ impl Protocol {
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }
+            Message::PrepareRestart => self.feed(Input::PrepareRestart),
+            Message::AbortRestart => self.feed(Input::AbortRestart),
             Message::Stop => self.feed(Input::Stop),
         }
     }

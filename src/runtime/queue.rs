@@ -59,6 +59,10 @@ pub(super) enum Message {
         /// What.
         order: OperatorOrder,
     },
+    /// From the main thread: another agent is about to go on.
+    PrepareRestart,
+    /// From the main thread: not yet.
+    AbortRestart,
     /// From the signal handler: leave cleanly.
     Stop,
 }

@@ -3,7 +3,7 @@
 //! Started once by [`super::agent`], which hears when one ends. Nothing here waits for a thread that hangs.
 
 use super::agent::{RunError, io_at};
-use super::protocol::Protocol;
+use super::protocol::{End, Protocol};
 use super::queue::{Message, Sender};
 use super::slots::Slots;
 use super::worker;
@@ -34,7 +34,7 @@ pub(super) fn main_loop<T>(work: impl Future<Output = T>) -> io::Result<T> {
 /// The two threads beside this one.
 pub(super) struct Threads {
     pub slots: Slots,
-    pub protocol_ended: oneshot::Receiver<io::Result<()>>,
+    pub protocol_ended: oneshot::Receiver<io::Result<End>>,
     pub kernel_ended: oneshot::Receiver<()>,
     pub scheduling: Arc<OnceLock<Granted>>,
     pub memory: Arc<OnceLock<Granted>>,

@@ -4,8 +4,9 @@
 //! to the network namespace, exactly the thing that two agents must not share, they need no folder,
 //! and the kernel lets go when the process ends, however it ends.
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use super::inherit;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, socket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Name of the abstract socket.
 const NAME: &[u8] = b"vipd/agent";
@@ -27,7 +28,13 @@ pub enum AlreadyRunning {
 /// The right to be the agent of this network namespace, until dropped.
 #[derive(Debug)]
 pub struct NamespaceLock {
-    _socket: OwnedFd,
+    socket: OwnedFd,
+}
+
+impl AsFd for NamespaceLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl NamespaceLock {
@@ -42,9 +49,17 @@ impl NamespaceLock {
             socket(AddressFamily::Unix, SockType::Datagram, flags, None).map_err(failed)?;
         let name = UnixAddr::new_abstract(NAME).map_err(failed)?;
         match bind(socket.as_raw_fd(), &name) {
-            Ok(()) => Ok(Self { _socket: socket }),
+            Ok(()) => Ok(Self { socket }),
             Err(nix::Error::EADDRINUSE) => Err(AlreadyRunning::Taken),
             Err(e) => Err(failed(e)),
         }
+    }
+
+    /// The lock that the program before this one left open as `number`, in the same process; `None`: it is not there.
+    pub fn inherited(number: RawFd) -> Option<Self> {
+        let is_it = |fd: &OwnedFd| {
+            getsockname::<UnixAddr>(fd.as_raw_fd()).is_ok_and(|a| a.as_abstract() == Some(NAME))
+        };
+        inherit::take(number, is_it).map(|socket| Self { socket })
     }
 }

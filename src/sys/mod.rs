@@ -20,6 +20,7 @@
 //! | [`sched`] | real-time scheduling, locked memory |
 //! | [`capability`] | are the needed capabilities there? |
 //! | [`lock`] | [`NamespaceLock`]: one agent per network namespace |
+//! | [`inherit`] | descriptors that outlive exec |
 //! | [`process`] | between fork and exec: session, user, descriptors; adopting orphans |
 //! | [`watchdog`] | [`Watchdog`]: keep-alive to systemd without blocking |
 //!
@@ -32,6 +33,7 @@ pub mod clock;
 pub mod file;
 mod filter;
 pub mod frame;
+pub mod inherit;
 pub mod lock;
 pub mod netlink;
 mod packet;

@@ -17,7 +17,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::histogram::Histogram;
@@ -115,7 +114,7 @@ impl Collector for Figures {
             instance::routers(&mut out, &self.model, snapshot)?;
             instance::instances(&mut out, self, snapshot, counted)?;
         }
-        process::encode(&mut out, SystemTime::now())
+        process::encode(&mut out)
     }
 }
 

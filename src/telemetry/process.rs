@@ -5,10 +5,10 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
 use std::fmt;
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Figures of this process; what the kernel does not tell is left out.
-pub(super) fn encode(out: &mut Out<'_>, now: SystemTime) -> fmt::Result {
+pub(super) fn encode(out: &mut Out<'_>) -> fmt::Result {
     if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
         let spent = [usage.user_time(), usage.system_time()];
         let spent: f64 = spent.iter().map(|t| seconds(t.tv_sec(), t.tv_usec())).sum();
@@ -29,9 +29,7 @@ pub(super) fn encode(out: &mut Out<'_>, now: SystemTime) -> fmt::Result {
         let threads = u64::try_from(threads.count()).unwrap_or(u64::MAX);
         out.gauge(plainly("process_threads", "Threads."), threads)?;
     }
-    if let Some(age) = age() {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = now.saturating_sub(age).as_secs_f64();
+    if let Some(started) = started() {
         out.gauge(in_seconds("process_start_time", "When it started, in Unix time."), started)?;
     }
     Ok(())
@@ -49,14 +47,15 @@ fn resident() -> Option<u64> {
     Some(pages * u64::try_from(sysconf(SysconfVar::PAGE_SIZE).ok()??).ok()?)
 }
 
-/// Time since the process started.
-fn age() -> Option<Duration> {
+/// When the process started, in Unix time. From figures that the kernel keeps, not from the clock: a start is the same
+/// number in every scrape, so that a change of it is another start.
+fn started() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // After the name, which may contain anything: state is the first, starttime the twentieth (proc(5)).
     let ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
     let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?.max(1);
-    let uptime = fs::read_to_string("/proc/uptime").ok()?;
-    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
-    let started = Duration::from_millis(ticks.saturating_mul(1000) / per_second);
-    Some(Duration::try_from_secs_f64(uptime).ok()?.saturating_sub(started))
+    let system = fs::read_to_string("/proc/stat").ok()?;
+    let booted: u64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
+    let after_boot = Duration::from_millis(ticks.saturating_mul(1000) / per_second);
+    Some((Duration::from_secs(booted) + after_boot).as_secs_f64())
 }

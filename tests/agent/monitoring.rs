@@ -93,6 +93,9 @@ pub(super) fn pages() {
         assert!(value(&later, series) > value(&text, series), "{series}\n{text}\n{later}");
     }
     assert!(value(&text, "vipd_garp_sent_total{").unwrap() >= 1.0);
+    // Alerts take a change of it for a restart.
+    let started = |text| value(text, "process_start_time_seconds{").unwrap();
+    assert_eq!(started(&text), started(&later));
 
     order(&host, &["drain", "--allow-outage"]);
     wait("released", Duration::from_secs(5), || !holds(VIP));

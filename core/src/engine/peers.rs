@@ -137,8 +137,11 @@ impl Peers {
 
     /// As the agent before this one knew them.
     pub(super) fn resume(&mut self, before: &Handover, model: &Model, now: Instant) {
-        self.boot = self.boot.max(before.boot);
-        self.seq = before.seq;
+        if before.boot != 0 {
+            // Numbers of heartbeats go on: to peers this is the agent that they know.
+            self.boot = before.boot;
+            self.seq = before.seq;
+        }
         for peer in &mut self.all {
             let name = model.host_name(peer.host);
             if let Some(known) = before.peers.iter().find(|known| *known.host == **name) {
