@@ -57,8 +57,11 @@ fn install_upgrade_remove_purge() {
     pair.wait_calm(0);
     let from = now();
     let written = host.run("sha256sum /etc/vipd/*");
+    let process = || host.run("systemctl show --value --property=MainPID vipd");
+    let running = process();
     let said = pair.install(0);
-    println!("{}", said.lines().filter(|l| l.contains("vipd: ")).collect::<Vec<_>>().join("\n"));
+    assert!(said.contains("the agent goes on as vipd"), "{said}");
+    assert_eq!(process(), running, "not restarted");
     assert_eq!(host.run("sha256sum /etc/vipd/*"), written);
     wait(Duration::from_secs(2));
     assert_eq!((pair.lost(from), pair.moves(from)), (0, 0), "{}", pair.logs());
@@ -130,7 +133,7 @@ fn stop_and_restart_lose_nothing() {
     pair.wait_calm(0);
     wait(Duration::from_secs(1));
     assert_eq!(pair.lost(from), 0, "restart\n{}", pair.logs());
-    println!("  restart of the owner: {} moves", pair.moves(from));
+    assert_eq!(pair.moves(from), 0, "restart of the owner\n{}", pair.logs());
 }
 
 /// The plug is pulled; the host comes back as it was and takes the address back.
