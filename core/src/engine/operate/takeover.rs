@@ -10,6 +10,8 @@ use crate::wire::heartbeat::{InstanceRecord, MoveAnswer, MoveRequest, Refusal};
 
 /// Until the last advert that the source sent before it heard of the claim has arrived.
 const CROSSING: Duration = Duration::from_millis(100);
+/// What a host says by heartbeat may overtake the advert that it sent before by so much.
+const OVERTAKES: Duration = Duration::from_millis(10);
 
 /// An instance on its way to here.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Takeover {
     until: Instant,
     /// This host has claimed, at that time.
     pub(super) claimed: Option<Instant>,
+    /// The source has said since that it does not own any more, first at that time: it knows of the claim.
+    known: Option<Instant>,
 }
 
 impl Takeover {
@@ -44,6 +48,13 @@ impl Engine {
     ) {
         let own = self.peers.as_ref().map_or(0, |p| p.own_hash);
         let from_hash = self.host_hash(from);
+        if record.state != State::Active
+            && let Some(takeover) = &mut self.ordered_mut(ix).takeover
+            && takeover.from == from
+            && takeover.claimed.is_some()
+        {
+            takeover.known.get_or_insert(at);
+        }
         let Some(request) = record.orders.request.filter(|r| r.to == own) else {
             let ordered = self.ordered_mut(ix);
             let answered = ordered.answer.is_some_and(|a| a.to == from_hash);
@@ -141,7 +152,8 @@ impl Engine {
         until: Instant,
     ) -> Duration {
         let (number, pin) = (request.number, request.pin);
-        self.ordered_mut(ix).takeover = Some(Takeover { from, number, pin, until, claimed: None });
+        self.ordered_mut(ix).takeover =
+            Some(Takeover { from, number, pin, until, claimed: None, known: None });
         self.promote(ix);
         let ready = matches!(self.standby(ix).activating, Activating::Ready { .. });
         let activation = self.model.instance(ix).standby.activation();
@@ -233,12 +245,14 @@ impl Engine {
 
     /// Has this host just claimed what `host` hands over? What that one still says as owner crossed the claim.
     pub(in crate::engine) fn crosses(&self, u: UnitIx, host: HostIx) -> bool {
-        let unit = &self.units[u];
+        let (unit, now) = (&self.units[u], self.now.mono);
         let window = unit.interval() * 2 + CROSSING;
-        let takeover = self.ordered_of(unit.instance).takeover.as_ref();
-        takeover
-            .filter(|t| t.from == host)
-            .and_then(|t| t.claimed)
-            .is_some_and(|at| unit.is_active() && self.now.mono.since(at) <= window)
+        let takeover = self.ordered_of(unit.instance).takeover.as_ref().filter(|t| t.from == host);
+        takeover.is_some_and(|t| {
+            unit.is_active()
+                && t.claimed.is_some_and(|at| now.since(at) <= window)
+                // Owner again after that it speaks of a new claim.
+                && t.known.is_none_or(|at| now.since(at) <= OVERTAKES)
+        })
     }
 }

@@ -246,6 +246,16 @@ fn a_stop_in_the_middle_hands_over_and_ends_the_operation() {
 }
 
 #[test]
+fn a_source_that_claims_again_right_after_its_move_is_heard() {
+    let text = "priority = { lb1 = 255, lb2 = 100, lb3 = 50 }\n";
+    let mut world = world(&beating(text), 3, |_: &mut Model| {});
+    assert!(world.carried_out(0, to(1)).is_ok());
+    world.order(0, 8, Some(WEB), OperatorOrder::Promote);
+    world.run(ms(400));
+    world.only(0);
+}
+
+#[test]
 fn one_operation_at_a_time() {
     let mut world = world(&beating(""), 3, |m| stands_by(m, 2, &Standby::Warm(activation())));
     world.order(0, 1, Some(WEB), to(1));

@@ -212,7 +212,8 @@ impl Watch {
         let outranks = own > priority && (own == 255 || self.scenario.preempt && free);
         let silent = view.advert.is_none_or(|last| now - last >= self.scenario.t() * 3);
         // What an operator made of its priority is not known here.
-        let known = !self.orders.touched[host];
+        // A request of the owner that waits beside its adverts is news as well.
+        let known = !self.orders.touched[host] && !self.orders.moving(Some(rival));
         if silent && known && !outranks {
             self.hosts[host].muzzle[family as usize] = Some(Muzzle {
                 until: now + SLACK / 2,
