@@ -45,11 +45,11 @@ impl Kit {
         Self::folder().join("vipd.deb")
     }
 
-    /// Makes what is missing; the package always, because the program may have changed.
+    /// Makes the root where it is missing.
     ///
     /// # Errors
-    /// What this machine lacks.
-    pub(crate) fn prepare() -> anyhow::Result<()> {
+    /// What this machine lacks for it; nothing of it is vipd's.
+    pub(crate) fn furnish() -> anyhow::Result<()> {
         ensure!(geteuid().is_root(), "not root");
         groups::hierarchy()?;
         for (program, package) in [
@@ -57,15 +57,23 @@ impl Kit {
             ("mmdebstrap", "mmdebstrap"),
             ("nsenter", "util-linux"),
             ("apt-get", "apt"),
+            ("cargo", "rustup"),
         ] {
             let found = Command::new(program).arg("--version").output();
             ensure!(found.is_ok(), "{program} is not installed (Debian: {package})");
         }
         let tool = Command::new("cargo").args(["deb", "--version"]).output()?;
-        ensure!(tool.status.success(), "cargo-deb is not installed (packaging/build --tools)");
+        ensure!(tool.status.success(), "cargo-deb is not installed (packaging/build --tools deb)");
         fs::create_dir_all(Self::folder())?;
-        build_package().context("the package cannot be built")?;
         build_root().context("the root of the hosts cannot be built")
+    }
+
+    /// Makes the package, always: the program may have changed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn pack() -> anyhow::Result<()> {
+        build_package().context("the package cannot be built")
     }
 }
 
@@ -78,7 +86,6 @@ fn succeed(command: &mut Command) -> anyhow::Result<Output> {
 }
 
 fn build_package() -> anyhow::Result<()> {
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let fresh = Kit::folder().join("fresh");
     // A package of an older version would be taken for this one.
     if fresh.exists() {
@@ -86,7 +93,7 @@ fn build_package() -> anyhow::Result<()> {
     }
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build");
     let mut command = Command::new(build);
-    command.args(["--profile", profile, "deb", "--output"]).arg(&fresh);
+    command.args(["--program", env!("CARGO_BIN_EXE_vipd"), "deb", "--output"]).arg(&fresh);
     // What `cargo test` says of this package to its tests would be new to build scripts: they would run again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -1,5 +1,6 @@
 //! The trials, one story each.
 
+use super::host::Host;
 use super::pair::{BOUND, Pair, wait_until};
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
@@ -7,11 +8,11 @@ use vipd_agent::lab::clock::{now, sleep_until};
 /// Name and trial.
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("systemd/install_upgrade_remove_purge", install_upgrade_remove_purge),
+    ("systemd/moves_and_drains_lose_nothing", moves_and_drains_lose_nothing),
     ("systemd/stop_and_restart_lose_nothing", stop_and_restart_lose_nothing),
     ("systemd/power_cut_and_recovery", power_cut_and_recovery),
     ("systemd/the_watchdog_ends_a_hung_agent", the_watchdog_ends_a_hung_agent),
     ("systemd/shutdown_hands_over_before_the_service_stops", shutdown_hands_over_first),
-    ("systemd/exposure", exposure),
 ];
 
 /// Highest figure of `systemd-analyze security` for the agent.
@@ -47,6 +48,7 @@ fn install_upgrade_remove_purge() {
         assert!(host.path(file).exists(), "{file}");
     }
     host.run("vipd check /usr/share/doc/vipd/examples/pair.toml");
+    exposure(host);
 
     // Another version while the agent runs: nobody but the agent itself may end it.
     pair.install(1);
@@ -55,8 +57,11 @@ fn install_upgrade_remove_purge() {
     pair.wait_calm(0);
     let from = now();
     let written = host.run("sha256sum /etc/vipd/*");
+    let process = || host.run("systemctl show --value --property=MainPID vipd");
+    let running = process();
     let said = pair.install(0);
-    println!("{}", said.lines().filter(|l| l.contains("vipd: ")).collect::<Vec<_>>().join("\n"));
+    assert!(said.contains("the agent goes on as vipd"), "{said}");
+    assert_eq!(process(), running, "not restarted");
     assert_eq!(host.run("sha256sum /etc/vipd/*"), written);
     wait(Duration::from_secs(2));
     assert_eq!((pair.lost(from), pair.moves(from)), (0, 0), "{}", pair.logs());
@@ -73,6 +78,39 @@ fn install_upgrade_remove_purge() {
     let left = host.run("find / -xdev -name '*vipd*' -not -path '/proc/*' -not -path '/root/*' -not -path '/etc/vipd*' -not -path '/var/log/*'");
     assert_eq!(left, "", "left behind");
     host.run("! systemctl --failed --no-legend | grep .");
+}
+
+/// The maintenance window: a move and back, a drain that outlives a boot, and the end of it.
+fn moves_and_drains_lose_nothing() {
+    let mut pair = Pair::running();
+    for (order, owner) in [
+        ("move web --wait --reason trial", 1),
+        ("failback web --wait", 0),
+        ("drain --wait --reason 'new kernel'", 1),
+    ] {
+        let from = now();
+        pair.hosts[0].run(&format!("vipd {order}"));
+        pair.wait_owner(owner);
+        let overlap = pair.two_owners(from);
+        assert_eq!(pair.lost(from), 0, "{order}\n{}", pair.logs());
+        assert!(overlap <= HANDOVER, "{order}: on both hosts for {overlap:?}");
+    }
+
+    let from = now();
+    pair.hosts[0].run("systemctl poweroff --no-block");
+    pair.wait_off(0);
+    pair.power_on(0);
+    let heard = || pair.status(0)["peers"][0]["alive"] == true;
+    wait_until(BOUND, heard, || format!("the hosts do not hear each other\n{}", pair.logs()));
+    // As long as an undrained host needs to take the address back.
+    wait(Duration::from_secs(4));
+    pair.wait_owner(1);
+    assert_eq!((pair.lost(from), pair.moves(from)), (0, 0), "{}", pair.logs());
+
+    let from = now();
+    pair.hosts[0].run("vipd undrain");
+    pair.wait_calm(0);
+    assert_eq!(pair.lost(from), 0, "undrain\n{}", pair.logs());
 }
 
 /// What an operator does on an ordinary day.
@@ -95,7 +133,7 @@ fn stop_and_restart_lose_nothing() {
     pair.wait_calm(0);
     wait(Duration::from_secs(1));
     assert_eq!(pair.lost(from), 0, "restart\n{}", pair.logs());
-    println!("  restart of the owner: {} moves", pair.moves(from));
+    assert_eq!(pair.moves(from), 0, "restart of the owner\n{}", pair.logs());
 }
 
 /// The plug is pulled; the host comes back as it was and takes the address back.
@@ -172,11 +210,9 @@ fn shutdown_hands_over_first() {
 }
 
 /// What an intruder in the agent would have, as systemd rates it: 0 is nothing, 10 is everything.
-fn exposure() {
-    let pair = Pair::installed();
+fn exposure(host: &Host) {
     for unit in ["vipd.service", "vipd-cleanup.service", "vipd-exec.service"] {
-        let said =
-            pair.hosts[0].run(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
+        let said = host.run(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
         println!("  {said}");
         let figure = said.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap();
         assert!(unit != "vipd.service" || figure <= EXPOSURE_LIMIT, "{unit}: {figure}");
