@@ -9,6 +9,7 @@ pub mod engine;
 pub mod histogram;
 pub mod policy;
 pub mod reconcile;
+pub mod replica;
 pub mod time;
 pub mod types;
 pub mod vrrp;

@@ -6,11 +6,13 @@
 mod check;
 mod hook;
 mod policy;
+mod replicate;
 mod telemetry;
 
 pub use check::{Check, DnsRecord, HttpProbe, Probe, Process, Resource, Severity};
 pub use hook::{Account, Call, Hook, HookRun, Moment, Program};
 pub use policy::{Activation, Budget, Damping, FlapControl, Standby, StandbyKind};
+pub use replicate::{Gate, Replicate};
 pub use telemetry::{Listen, Telemetry};
 
 use crate::time::Duration;

@@ -1,0 +1,158 @@
+//! What the agent and its replicator tell each other over the control socket, and what both show: plain data, one
+//! JSON object a line in either direction once `{"v":1,"verb":"replicate"}` was accepted.
+//!
+//! Used by the agent's runtime and by the crate `vipd-replicate`; decides nothing.
+
+use crate::types::Epoch;
+use serde::{Deserialize, Serialize};
+
+/// TCP port of replication, on the heartbeat addresses of a host, where `[cluster] replicate-port` says nothing else.
+pub const PORT: u16 = 7113;
+
+/// From the agent to the replicator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Who owns what: all instances with sets, first and at every change.
+    Roles(Vec<Role>),
+    /// Bring `to` up to date now, and answer with [`Word::Barrier`]. The writer is quiet from here on.
+    Barrier(Barrier),
+    /// The barrier is over, whatever came of it: the address moved, or the writer goes on here.
+    BarrierOver {
+        /// Which one.
+        id: u64,
+    },
+}
+
+/// Who owns an instance, as this host knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// `[instance.NAME]`.
+    pub instance: String,
+    /// This host owns it: it pushes.
+    pub owns: bool,
+    /// Who owns it, where known: a host of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The newest ownership that is known.
+    pub epoch: EpochWord,
+}
+
+/// An [`Epoch`] in JSON.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochWord {
+    /// Grows with each claim.
+    pub number: u64,
+    /// Position of the host that claimed.
+    pub host: u8,
+}
+
+impl From<Epoch> for EpochWord {
+    fn from(epoch: Epoch) -> Self {
+        Self { number: epoch.number, host: epoch.host }
+    }
+}
+
+impl From<EpochWord> for Epoch {
+    fn from(word: EpochWord) -> Self {
+        Self { number: word.number, host: word.host }
+    }
+}
+
+/// A barrier in a planned move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Barrier {
+    /// Its number: comes back in the answer.
+    pub id: u64,
+    /// Whose sets.
+    pub instance: String,
+    /// The host that takes over.
+    pub to: String,
+    /// The answer is of no use after so many milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// From the replicator to the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// How all sets stand: each second, and when something changed.
+    Report(Vec<SetReport>),
+    /// The answer to [`Order::Barrier`].
+    Barrier {
+        /// Which one.
+        id: u64,
+        /// Why the target does not have everything; left out: it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
+    /// Something worth telling happened: for the log and the history.
+    Event {
+        /// Which set.
+        set: String,
+        /// One line for people.
+        text: String,
+        /// An operator has to look at it.
+        alarm: bool,
+    },
+}
+
+/// How one set stands on this host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetReport {
+    /// `[replicate.NAME]`.
+    pub set: String,
+    /// Its instance.
+    pub instance: String,
+    /// This host pushes it.
+    pub owns: bool,
+    /// Under which ownership the tree was made.
+    pub epoch: EpochWord,
+    /// Number of the tree within it.
+    pub generation: u64,
+    /// As a standby: milliseconds since the owner last said that this host has everything. As owner: 0.
+    /// `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// What would be missing on the best standby if this host died now, milliseconds of changes; standbys: their age.
+    /// `None`: unknown, or no standby has anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_ms: Option<u64>,
+    /// Files that wait to be sent or taken.
+    pub pending_files: u64,
+    /// Octets of them.
+    pub pending_bytes: u64,
+    /// As owner: how each other host stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerReport>,
+    /// Files in the rescue folder.
+    pub rescued_files: u64,
+    /// What an operator has to look at, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
+    /// Errors since the start, by kind.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub errors: std::collections::BTreeMap<String, u64>,
+    /// Seconds since 1970 of the last verification of every hash; left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_s: Option<u64>,
+}
+
+/// How another host stands, as the owner knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Which host.
+    pub host: String,
+    /// There is a connection.
+    pub connected: bool,
+    /// It has the newest tree.
+    pub in_sync: bool,
+    /// What it last acknowledged.
+    pub generation: u64,
+    /// Octets sent of the transfer that is on, and in all; left out: none is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<(u64, u64)>,
+    /// Why it does not take what is offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}

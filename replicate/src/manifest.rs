@@ -1,0 +1,179 @@
+//! What a tree holds: one entry for each file, folder and link, sorted, with a hash over all of it.
+//!
+//! Made by the scanner, sent by sessions, kept by the store; must never touch a disk.
+
+use crate::path::RelPath;
+
+/// BLAKE3.
+pub type Hash = [u8; 32];
+
+/// A file, folder or link of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub path: RelPath,
+    /// What.
+    pub kind: Kind,
+    /// Permission bits (07777); those of links mean nothing and are 0777.
+    pub mode: u32,
+    /// User number.
+    pub uid: u32,
+    /// Group number.
+    pub gid: u32,
+    /// Modification time, nanoseconds since 1970 (UTC); folders and links: 0, theirs are not kept.
+    pub mtime_ns: i64,
+    /// Extended attributes (ACLs are such), sorted by name; empty unless the set asks for them.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry is. Devices, sockets and FIFOs are never part of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Octets.
+        size: u64,
+        /// Of its content.
+        hash: Hash,
+    },
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link {
+        /// Where it points, as it stands in the link.
+        target: Vec<u8>,
+    },
+}
+
+/// A tree at one moment: entries sorted by path, each path once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    entries: Vec<Entry>,
+}
+
+/// From one manifest to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// New, or other than before; sorted.
+    pub put: Vec<Entry>,
+    /// Not there any more; sorted.
+    pub gone: Vec<RelPath>,
+}
+
+impl Manifest {
+    /// Of `entries` in any order; of two with one path the last counts.
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        entries.reverse();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|b, a| a.path == b.path);
+        Self { entries }
+    }
+
+    /// All entries, sorted by path.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry at `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|e| e.path.cmp(path)).ok()?;
+        self.entries.get(at)
+    }
+
+    /// Hash over all that is in it: two trees are alike exactly when their roots are.
+    pub fn root(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        for entry in &self.entries {
+            entry.hash_into(&mut hasher);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// What leads from `self` to `next`.
+    pub fn delta(&self, next: &Self) -> Delta {
+        let put = next.entries.iter().filter(|e| self.get(&e.path) != Some(e)).cloned().collect();
+        let gone = self
+            .entries
+            .iter()
+            .filter(|e| next.get(&e.path).is_none())
+            .map(|e| e.path.clone())
+            .collect();
+        Delta { put, gone }
+    }
+
+    /// `self` after `delta`.
+    pub fn with(&self, delta: &Delta) -> Self {
+        let gone: std::collections::HashSet<_> = delta.gone.iter().collect();
+        let kept = self.entries.iter().filter(|e| !gone.contains(&e.path));
+        Self::new(kept.chain(&delta.put).cloned().collect())
+    }
+}
+
+impl Entry {
+    fn hash_into(&self, hasher: &mut blake3::Hasher) {
+        // Every field of variable length is preceded by its length: no two entries have the same octets.
+        let mut octets = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        octets(&self.path.root().to_be_bytes());
+        octets(self.path.as_bytes());
+        match &self.kind {
+            Kind::File { size, hash } => {
+                octets(b"f");
+                octets(&size.to_be_bytes());
+                octets(hash);
+            }
+            Kind::Folder => octets(b"d"),
+            Kind::Link { target } => {
+                octets(b"l");
+                octets(target);
+            }
+        }
+        for number in [self.mode, self.uid, self.gid] {
+            octets(&number.to_be_bytes());
+        }
+        octets(&self.mtime_ns.to_be_bytes());
+        octets(&(self.xattrs.len() as u64).to_be_bytes());
+        for (name, value) in &self.xattrs {
+            octets(name);
+            octets(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn file(name: &str, hash: u8) -> Entry {
+        Entry {
+            path: RelPath::new(0, name.as_bytes()).unwrap(),
+            kind: Kind::File { size: 1, hash: [hash; 32] },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime_ns: 5,
+            xattrs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_delta_leads_from_one_tree_to_the_next() {
+        let before = Manifest::new(vec![file("b", 1), file("a", 1), file("c", 1)]);
+        let after = Manifest::new(vec![file("a", 1), file("b", 2), file("d", 1)]);
+        let delta = before.delta(&after);
+        assert_eq!(delta.put, [file("b", 2), file("d", 1)]);
+        assert_eq!(delta.gone, [file("c", 1).path]);
+        assert_eq!(before.with(&delta), after);
+        assert_eq!(before.with(&delta).root(), after.root());
+        assert_ne!(before.root(), after.root());
+    }
+
+    #[test]
+    fn of_two_entries_with_one_path_the_last_counts() {
+        let tree = Manifest::new(vec![file("a", 1), file("a", 2)]);
+        assert_eq!(tree.entries(), [file("a", 2)]);
+    }
+}

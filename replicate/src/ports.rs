@@ -1,0 +1,127 @@
+//! What a session needs of the disk: [`Source`] where files are sent from, [`Target`] where they are put.
+//!
+//! The store implements both; sessions know nothing else of it, and their tests bring trees in memory.
+
+use crate::manifest::{Entry, Hash, Manifest};
+use crate::path::RelPath;
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+use vipd_core::types::Epoch;
+
+/// Where a set stands: which generation of which ownership its tree is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Under which ownership.
+    pub epoch: Epoch,
+    /// Number of the tree within it, from 1; 0: nothing yet.
+    pub generation: u64,
+}
+
+/// What a sender has to offer, and what it descends from (DESIGN 5.13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The tree that is offered.
+    pub position: Position,
+    /// Earlier ownerships with the last generation of each that the tree descends from, oldest first; the newest
+    /// [`MAX_LINEAGE`] of them.
+    pub lineage: Vec<Position>,
+    /// The tree.
+    pub manifest: Arc<Manifest>,
+    /// Its [`Manifest::root`].
+    pub root: Hash,
+}
+
+/// Ownerships that an [`Offer`] remembers.
+pub const MAX_LINEAGE: usize = 64;
+
+/// Why a target does not take an offer. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It knows of a newer ownership: the sender must stop and alarm.
+    #[error("a newer ownership is known here: epoch {0}")]
+    StaleEpoch(Epoch),
+    /// The tree does not descend from what this host last took: both are kept until an operator decides.
+    #[error("the tree does not descend from {}.{} of this host", .0.epoch, .0.generation)]
+    Diverged(Position),
+    /// It would delete or replace more than the guard allows: waits for `vipd replica ack`.
+    #[error("{0}")]
+    Guard(String),
+    /// This host is the owner itself, or the set is unknown or not the same here.
+    #[error("{0}")]
+    NotHere(String),
+    /// Disk full, quota of the rescue folder, root missing, read-only or not mounted, other I/O.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// A file of the offered tree whose content the target lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Position in the entries of the offered manifest.
+    pub entry: u32,
+    /// Octets of the content.
+    pub size: u64,
+}
+
+/// Where files are sent from.
+pub trait Source: Send {
+    /// The newest sealed tree; `None`: this host is not the owner.
+    fn offer(&mut self) -> Option<Offer>;
+    /// The content of a file, to be read from the start. What is read may have changed since the manifest was made: the
+    /// session compares hashes.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be read.
+    fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>>;
+    /// A file was not as the manifest says: the next offer comes from a new scan.
+    fn changed_underway(&mut self, path: &RelPath);
+    /// `peer` has taken the tree, durably.
+    fn acknowledged(&mut self, peer: &str, position: Position, root: Hash);
+    /// `peer` refused; [`Refusal::StaleEpoch`] ends the sending of this set until the agent names a new epoch.
+    fn refused(&mut self, peer: &str, refusal: &Refusal);
+}
+
+/// Where files are put.
+pub trait Target: Send {
+    /// Where this host stands, and the tree that it committed last (for deltas of manifests).
+    fn standing(&self) -> (Position, Arc<Manifest>);
+    /// Takes an offer: checks epoch, lineage and guards, and opens or resumes its stage.
+    ///
+    /// # Errors
+    /// Why not; nothing was changed.
+    fn take(&mut self, from: &str, offer: &Offer) -> Result<Box<dyn Stage>, Refusal>;
+    /// The sender says that this host has everything up to now; without that the replica ages.
+    fn current(&mut self, from: &str, position: Position);
+}
+
+/// A tree that is being put together beside the one that is there. Dropped without [`Stage::commit`]: what is complete
+/// stays, for the next attempt; the old tree is untouched.
+pub trait Stage: Send {
+    /// Files whose content is neither in the old tree nor complete in the stage.
+    fn needs(&self) -> Vec<Need>;
+    /// The version of the file that this host has now, or what was staged of it before: what deltas copy from.
+    fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>>;
+    /// A file to be filled with the content of `entry`, from the start.
+    ///
+    /// # Errors
+    /// Disk full, or other I/O.
+    fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>>;
+    /// Everything is there: puts it in place, durably; deletions last. What is replaced or deleted is kept aside.
+    ///
+    /// # Errors
+    /// The old tree is as it was, or what was interrupted is finished when the set is opened again.
+    fn commit(self: Box<Self>) -> Result<(), Refusal>;
+}
+
+/// A file in the making.
+pub trait StageFile: Write + Send {
+    /// The content is complete: compared with the hash of the manifest.
+    ///
+    /// # Errors
+    /// Other content than the manifest says, or I/O; the file is forgotten.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// A file that is read in any order.
+pub trait ReadSeek: Read + Seek + Send {}
+impl<T: Read + Seek + Send> ReadSeek for T {}
