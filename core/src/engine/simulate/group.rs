@@ -84,6 +84,8 @@ pub(super) struct Group {
     /// Targets that do not answer this host.
     unanswered: BTreeSet<(LinkIx, IpAddr)>,
     readings: Option<(CheckIx, Verdict)>,
+    /// Since then a host may take the address from an owner that it outranks, and has not.
+    opened: Option<Instant>,
     pub(super) story: Story,
     supposed: Vec<Supposed>,
 }
@@ -129,6 +131,7 @@ impl Group {
             dead_paths,
             unanswered,
             readings: None,
+            opened: None,
             story: Story::default(),
             supposed,
             actors,
@@ -318,21 +321,33 @@ impl Group {
     }
 
     /// When the last gate opens that keeps a host from an owner that it outranks, and the way from there.
-    fn gates_open(&self) -> Instant {
+    fn gates_open(&mut self) -> Instant {
         let mut at = Instant::ZERO;
+        let mut open = false;
         for actor in self.actors.iter().filter(|a| a.runs) {
             for (u, unit) in actor.engine.units.iter().enumerate() {
                 let weaker =
                     unit.vr.heard().is_some_and(|h| h.priority < unit.vr.params().priority);
-                let gate = actor.engine.preempt_gate(u);
-                if let (State::Backup, true, Some(Closed::Delay(open) | Closed::HoldDown(open))) =
-                    (unit.state(), weaker, gate)
-                    && open != Instant::MAX
-                {
-                    at = at.max(open + unit.interval() * 5);
+                if unit.state() != State::Backup || !weaker {
+                    continue;
+                }
+                let way = unit.interval() * 5;
+                match actor.engine.preempt_gate(u) {
+                    Some(Closed::Delay(opens) | Closed::HoldDown(opens))
+                        if opens != Instant::MAX =>
+                    {
+                        at = at.max(opens + way);
+                    }
+                    Some(_) => {}
+                    // What keeps it for longer than that way is no gate.
+                    None => {
+                        open = true;
+                        at = at.max(self.opened.unwrap_or(self.now) + way);
+                    }
                 }
             }
         }
+        self.opened = open.then(|| self.opened.unwrap_or(self.now));
         at
     }
 

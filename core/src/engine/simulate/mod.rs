@@ -20,11 +20,18 @@ use crate::time::{Duration, Instant, Now};
 use crate::types::{CheckIx, Family, HostIx, InstanceIx, LinkIx, State, Verdict};
 use crate::wire::heartbeat::HeartbeatKey;
 use group::Group;
+use std::fmt;
 use std::sync::Arc;
 
 /// An engine at one moment, without its keys: nothing that it says can be taken for the real one's word.
 #[derive(Clone)]
 pub struct Picture(Box<Engine>);
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Picture(..)")
+    }
+}
 
 /// What is supposed to happen.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
