@@ -137,7 +137,7 @@ fn screen(prediction: &Prediction) -> String {
         for raised in &prediction.alarms {
             let of = raised.instance.as_ref().map(|i| format!(" {i}:")).unwrap_or_default();
             let text = format!("{}:{of} {}", raised.host, raised.message);
-            screen.entry(&format!("  {:>9}  ", format!("+{}", time(raised.after_s))), &text, WARN);
+            screen.entry(&when(raised.after_s), &text, WARN);
         }
     }
     screen.gap();
@@ -172,22 +172,40 @@ fn tell(label: &str, outcome: &Outcome, screen: &mut Screen) {
     };
     screen.line(&what, style);
     for step in &outcome.steps {
-        let head = format!("  {:>9}  ", format!("+{}", time(step.after_s)));
         let text = format!("{}: {} -> {}, {}", step.host, step.from, step.to, step.cause);
-        screen.entry(&head, &text, PLAIN);
+        screen.entry(&when(step.after_s), &text, PLAIN);
     }
     for clients in &outcome.clients {
         let (text, style) = lost(clients);
         screen.entry("  clients    ", &text, style);
     }
-    if let Some(gates) = outcome.after.is_empty().then_some(&outcome.why.gates) {
-        for gate in gates.iter().filter(|gate| !gate.passed) {
-            screen.entry(&format!("  -- {:<8}", gate.name), &gate.detail, WARN);
+    match (&outcome.after[..], &outcome.why.successor) {
+        ([], _) => {
+            let closed = outcome.why.gates.iter().filter(|gate| !gate.passed);
+            for gate in closed {
+                let text = format!("{} on {}: {}", gate.name, outcome.seen_by, gate.detail);
+                screen.entry("  --         ", &text, WARN);
+            }
+            for change in &outcome.why.changes {
+                screen.entry("  until      ", change, PLAIN);
+            }
         }
+        ([owner], Some(next)) => {
+            let text = format!("{} after {}, if {owner} dies then", next.host, time(next.after_s));
+            screen.entry("  next       ", &text, PLAIN);
+        }
+        ([owner], None) => {
+            let text = format!("nobody that {owner} knows of would follow");
+            screen.entry("  next       ", &text, WARN);
+        }
+        _ => {}
     }
-    for change in &outcome.why.changes {
-        screen.entry(&format!("  then on {}: ", outcome.seen_by), change, FAINT);
-    }
+}
+
+/// When something happens, in a column of its own.
+fn when(s: f64) -> String {
+    let text = if s < 0.001 { "at once".to_owned() } else { format!("+{}", time(s)) };
+    format!("  {text:>9}  ")
 }
 
 fn lost(clients: &Clients) -> (String, anstyle::Style) {
@@ -198,7 +216,7 @@ fn lost(clients: &Clients) -> (String, anstyle::Style) {
     };
     match (clients.to_the_end, clients.lost_s) {
         (true, _) => (format!("{place}are not served any more"), BAD),
-        (false, 0.0) => (format!("{place}lose nothing"), GOOD),
+        (false, lost) if lost <= 0.0 => (format!("{place}lose nothing"), GOOD),
         (false, lost) => (format!("{place}are not served for {}", time(lost)), WARN),
     }
 }
