@@ -18,6 +18,7 @@
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
+//! simulate   what is predicted, and what then happens
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -44,6 +45,7 @@ mod repair;
 mod restart;
 mod screens;
 mod severed;
+mod simulate;
 mod standby;
 mod stop;
 mod verbs;
@@ -84,7 +86,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 20] = [
+    let rooms: [fn() -> Vec<Trial>; 21] = [
         failover::trials,
         stop::trials,
         restart::trials,
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         standby::trials,
         doctor::trials,
         screens::trials,
+        simulate::trials,
         pool::trials,
         hooks::trials,
         hostile::trials,

@@ -1,14 +1,17 @@
 //! The engine's snapshot as status document.
 
 mod health;
+mod prediction;
 mod why;
+
+pub(super) use prediction::prediction;
 
 use super::protocol::Report;
 use crate::control::status::{
     Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
 use crate::sys::sched::Granted;
-use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
+use crate::telemetry::{alarm_code, alarm_text, cause_text, host_name, seconds};
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
@@ -22,6 +25,8 @@ use vipd_core::vrrp::Expiry;
 pub(super) struct Facts {
     /// The configuration in use.
     pub model: Arc<Model>,
+    /// The text of its file: what the other hosts make of it.
+    pub file: Arc<str>,
     /// Was real-time scheduling granted?
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What one host said last.
+#[derive(Clone)]
 pub(super) struct Peer {
     pub(super) host: HostIx,
     pub(super) hash: u64,
@@ -27,7 +28,7 @@ pub(super) struct Peer {
     /// By path: has it heard us within three of its intervals, by its own word?
     hears_me: Vec<bool>,
     records: BTreeMap<u64, (u64, InstanceRecord)>,
-    links: Vec<LinkRecord>,
+    pub(super) links: Vec<LinkRecord>,
     /// Every hardware address it was ever heard to have.
     pub(super) macs: BTreeSet<Mac>,
     interval: Duration,
@@ -78,6 +79,7 @@ impl Peer {
 }
 
 /// Heartbeats of this host and of its peers.
+#[derive(Clone)]
 pub(super) struct Peers {
     pub(super) config: Config,
     pub(super) key: HeartbeatKey,
