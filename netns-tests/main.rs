@@ -17,6 +17,8 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
+//! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
+//! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! ```
 
@@ -46,6 +48,9 @@ mod screens;
 mod severed;
 mod standby;
 mod stop;
+mod sync_hooks;
+mod sync_rsync;
+mod sync_states;
 mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
@@ -84,7 +89,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 20] = [
+    let rooms: [fn() -> Vec<Trial>; 23] = [
         failover::trials,
         stop::trials,
         restart::trials,
@@ -102,6 +107,9 @@ fn main() -> ExitCode {
         screens::trials,
         pool::trials,
         hooks::trials,
+        sync_hooks::trials,
+        sync_rsync::trials,
+        sync_states::trials,
         hostile::trials,
         pressure::trials,
         matrix::trials,

@@ -3,10 +3,12 @@
 mod health;
 mod why;
 
+use super::observe::Counting;
 use super::protocol::Report;
 use crate::control::status::{
-    Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
+    Alarm, Family, Hook, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
+use crate::sys::clock;
 use crate::sys::sched::Granted;
 use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
 use std::sync::{Arc, OnceLock};
@@ -22,6 +24,8 @@ use vipd_core::vrrp::Expiry;
 pub(super) struct Facts {
     /// The configuration in use.
     pub model: Arc<Model>,
+    /// What was counted since the start.
+    pub counting: Counting,
     /// Was real-time scheduling granted?
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?
@@ -63,6 +67,7 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
         alarms: alarms(model, snapshot, None),
+        hooks: hooks(facts),
         counters: snapshot
             .counters
             .iter()
@@ -70,6 +75,27 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
             .map(|(name, count)| (name.to_owned(), count))
             .collect(),
     }
+}
+
+/// Hooks that ran, by name and instance.
+fn hooks(facts: &Facts) -> Vec<Hook> {
+    let now = clock::monotonic();
+    let hooks = facts.counting.hooks().into_iter().filter_map(|((name, ix), of)| {
+        let last = of.last()?;
+        Some(Hook {
+            name: name.to_string(),
+            instance: facts.model.instance(ix).name.to_string(),
+            event: last.event.into(),
+            outcome: last.outcome.into(),
+            told: last.told.clone(),
+            age_s: now.since(last.at).as_secs_f64(),
+            took_s: last.took.as_secs_f64(),
+            failures: of.failures(),
+            rpo_s: of.rpo(now).map(|rpo| rpo.as_secs_f64()),
+            generation: of.generation().map(str::to_owned),
+        })
+    });
+    hooks.collect()
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {

@@ -56,6 +56,7 @@ const TEXTS: &[(&str, &str)] = &[
 /// Items of lists by the words that follow "a list of ".
 const ITEMS: &[(&str, &str)] = &[
     ("addresses", ANY),
+    ("absolute paths", PATH),
     ("check names", NAME),
     ("instance names", NAME),
     ("host names", NAME),
