@@ -17,6 +17,8 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
+//! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
+//! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! simulate   what is predicted, and what then happens
 //! ```
@@ -48,6 +50,9 @@ mod severed;
 mod simulate;
 mod standby;
 mod stop;
+mod sync_hooks;
+mod sync_rsync;
+mod sync_states;
 mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
@@ -86,7 +91,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 21] = [
+    let rooms: &[fn() -> Vec<Trial>] = &[
         failover::trials,
         stop::trials,
         restart::trials,
@@ -105,6 +110,9 @@ fn main() -> ExitCode {
         simulate::trials,
         pool::trials,
         hooks::trials,
+        sync_hooks::trials,
+        sync_rsync::trials,
+        sync_states::trials,
         hostile::trials,
         pressure::trials,
         matrix::trials,
@@ -112,7 +120,7 @@ fn main() -> ExitCode {
     let wanted = |trial: &Trial| {
         arena::is_long() || !LONG_ONLY.iter().any(|name| trial.name().starts_with(name))
     };
-    let trials = rooms.into_iter().flat_map(|trials| trials()).filter(wanted).collect();
+    let trials = rooms.iter().flat_map(|trials| trials()).filter(wanted).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 

@@ -44,6 +44,24 @@ pub(super) enum Message {
         /// Ready to claim, or why not.
         result: Result<(), Arc<str>>,
     },
+    /// From the hooks that were asked before an ordered claim.
+    PrePromoted {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// They agree, or who refuses and why.
+        result: Result<(), Arc<str>>,
+    },
+    /// From the barrier of a planned move.
+    BarrierDone {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// The target has everything, or why not.
+        result: Result<(), Arc<str>>,
+    },
     /// From the control socket: would this be carried out, and what would it do?
     Judge {
         /// Which instance; `None`: all of this host.

@@ -4,6 +4,7 @@
 //! label, so that a series does not come and go with it; labels are names from the configuration, and nothing that a
 //! packet brings becomes one.
 
+mod hooks;
 mod host;
 mod instance;
 
@@ -113,6 +114,7 @@ impl Collector for Figures {
             host::checks(&mut out, &self.model, snapshot, &self.tally)?;
             instance::routers(&mut out, &self.model, snapshot)?;
             instance::instances(&mut out, self, snapshot, counted)?;
+            hooks::encode(&mut out, self, snapshot.at)?;
         }
         process::encode(&mut out)
     }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod fields;
+mod hooks;
 pub mod http;
 mod limit;
 mod log;
@@ -15,6 +16,7 @@ mod tell;
 mod text;
 
 pub use audit::Auditor;
+pub use hooks::{HookRun, HookTally};
 pub use log::{Journal, init};
 pub use tally::Tally;
 pub use tell::{Teller, Telling};

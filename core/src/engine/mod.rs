@@ -30,6 +30,7 @@ mod link;
 mod offer;
 mod operate;
 mod peers;
+mod prepare;
 mod promotion;
 mod report;
 mod restart;
@@ -215,6 +216,11 @@ impl Engine {
             Input::Activated { instance, order, result } => {
                 self.on_activated(instance, order, result);
             }
+            Input::PrePromoted { instance, order, result } => {
+                self.on_prepared(instance, order, result);
+            }
+            // The engine asks for no barrier yet.
+            Input::BarrierDone { .. } => {}
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::PrepareRestart => self.prepare_restart(),
             Input::AbortRestart => self.abort_restart(),

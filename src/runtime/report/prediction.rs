@@ -136,6 +136,9 @@ fn supposed(what: &Supposed) -> String {
         Supposed::Activates(host) => {
             format!("the activation on {host} succeeds, and takes no time")
         }
+        Supposed::Agrees(host) => {
+            format!("hooks and replicas on {host} agree to the move, and take no time")
+        }
         Supposed::TargetsOnBothSides => {
             "each side of the cut still reaches the targets that it reaches now".into()
         }

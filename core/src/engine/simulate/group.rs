@@ -388,17 +388,31 @@ impl Group {
                     self.after(KERNEL, Item::Renewed { at: n, order: renew.order });
                 }
                 Output::Activate { instance, order } => {
-                    let name = Supposed::Activates(Arc::clone(&self.actors[n].name));
-                    if !self.supposed.contains(&name) {
-                        self.supposed.push(name);
-                    }
+                    self.suppose(Supposed::Activates(Arc::clone(&self.actors[n].name)));
                     self.after(KERNEL, Item::Activated { at: n, instance, order });
                 }
+                Output::PrePromote { instance, order, .. } => {
+                    self.suppose(Supposed::Agrees(Arc::clone(&self.actors[n].name)));
+                    let agreed = Input::PrePromoted { instance, order, result: Ok(()) };
+                    self.actors[n].engine.handle(now, agreed);
+                }
+                Output::Barrier { instance, order, .. } => {
+                    self.suppose(Supposed::Agrees(Arc::clone(&self.actors[n].name)));
+                    let reached = Input::BarrierDone { instance, order, result: Ok(()) };
+                    self.actors[n].engine.handle(now, reached);
+                }
+                Output::NotPromoted { .. } | Output::BarrierOver { .. } => {}
                 Output::Event(event) => self.told(n, event),
             }
         }
         if self.actors[n].engine.stopped() {
             self.actors[n].runs = false;
+        }
+    }
+
+    fn suppose(&mut self, what: Supposed) {
+        if !self.supposed.contains(&what) {
+            self.supposed.push(what);
         }
     }
 

@@ -153,6 +153,8 @@ pub enum Supposed {
     DelayBeginsNow(Arc<str>),
     /// Its activation succeeds at once.
     Activates(Arc<str>),
+    /// Its hooks agree to a move, and what they and the replicator have to do for it is done at once.
+    Agrees(Arc<str>),
     /// Each side still reaches the targets that it reaches now.
     TargetsOnBothSides,
     /// Checks of the other hosts go on saying what they say now.
