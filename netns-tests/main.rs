@@ -18,7 +18,7 @@
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
-//! simulate   what is predicted, and what then happens
+//! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -49,6 +49,7 @@ mod simulate;
 mod standby;
 mod stop;
 mod verbs;
+mod versions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -86,10 +87,11 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 21] = [
+    let rooms: [fn() -> Vec<Trial>; 22] = [
         failover::trials,
         stop::trials,
         restart::trials,
+        versions::trials,
         verbs::trials,
         moves::trials,
         severed::trials,

@@ -115,7 +115,7 @@ fn by_heartbeat(
     let links = model.links.iter().enumerate().map(|(n, _)| LinkState {
         index: IfIndex::new(u32::try_from(n + 2).unwrap_or(2)),
         running: told(n).is_some_and(|l| l.running),
-        mac: told(n).map_or(Mac::default(), |l| l.mac),
+        mac: told(n).map_or_else(Mac::default, |l| l.mac),
         mtu: 1500,
         addrs: told(n).map(|l| l.addrs.clone()).unwrap_or_default(),
         gateways: gateways_beside(me, model, n),

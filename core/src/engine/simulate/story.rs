@@ -158,7 +158,7 @@ impl Story {
         }
         // Who owns is who announced last.
         let owners = self.owners_before(key, &[family]);
-        let mut sends_to = owners.first().or(holds.first()).copied();
+        let mut sends_to = owners.first().or_else(|| holds.first()).copied();
         let mut gone: Vec<usize> = Vec::new();
         let (mut lost, mut since) = (Duration::ZERO, None);
         let mut look = |at: Instant, sends_to: Option<usize>, holds: &[usize], gone: &[usize]| {
