@@ -20,7 +20,7 @@
 //! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
 //! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
-//! simulate   what is predicted, and what then happens
+//! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -54,6 +54,7 @@ mod sync_hooks;
 mod sync_rsync;
 mod sync_states;
 mod verbs;
+mod versions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         failover::trials,
         stop::trials,
         restart::trials,
+        versions::trials,
         verbs::trials,
         moves::trials,
         severed::trials,
