@@ -20,6 +20,7 @@
 //! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
 //! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
+//! simulate   what is predicted, and what then happens
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -46,6 +47,7 @@ mod repair;
 mod restart;
 mod screens;
 mod severed;
+mod simulate;
 mod standby;
 mod stop;
 mod sync_hooks;
@@ -89,7 +91,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 23] = [
+    let rooms: &[fn() -> Vec<Trial>] = &[
         failover::trials,
         stop::trials,
         restart::trials,
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         standby::trials,
         doctor::trials,
         screens::trials,
+        simulate::trials,
         pool::trials,
         hooks::trials,
         sync_hooks::trials,
@@ -117,7 +120,7 @@ fn main() -> ExitCode {
     let wanted = |trial: &Trial| {
         arena::is_long() || !LONG_ONLY.iter().any(|name| trial.name().starts_with(name))
     };
-    let trials = rooms.into_iter().flat_map(|trials| trials()).filter(wanted).collect();
+    let trials = rooms.iter().flat_map(|trials| trials()).filter(wanted).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 

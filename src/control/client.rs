@@ -1,7 +1,10 @@
 //! Asks the running agent; used by the verbs of the command line. Blocking, with time limits.
 
 use super::events::Event;
-use super::protocol::{Answer, Body, Complaint, How, LONGEST_ANSWER, Request, VERSION, Verb, Word};
+use super::prediction::Prediction;
+use super::protocol::{
+    Answer, Body, Complaint, How, LONGEST_ANSWER, Request, VERSION, Verb, WhatIf, Word,
+};
 use super::status::Status;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,6 +15,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The agent may have to read files, and waits itself for what is asked to be waited for.
 const PATIENCE_OF_CHANGES: Duration = Duration::from_secs(15);
+/// A play of thousands of instances takes its time.
+const PATIENCE_OF_PLAYS: Duration = Duration::from_secs(120);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +93,18 @@ pub fn history(
     match Talk::read(socket, Verb::History { last, instance })?.answer()?.body {
         Body::History(events) => Ok(events),
         _ => Err(ClientError::Garbled("no history".into())),
+    }
+}
+
+/// What the agent behind `socket` says would happen.
+///
+/// # Errors
+/// When nobody answers in time, or the event makes no sense there.
+pub fn simulate(socket: &Path, event: WhatIf) -> Result<Prediction, ClientError> {
+    let request = Request { v: VERSION, verb: Verb::Simulate { event }, how: How::default() };
+    match Talk::start(socket, &request, Some(PATIENCE_OF_PLAYS))?.answer()?.body {
+        Body::Prediction(prediction) => Ok(*prediction),
+        _ => Err(ClientError::Garbled("no prediction".into())),
     }
 }
 

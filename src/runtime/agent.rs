@@ -132,6 +132,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.trim_end());
     }
+    let file: Arc<str> = loaded.text.into();
     let model = Arc::new(loaded.meaning);
     let secrets = keys::secrets(&model)?;
     let boot = boot::next(&options.state_dir, &options.runtime_dir);
@@ -193,6 +194,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         let main = Main {
             options,
             model,
+            file,
             boot: boot.counter,
             monitor,
             events,
@@ -244,6 +246,8 @@ fn notify(states: &[NotifyState<'_>]) {
 struct Main<'a> {
     options: &'a Options,
     model: Arc<Model>,
+    /// The text that it was read from.
+    file: Arc<str>,
     /// Number of this start.
     boot: u64,
     monitor: Monitor,
@@ -276,6 +280,7 @@ impl Main<'_> {
             .map_err(io_at("cannot listen on the control socket"))?;
         let facts = Facts {
             model: Arc::clone(&self.model),
+            file: Arc::clone(&self.file),
             counting: Counting::new(&self.model),
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),

@@ -79,13 +79,12 @@ impl Hooks {
         }
         let Some(ix) = event.instance else { return };
         match &event.kind {
+            // Ordered claims have asked before.
             EventKind::Transition { from, to: State::Active, cause, .. }
-                if *from != State::Active =>
+                if *from != State::Active
+                    && !matches!(cause, Cause::MovedHere(_) | Cause::Promoted | Cause::Adopted) =>
             {
-                // Ordered claims have asked before.
-                if !matches!(cause, Cause::MovedHere(_) | Cause::Promoted | Cause::Adopted) {
-                    self.tell(ix, Word::PrePromote);
-                }
+                self.tell(ix, Word::PrePromote);
             }
             EventKind::Released => self.released(ix),
             _ => {}

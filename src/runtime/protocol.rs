@@ -413,6 +413,10 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.report());
             }
+            Message::Picture(answer) => {
+                // The asker may have given up.
+                let _ = answer.send(self.engine.picture());
+            }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });

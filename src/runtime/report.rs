@@ -1,7 +1,10 @@
 //! The engine's snapshot as status document.
 
 mod health;
+mod prediction;
 mod why;
+
+pub(super) use prediction::prediction;
 
 use super::observe::Counting;
 use super::protocol::Report;
@@ -10,7 +13,7 @@ use crate::control::status::{
 };
 use crate::sys::clock;
 use crate::sys::sched::Granted;
-use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
+use crate::telemetry::{alarm_code, alarm_text, cause_text, host_name, seconds};
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
@@ -24,6 +27,8 @@ use vipd_core::vrrp::Expiry;
 pub(super) struct Facts {
     /// The configuration in use.
     pub model: Arc<Model>,
+    /// The text of its file: what the other hosts make of it.
+    pub file: Arc<str>,
     /// What was counted since the start.
     pub counting: Counting,
     /// Was real-time scheduling granted?

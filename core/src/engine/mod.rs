@@ -13,7 +13,7 @@
 //! `promotion` whether an operator's would succeed;
 //! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
-//! limits; `snapshot` what status shows, `explain` why it is so.
+//! limits; `snapshot` what status shows, `explain` why it is so; `simulate` what would happen.
 
 mod adverts;
 mod agenda;
@@ -36,6 +36,7 @@ mod report;
 mod restart;
 mod resume;
 mod silence;
+pub mod simulate;
 pub mod snapshot;
 mod stale;
 mod standby;
@@ -78,6 +79,7 @@ pub struct Secrets {
 type UnitIx = usize;
 
 /// The engine of one host.
+#[derive(Clone)]
 pub struct Engine {
     model: Arc<Model>,
     now: Now,

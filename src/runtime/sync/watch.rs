@@ -138,7 +138,8 @@ impl Trees {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let watch = self.queue.add_watch(parent, mask())?;
-        let (_, only) = self.watched.entry(watch).or_insert((parent.to_owned(), Some(Vec::new())));
+        let (_, only) =
+            self.watched.entry(watch).or_insert_with(|| (parent.to_owned(), Some(Vec::new())));
         if let Some(only) = only {
             only.push(name.to_owned());
         }
@@ -241,12 +242,12 @@ fn mask() -> AddWatchFlags {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use std::time::Instant;
+    use crate::sys::clock;
 
     /// Takes what was told until now, and waits for one more.
     fn hears(changes: &mut mpsc::Receiver<()>) -> bool {
-        let until = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < until {
+        let until = clock::monotonic() + Duration::from_secs(10);
+        while clock::monotonic() < until {
             if changes.try_recv().is_ok() {
                 return true;
             }

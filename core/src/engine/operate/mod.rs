@@ -34,6 +34,7 @@ use takeover::Takeover;
 const PROMOTION: Duration = Duration::from_secs(60);
 
 /// What operators ordered of this host.
+#[derive(Clone)]
 pub(super) struct Orders {
     /// The whole host is drained.
     host: Option<Drain>,
@@ -52,7 +53,7 @@ pub(super) struct Orders {
 }
 
 /// What operators ordered of one instance.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ordered {
     drain: Option<Drain>,
     freeze: Option<FreezeWord>,
@@ -73,6 +74,7 @@ struct Ordered {
 }
 
 /// An order that is being carried out.
+#[derive(Clone)]
 struct Operation {
     id: u64,
     instance: Option<InstanceIx>,
