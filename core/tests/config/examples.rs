@@ -15,6 +15,8 @@ const EXAMPLES: [(&str, &str); 10] = [
     ("auth-hmac.toml", include_str!("../../../config/auth-hmac.toml")),
     ("health-checks.toml", include_str!("../../../config/health-checks.toml")),
     ("warm-standby.toml", include_str!("../../../config/warm-standby.toml")),
+    ("files-rsync.toml", include_str!("../../../config/files-rsync.toml")),
+    ("router-conntrackd.toml", include_str!("../../../config/router-conntrackd.toml")),
     ("cold-standby.toml", include_str!("../../../config/cold-standby.toml")),
     ("active-active-pool.toml", include_str!("../../../config/active-active-pool.toml")),
 ];
