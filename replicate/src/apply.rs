@@ -19,6 +19,7 @@ use crate::scan;
 use crate::set::LogLine;
 use crate::stage::{STAGE, ready_name};
 use crate::state::{Shared, Work};
+use crate::store;
 use crate::swap;
 use crate::tree::Mark;
 use rustix::io::Errno;
@@ -224,7 +225,7 @@ impl Shared {
         record.known = record.known.max(intent.to.epoch);
         record.synced = Some(intent.to);
         record.from = Some(intent.from.clone());
-        (record.refused, record.suspect) = (None, false);
+        (record.refused, record.suspect, record.forgot) = (None, false, false);
         record.marks = owner::marked(roots)?;
         work.store.commit(&mut record, &standing, &next)?;
         {
@@ -243,6 +244,7 @@ impl Shared {
         let line = LogLine {
             at_s: intent.at_s,
             position: (intent.to.epoch.number, intent.to.epoch.host, intent.to.generation),
+            root: store::short(&intent.root),
             from: Some(intent.from.clone()),
             put: intent.delta.put.len() as u64,
             gone: intent.delta.gone.len() as u64,
@@ -424,8 +426,12 @@ impl Site<'_> {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             match self.root().at(path) {
                 Ok(dir) => dir.sync()?,
-                // It was removed itself.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It went itself, or became a file.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }
