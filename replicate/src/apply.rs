@@ -35,6 +35,8 @@ const SINGLY: usize = 32;
 struct Site<'a> {
     keeper: Keeper<'a>,
     config: &'a vipd_core::config::model::Replicate,
+    /// What is put, and so may be there already.
+    put: HashSet<&'a RelPath>,
     /// Folders in which names changed.
     touched: BTreeSet<std::path::PathBuf>,
     /// Where what goes is moved from: the root, or what was the root before it was swapped.
@@ -169,6 +171,7 @@ impl Shared {
         let mut site = Site {
             keeper,
             config: &self.config,
+            put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
             touched: BTreeSet::new(),
             swapped: swapped.is_some(),
             old: match swapped {
@@ -304,6 +307,10 @@ impl Act {
         }
     }
 
+    const fn puts(&self) -> bool {
+        matches!(self, Self::Folder { .. } | Self::Place { .. })
+    }
+
     fn trashes(&self, root: u16) -> bool {
         match self {
             Self::Aside { path, keep: Keep::Trash, .. } => path.root() == root,
@@ -356,6 +363,13 @@ impl Site<'_> {
 
     fn aside(&self, path: &RelPath, keep: Keep, expect: Option<Expect>) -> io::Result<()> {
         let Some(seen) = self.old.see(path.as_path())? else { return Ok(()) };
+        if !self.swapped
+            && self.put.contains(path)
+            && !expect.is_some_and(|expect| expect.meets(&seen))
+        {
+            // It went before, and this is what came in its place; or that step deals with it.
+            return Ok(());
+        }
         match self.judge(path, &seen, keep, expect)? {
             Keep::Nothing => self.old.unlink(path.as_path()),
             keep => self.keeper.aside(&self.old, keep, path.as_path()),
@@ -364,8 +378,15 @@ impl Site<'_> {
 
     fn rmdir(&self, path: &RelPath) -> io::Result<()> {
         match self.root().rmdir(path.as_path()) {
-            // Excluded files live on in it.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            // Excluded files live on in it; or it went before, and a file came in its place.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
             done => done,
         }
     }

@@ -4,10 +4,10 @@
 
 mod common;
 mod crash;
-// mod faults;
+mod faults;
 mod ownership;
 // mod property;
 // mod scale;
 mod transfer;
-// mod verbs;
+mod verbs;
 // mod watch;
