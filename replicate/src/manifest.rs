@@ -91,14 +91,17 @@ impl Manifest {
 
     /// What leads from `self` to `next`.
     pub fn delta(&self, next: &Self) -> Delta {
-        let put = next.entries.iter().filter(|e| self.get(&e.path) != Some(e)).cloned().collect();
-        let gone = self
-            .entries
-            .iter()
-            .filter(|e| next.get(&e.path).is_none())
-            .map(|e| e.path.clone())
-            .collect();
-        Delta { put, gone }
+        let (mut delta, mut old) = (Delta::default(), self.entries.iter().peekable());
+        for entry in &next.entries {
+            while let Some(gone) = old.next_if(|known| known.path < entry.path) {
+                delta.gone.push(gone.path.clone());
+            }
+            if old.next_if(|known| known.path == entry.path) != Some(entry) {
+                delta.put.push(entry.clone());
+            }
+        }
+        delta.gone.extend(old.map(|entry| entry.path.clone()));
+        delta
     }
 
     /// `self` after `delta`.
