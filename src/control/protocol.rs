@@ -9,6 +9,7 @@ use super::status::Status;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use verb::Verb;
+use vipd_core::replica::Said;
 
 /// Version of the protocol; another one is answered with an error that names this one.
 pub const VERSION: u32 = 1;
@@ -83,6 +84,8 @@ pub enum Body {
     Done(Word),
     /// A dry run: what would happen.
     Would(Word),
+    /// Of the replicator, on its own socket.
+    Replica(Said),
     /// Nothing was done, or it did not come to its end.
     Error(Complaint),
 }

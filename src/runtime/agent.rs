@@ -19,6 +19,7 @@ use super::observe::{self, Counting};
 use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
+use super::replica::Replication;
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
@@ -270,7 +271,13 @@ impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
+        let replication = Replication::new(
+            Arc::clone(&self.model),
+            self.sender.clone(),
+            self.chronicle.clone(),
+        );
         let facts = Facts {
+            replication: replication.clone(),
             model: Arc::clone(&self.model),
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
@@ -281,7 +288,9 @@ impl Main<'_> {
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
         let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
+        let replication = tokio::spawn(replication.tend());
         let ended = self.serve(&mut duties, &mut asked).await;
+        replication.abort();
         control.abort();
         // Its file goes with it.
         let _ = control.await;

@@ -100,6 +100,8 @@ pub enum Verb {
     Reload {},
     /// Go on as the program that is installed now, without letting go of anything.
     Reexec {},
+    /// From here on this connection is that of the replicator ([`vipd_core::replica`]).
+    Replicate {},
 }
 
 impl Verb {
@@ -121,13 +123,17 @@ impl Verb {
             Self::Ack { .. } => "ack",
             Self::Reload {} => "reload",
             Self::Reexec {} => "reexec",
+            Self::Replicate {} => "replicate",
         }
     }
 
     /// Does it change anything? Then only root and the group of administrators may.
     pub const fn changes(&self) -> bool {
         match self {
-            Self::Status {} | Self::History { .. } | Self::Subscribe { .. } => false,
+            Self::Status {}
+            | Self::History { .. }
+            | Self::Subscribe { .. }
+            | Self::Replicate {} => false,
             Self::Move { .. }
             | Self::Drain { .. }
             | Self::Undrain {}
@@ -161,7 +167,8 @@ impl Verb {
             | Self::Freeze { .. }
             | Self::Thaw {}
             | Self::Reload {}
-            | Self::Reexec {} => None,
+            | Self::Reexec {}
+            | Self::Replicate {} => None,
         }
     }
 
