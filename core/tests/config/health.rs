@@ -212,6 +212,9 @@ fn hash_is_of_checks_hooks_and_flap_control_too() {
         ("suppress = 3000", "suppress = 3001"),
         ("lb2 = \"warm\"", "lb2 = \"cold\""),
         ("timeout = \"20s\"", "timeout = \"21s\""),
+        ("50MB/s", "51MB/s"),
+        ("promote-gate = \"require\"", "promote-gate = \"ignore\""),
+        ("replicate-port = 7114", "replicate-port = 7115"),
     ] {
         assert!(FULL.contains(from), "{from}");
         assert_ne!(hash(&FULL.replace(from, to)), original, "{from} -> {to}");
