@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// TCP port of replication, on the heartbeat addresses of a host, where `[cluster] replicate-port` says nothing else.
 pub const PORT: u16 = 7113;
 
+/// Name of the replicator's socket in the runtime folder.
+pub const SOCKET: &str = "replica.sock";
+
 /// From the agent to the replicator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

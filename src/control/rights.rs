@@ -62,9 +62,9 @@ pub async fn is_replicator(caller: &Caller) -> bool {
         return true;
     }
     let uid = caller.uid;
-    let asked = tokio::task::spawn_blocking(move || {
-        matches!(User::from_name(REPLICATOR), Ok(Some(user)) if user.uid.as_raw() == uid)
-    });
+    let asked = tokio::task::spawn_blocking(
+        move || matches!(User::from_name(REPLICATOR), Ok(Some(user)) if user.uid.as_raw() == uid),
+    );
     matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(true)))
 }
 

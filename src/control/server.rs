@@ -226,7 +226,11 @@ impl Wire {
         let mut bounded = (&mut self.reader).take(left as u64);
         bounded.read_until(b'\n', &mut self.begun).await.map_err(|_| Gone)?;
         let line = std::mem::take(&mut self.begun);
-        if line.ends_with(b"\n") { serde_json::from_slice(&line).map_err(|_| Gone) } else { Err(Gone) }
+        if line.ends_with(b"\n") {
+            serde_json::from_slice(&line).map_err(|_| Gone)
+        } else {
+            Err(Gone)
+        }
     }
 }
 

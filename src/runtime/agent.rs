@@ -271,11 +271,8 @@ impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
-        let replication = Replication::new(
-            Arc::clone(&self.model),
-            self.sender.clone(),
-            self.chronicle.clone(),
-        );
+        let replication =
+            Replication::new(Arc::clone(&self.model), self.sender.clone(), self.chronicle.clone());
         let facts = Facts {
             replication: replication.clone(),
             model: Arc::clone(&self.model),

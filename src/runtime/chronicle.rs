@@ -240,8 +240,7 @@ impl Chronicle {
 
     fn beside(&self, instance: Option<&str>, line: String, what: What, warns: bool) {
         let level = if warns { Level::Warning } else { Level::Info };
-        let event =
-            Event { instance: instance.map(str::to_owned), level, ..blank(line, what) };
+        let event = Event { instance: instance.map(str::to_owned), level, ..blank(line, what) };
         self.note(&mut self.lock(), event, clock::monotonic());
     }
 

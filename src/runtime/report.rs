@@ -88,18 +88,16 @@ fn scheduling(facts: &Facts) -> Scheduling {
     Scheduling { real_time: facts.real_time(), memory_locked: facts.memory_locked(), refused }
 }
 
-fn instance(
-    model: &Model,
-    snapshot: &Snapshot,
-    unit: &UnitView,
-    replicas: &Standing,
-) -> Instance {
+fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView, replicas: &Standing) -> Instance {
     let configured = model.instance(unit.instance);
     let replicas: Vec<SetReport> =
         replicas.sets.iter().filter(|set| set.instance == *configured.name).cloned().collect();
     let of_sets = replicas.iter().flat_map(|set| set.alarms.iter().map(|alarm| (&set.set, alarm)));
     let of_sets: Vec<Alarm> = of_sets
-        .map(|(set, alarm)| Alarm { code: REPLICA.into(), message: format!("replica {set}: {alarm}") })
+        .map(|(set, alarm)| Alarm {
+            code: REPLICA.into(),
+            message: format!("replica {set}: {alarm}"),
+        })
         .collect();
     let families = unit.families.iter().map(|(family, source, counters)| Family {
         family: family.to_string(),

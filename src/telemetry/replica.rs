@@ -30,7 +30,14 @@ impl Default for ReplicaTeller {
 
 impl ReplicaTeller {
     /// Logs `line` about `set`, unless too many were logged just now.
-    pub fn told(&mut self, instance: Option<&str>, set: &str, line: &str, alarm: bool, at: Instant) {
+    pub fn told(
+        &mut self,
+        instance: Option<&str>,
+        set: &str,
+        line: &str,
+        alarm: bool,
+        at: Instant,
+    ) {
         let level = if alarm { Level::WARN } else { Level::INFO };
         let mut kind = DefaultHasher::new();
         (set, alarm).hash(&mut kind);

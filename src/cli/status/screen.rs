@@ -3,13 +3,14 @@
 use super::verdict::verdict;
 use crate::cli::Exit;
 use crate::cli::screen::{
-    BAD, Cell, FAINT, GOOD, PLAIN, Screen, TITLE, WARN, age, cell, plain, state_style,
+    BAD, Cell, FAINT, GOOD, PLAIN, Screen, TITLE, WARN, age, cell, octets, plain, state_style,
+    tenths,
 };
 use crate::control::status::{Check, Instance, Moves, Peer, Status};
 use anstyle::Style;
 use vipd_core::replica::{PeerReport, SetReport};
 
-/// A standby whose age is shown as one: the owner speaks each second.
+/// From here on the age of a standby stands out: its owner speaks each second.
 const OLD_MS: u64 = 5000;
 
 /// One screen of 80 columns.
@@ -211,24 +212,6 @@ fn follower(set: &SetReport) -> (String, Style) {
 fn pending(set: &SetReport) -> String {
     let files = if set.pending_files == 1 { "file" } else { "files" };
     format!("{} {files} / {} pending", set.pending_files, octets(set.pending_bytes))
-}
-
-fn tenths(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
-}
-
-/// `48 KiB`, `1.5 GiB`.
-pub(in crate::cli) fn octets(n: u64) -> String {
-    let mut unit = 1u64;
-    for name in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if n < unit.saturating_mul(1024) || name == "TiB" {
-            let (whole, tenth) = (n / unit, n % unit * 10 / unit);
-            let exact = tenth == 0 || whole >= 10;
-            return if exact { format!("{whole} {name}") } else { format!("{whole}.{tenth} {name}") };
-        }
-        unit *= 1024;
-    }
-    n.to_string()
 }
 
 fn well(check: &Check) -> bool {

@@ -58,6 +58,7 @@ fn status() -> Status {
         scheduling: Scheduling::default(),
         instances: vec![],
         checks: vec![],
+        replicator: None,
         peers: vec![],
         interfaces: vec![],
         alarms: vec![],

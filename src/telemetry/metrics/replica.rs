@@ -62,7 +62,10 @@ pub(super) fn replicas(out: &mut Out<'_>, replicas: &Replicas) -> fmt::Result {
         each(|s| s.rescued_files),
     )?;
     out.gauges(
-        plainly("vipd_replica_last_verify_timestamp_seconds", "Unix time of the last verification."),
+        plainly(
+            "vipd_replica_last_verify_timestamp_seconds",
+            "Unix time of the last verification.",
+        ),
         sets.iter().filter_map(|s| Some((labels(s), s.verified_s?))),
     )?;
     let peers = |value: fn(&PeerReport) -> bool| {
