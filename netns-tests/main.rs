@@ -18,6 +18,7 @@
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
+//! replication  state files that follow the address
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -41,6 +42,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod replication;
 mod restart;
 mod screens;
 mod severed;
@@ -84,7 +86,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 20] = [
+    let rooms: [fn() -> Vec<Trial>; 21] = [
         failover::trials,
         stop::trials,
         restart::trials,
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         hooks::trials,
         hostile::trials,
         pressure::trials,
+        replication::trials,
         matrix::trials,
     ];
     let wanted = |trial: &Trial| {

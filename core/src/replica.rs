@@ -265,12 +265,10 @@ pub struct Entry {
 /// A version of a file that was kept aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// How `restore --version` names it.
+    /// How `restore --version` names it; begins with `trash/` or `rescue/`.
     pub name: String,
     /// Since when it is kept: seconds since 1970.
     pub at_s: u64,
     /// Octets.
     pub size: u64,
-    /// `trash` or `rescue`.
-    pub place: String,
 }

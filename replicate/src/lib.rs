@@ -6,7 +6,7 @@
 //! Rooms: [`path`] and [`manifest`] what a tree is; [`ports`] what a session needs of the disk, on either side; [`set`]
 //! a set of files on this host: who owns it, its tree on disk, what it reports. Behind [`set`], on either side: `scan`
 //! and [`watch`] (what is there, what changed), `take`, `stage` and `apply` (what comes in), `keep` (trash and rescue),
-//! `store` (what must survive a restart).
+//! `store` (what must survive a restart). [`net`]: everything between two hosts.
 //!
 //! # How a service drives a set
 //!
@@ -58,6 +58,7 @@ pub mod clock;
 pub mod error;
 pub mod fail;
 pub mod manifest;
+pub mod net;
 pub mod path;
 pub mod ports;
 pub mod set;
