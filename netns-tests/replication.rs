@@ -226,7 +226,7 @@ fn a_file_is_on_the_standby_soon() {
 
 /// What the operator's hooks do in a move: the writer is told to be quiet, and waits.
 fn moves_lose_nothing() {
-    let mut arena = elected(plan(""));
+    let arena = elected(plan(""));
     let since = now();
     let mut total = 0;
     let (mut from, mut to) = (FIRST, SECOND);
@@ -402,7 +402,7 @@ fn strangers_get_nothing_and_disturb_nothing() {
         .stage
         .room()
         .client()
-        .run(|| {
+        .run(move || {
             let mut quiet = Vec::new();
             for n in 0..400_usize {
                 let Ok(mut stream) = std::net::TcpStream::connect(target) else { continue };
