@@ -1,6 +1,7 @@
 //! What time it is: of the machine, or as a test says.
 //!
-//! Handed to [`crate::set::Set::open`]; nothing else in this crate asks for the time. Wall-clock time names and ages what is
+//! Handed to [`crate::set::Set::open`]; nothing else in this crate asks for the time, but for
+//! what the kernel stamped on files. Wall-clock time names and ages what is
 //! kept aside; everything that is shorter than an hour is measured on the monotonic clock.
 
 use std::sync::Arc;
@@ -47,6 +48,12 @@ impl Clock {
     pub fn steady_ms(&self) -> u64 {
         (self.steady)()
     }
+}
+
+/// The clock that the kernel stamps files with, nanoseconds since 1970.
+pub(crate) fn stamp_ns() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }
 
 impl std::fmt::Debug for Clock {

@@ -54,12 +54,33 @@
 //! [`set::Set::notices`] and [`set::Set::position`] return at once, also while another thread scans or applies.
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod clock;
+mod codec;
+mod disk;
 pub mod error;
 pub mod fail;
+mod intent;
+mod keep;
 pub mod manifest;
+mod meta;
 pub mod net;
+mod owner;
 pub mod path;
+mod plan;
 pub mod ports;
+mod record;
+mod root;
+mod rules;
+mod scan;
 pub mod set;
+mod source;
+mod stage;
+mod state;
+mod store;
+mod swap;
+mod take;
+pub mod testing;
+mod tree;
+mod verify;
 pub mod watch;

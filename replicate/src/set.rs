@@ -7,9 +7,14 @@ use crate::error::Error;
 use crate::manifest::Hash;
 use crate::path::RelPath;
 use crate::ports::{Position, Source, Target};
+use crate::rules::Rules;
+use crate::source::SetSource;
+use crate::state::{Shared, State, Work};
+use crate::store::Store;
+use crate::take::SetTarget;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use vipd_core::config::model::Replicate;
 use vipd_core::replica::SetReport;
 use vipd_core::types::Epoch;
@@ -97,10 +102,8 @@ pub struct LogLine {
 }
 
 /// A set of files on this host. Clones are the same set.
-#[derive(Clone)]
-pub struct Set {
-    config: Arc<Replicate>,
-}
+#[derive(Clone, Debug)]
+pub struct Set(pub(crate) Arc<Shared>);
 
 impl Set {
     /// Opens what `state_dir`/replicate/NAME knows of the set, and finishes or drops what a crash interrupted. A root that is
@@ -108,13 +111,35 @@ impl Set {
     ///
     /// # Errors
     /// The state folder cannot be read or written, or a file in it is corrupt: [`Error::Corrupt`] says what to do.
-    pub fn open(_config: Arc<Replicate>, _state_dir: &Path, _clock: Clock) -> Result<Self, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn open(config: Arc<Replicate>, state_dir: &Path, clock: Clock) -> Result<Self, Error> {
+        let rules = Rules::new(&config)?;
+        let (store, record, tree) = Store::open(state_dir, &config.name)?;
+        let root = tree.manifest().root();
+        let state = State { record, tree, root, ..State::default() };
+        let shared = Shared {
+            config,
+            rules,
+            clock,
+            work: Mutex::new(Work { store }),
+            state: Mutex::new(state),
+        };
+        let set = Self(Arc::new(shared));
+        let mut work = set.0.work();
+        let settled = set.0.settle(&mut work);
+        drop(work);
+        match settled {
+            Ok(()) => {}
+            // Told, and tried again before anything else is done.
+            Err(error @ (Error::Root(_) | Error::Io { .. })) => set.0.alarm_error("open", &error),
+            Err(error) => return Err(error),
+        }
+        set.0.count_rescued();
+        Ok(set)
     }
 
     /// As configured.
     pub fn config(&self) -> &Replicate {
-        &self.config
+        &self.0.config
     }
 
     /// This host owns the instance under `epoch`: from the next [`Set::seal`] on [`Set::source`] has an offer. The same again
@@ -122,8 +147,8 @@ impl Set {
     ///
     /// # Errors
     /// A newer ownership is known; or the disk, and then nothing is offered.
-    pub fn claim(&self, _epoch: Epoch) -> Result<(), Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn claim(&self, epoch: Epoch) -> Result<(), Error> {
+        self.0.claim(epoch)
     }
 
     /// This host does not own the instance (any more); `epoch` is the newest ownership that is known. Offers of older ones
@@ -131,55 +156,58 @@ impl Set {
     ///
     /// # Errors
     /// The disk; the role has changed all the same.
-    pub fn follow(&self, _epoch: Epoch) -> Result<(), Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn follow(&self, epoch: Epoch) -> Result<(), Error> {
+        self.0.follow(epoch)
     }
 
     /// Something in the roots changed at `at_ms` of [`Clock::steady_ms`]: what is lost if this host dies now counts from there.
-    pub fn dirty(&self, _at_ms: u64) {}
+    pub fn dirty(&self, at_ms: u64) {
+        let mut state = self.0.state();
+        state.dirty_ms = Some(state.dirty_ms.map_or(at_ms, |known| known.min(at_ms)));
+    }
 
     /// Scans, and makes the next generation if the tree is other than the last, durably. Blocks while it hashes what changed.
     /// Files that a session found changed are looked at in any case.
     ///
     /// # Errors
     /// [`Error::Root`], [`Error::Guard`], [`Error::Refused`] (not the owner), the disk. The last generation stays offered.
-    pub fn seal(&self, _scope: &Scope) -> Result<Sealed, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn seal(&self, scope: &Scope) -> Result<Sealed, Error> {
+        self.0.seal(scope)
     }
 
     /// Where the set stands.
     pub fn position(&self) -> Position {
-        Position::default()
+        self.0.state().record.position
     }
 
     /// For a session that sends.
     pub fn source(&self) -> Box<dyn Source> {
-        unimplemented!()
+        Box::new(SetSource(self.0.clone()))
     }
 
     /// For a session that receives.
     pub fn target(&self) -> Box<dyn Target> {
-        unimplemented!()
+        Box::new(SetTarget(self.0.clone()))
     }
 
     /// How it stands. `instance` is empty, and `connected`, `in_sync` of peers come from acknowledgements alone: the service
     /// knows more.
     pub fn report(&self) -> SetReport {
-        SetReport::default()
+        self.0.report()
     }
 
     /// What happened since the last call, at most a thousand.
     pub fn notices(&self) -> Vec<Notice> {
-        Vec::new()
+        std::mem::take(&mut self.0.state().notices)
     }
 
     /// The operator accepts what the guard or the lineage refused last, here as owner or as receiver: the next tree of
-    /// that ownership is taken. Says in one line what was accepted.
+    /// that ownership is taken. Also accepts roots that were replaced. Says in one line what was accepted.
     ///
     /// # Errors
     /// Nothing was refused; the disk.
     pub fn ack(&self) -> Result<String, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+        self.0.ack()
     }
 
     /// Reads every file again, at most `pace` octets a second, and compares with the committed tree. Ends early when `stop`
@@ -187,8 +215,8 @@ impl Set {
     ///
     /// # Errors
     /// [`Error::Root`], [`Error::Interrupted`], the disk.
-    pub fn verify(&self, _pace: Option<u64>, _stop: &AtomicBool) -> Result<Verified, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn verify(&self, pace: Option<u64>, stop: &AtomicBool) -> Result<Verified, Error> {
+        self.0.verify(pace, stop)
     }
 
     /// As a standby, at `scan_interval`: what was changed here behind the replicator's back. Compares times and sizes, hashes
@@ -197,15 +225,15 @@ impl Set {
     /// # Errors
     /// [`Error::Root`], the disk.
     pub fn drift(&self) -> Result<Vec<RelPath>, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+        self.0.drift()
     }
 
     /// Versions of a file in trash and rescue, newest first.
     ///
     /// # Errors
     /// [`Error::Root`], the disk.
-    pub fn versions(&self, _path: &RelPath) -> Result<Vec<Version>, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+    pub fn versions(&self, path: &RelPath) -> Result<Vec<Version>, Error> {
+        self.0.versions(path)
     }
 
     /// A name of the set for an absolute path.
@@ -213,7 +241,7 @@ impl Set {
     /// # Errors
     /// It is in none of the roots.
     pub fn name(&self, path: &Path) -> Result<RelPath, Error> {
-        Err(Error::Refused(format!("{} is in no root of this set", path.display())))
+        self.0.name(path)
     }
 
     /// Puts `version` back in its place, or to `to`, which must not exist. What is in its place goes to the trash.
@@ -222,11 +250,11 @@ impl Set {
     /// No such version; something is at `to`; this host is a standby and `to` is not given; the disk.
     pub fn restore(
         &self,
-        _path: &RelPath,
-        _version: &str,
-        _to: Option<&Path>,
+        path: &RelPath,
+        version: &str,
+        to: Option<&Path>,
     ) -> Result<PathBuf, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+        self.0.restore(path, version, to)
     }
 
     /// Generations that were made or taken here, newest last, bounded.
@@ -234,19 +262,19 @@ impl Set {
     /// # Errors
     /// The file cannot be read.
     pub fn log(&self) -> Result<Vec<LogLine>, Error> {
-        Err(Error::Refused("not built yet".to_owned()))
+        self.0.work().store.log()
     }
 
     /// Removes from the trash what `trash_age` is over for. Called by the service once an hour.
     ///
     /// # Errors
-    /// The disk.
+    /// [`Error::Root`], the disk.
     pub fn prune(&self) -> Result<(), Error> {
-        Ok(())
+        self.0.prune()
     }
 
     /// The hash over the committed tree.
     pub fn root(&self) -> Hash {
-        [0; 32]
+        self.0.state().root
     }
 }
