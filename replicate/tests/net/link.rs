@@ -57,8 +57,7 @@ fn standby<T: Target + Clone + Sync + 'static>(
     thread::spawn(move || {
         let (events, all) = events();
         Receiver::new(who, sets, events).serve(Arc::new(stream), "peer", options, || {});
-        let all = all.lock().unwrap().clone();
-        all
+        std::mem::take(&mut *all.lock().unwrap())
     })
 }
 
@@ -70,8 +69,7 @@ fn owner(
     options: Options,
 ) -> Result<Ended, NetError> {
     let mut link = Link::call(Arc::new(stream), &pusher.me.key, options)?;
-    let end =
-        send::drive(&mut link, pusher, &mut source.clone(), &mut Memory::default());
+    let end = send::drive(&mut link, pusher, &mut source.clone(), &mut Memory::default());
     link.end(&end);
     end
 }

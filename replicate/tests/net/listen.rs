@@ -131,7 +131,10 @@ fn a_newer_connection_takes_the_place_of_the_older_one() {
         eventually("the first", || source.lock().acknowledged.len() == 1);
         let newer = scope.spawn(|| session(&second, host.address, &source));
         let end = older.join().unwrap();
-        assert!(matches!(end, Err(NetError::Closed | NetError::Bye(_) | NetError::Io { .. })), "{end:?}");
+        assert!(
+            matches!(end, Err(NetError::Closed | NetError::Bye(_) | NetError::Io { .. })),
+            "{end:?}"
+        );
         eventually("the second", || source.lock().acknowledged.len() == 2);
         // And one of an older ownership does not.
         let third = pusher();

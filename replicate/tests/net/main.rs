@@ -2,6 +2,7 @@
 //! over loopback. Trees are in memory, or made up as they are read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod delta;
 mod hostile;

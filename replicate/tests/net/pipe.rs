@@ -67,8 +67,8 @@ impl Side {
         self.pipe.state.lock().unwrap()
     }
 
-    /// Waits for the first turn.
-    fn enter(&self) {
+    /// The second side waits for its first turn.
+    pub(crate) fn enter_second(&self) {
         let turn = |state: &mut State| state.turn != self.me;
         drop(self.pipe.turned.wait_while(self.state(), turn).unwrap());
     }
@@ -201,7 +201,7 @@ pub(crate) fn run(
     let mut target = target.clone();
     let standby = thread::spawn(move || {
         let mut channel = receiver;
-        channel.enter();
+        channel.enter_second();
         welcome(&mut channel, &mut target)
             .and_then(|()| receive::drive(&mut channel, "a", &mut target, &Notes::default()))
     });

@@ -224,7 +224,9 @@ fn a_full_disk_refuses_and_the_old_tree_stays() {
         handle.stop();
     });
     run(&pusher, &source, &mut Memory::default(), &target, None);
-    assert!(matches!(&source.lock().refused[0], Refusal::Disk(text) if text.contains("no storage space")));
+    assert!(
+        matches!(&source.lock().refused[0], Refusal::Disk(text) if text.contains("no storage space"))
+    );
     assert_eq!(target.lock().tree, before);
 }
 

@@ -72,6 +72,9 @@ impl Tree {
     }
 }
 
+/// What happens next.
+type Then = Box<dyn FnMut(&mut Owner) + Send>;
+
 /// What the owner has, and what it was told.
 #[derive(Default)]
 pub(crate) struct Owner {
@@ -83,9 +86,9 @@ pub(crate) struct Owner {
     pub(crate) refused: Vec<Refusal>,
     pub(crate) changed: Vec<RelPath>,
     /// Called at each acknowledgement.
-    pub(crate) after: Option<Box<dyn FnMut(&mut Self) + Send>>,
+    pub(crate) after: Option<Then>,
     /// Called when a file changed underway.
-    pub(crate) rescan: Option<Box<dyn FnMut(&mut Self) + Send>>,
+    pub(crate) rescan: Option<Then>,
     /// Files that read otherwise than their entry says.
     pub(crate) drifted: HashMap<RelPath, Vec<u8>>,
 }
