@@ -25,6 +25,8 @@ const WRITE_TICK: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// What TCP itself allows for octets that nobody acknowledges.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a record to come whole: a length that was changed on the way makes one wait for octets that never come.
+const RECORD_LIMIT: Duration = Duration::from_secs(30);
 /// Octets that are read at once, at most.
 const READ_AHEAD: usize = 256 * 1024;
 /// A reading thread needs little.
@@ -474,11 +476,20 @@ impl Shared {
         let mut plain = Vec::with_capacity(MAX_PLAIN);
         let (mut filled, mut records) = (0, 0);
         let mut heard = clock::now();
+        let mut begun = heard;
         loop {
             self.ping_when_due()?;
+            if filled > 0 && clock::now().saturating_sub(begun) > RECORD_LIMIT {
+                return Err(NetError::Tampered(records));
+            }
             match self.stream.read(&mut ahead[filled..]) {
                 Ok(0) => return Err(NetError::Closed),
-                Ok(len) => filled += len,
+                Ok(len) => {
+                    if filled == 0 {
+                        begun = clock::now();
+                    }
+                    filled += len;
+                }
                 Err(error) if is_timeout(&error) => {
                     let silent = clock::now().saturating_sub(heard);
                     if silent >= self.options.dead_after {
@@ -502,6 +513,9 @@ impl Shared {
             filled -= from;
             // Now, not when it was read: the time that this side took is not the other's silence.
             heard = clock::now();
+            if from > 0 {
+                begun = heard;
+            }
         }
     }
 

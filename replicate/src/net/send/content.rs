@@ -6,16 +6,16 @@ use super::*;
 use crate::manifest::{Entry, Kind};
 use crate::net::chunk::{Cutter, LARGE, average_for};
 use crate::net::link::Channel;
-use crate::net::wire::{Chunks, MAX_CHUNKS, Message, PIECE_HEADER, Piece};
+use crate::net::wire::{Chunks, MAX_BODY, MAX_CHUNKS, Message, PIECE_HEADER, Piece};
 use crate::path::RelPath;
 use crate::ports::ReadSeek;
 use std::collections::VecDeque;
 use std::io::{self, Read, SeekFrom};
 
-/// A message with contents, octets.
-const BATCH: usize = 256 * 1024;
 /// Files are read in pieces of this, octets.
 const READ: usize = 128 * 1024;
+/// From this on a message with contents goes, octets: one more piece would still fit.
+const BATCH: usize = MAX_BODY - READ - PIECE_HEADER;
 /// Lists of chunks that wait for an answer; the receiver allows more.
 const WINDOW: usize = 4;
 

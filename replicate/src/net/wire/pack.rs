@@ -39,6 +39,7 @@ impl Packer {
 
     /// Header, and body as it goes over the link.
     pub fn pack<'a>(&'a mut self, kind: u8, body: &'a [u8]) -> ([u8; HEADER], &'a [u8]) {
+        debug_assert!(body.len() <= MAX_BODY, "whoever batches has to keep to the limit");
         let smaller = self.compress(body);
         let (method, octets) = if smaller { (ZSTD, self.packed.as_slice()) } else { (RAW, body) };
         let mut header = [0; HEADER];
