@@ -19,6 +19,7 @@ use crate::scan;
 use crate::set::LogLine;
 use crate::stage::{STAGE, ready_name};
 use crate::state::{Shared, Work};
+use crate::store;
 use crate::swap;
 use crate::tree::Mark;
 use rustix::io::Errno;
@@ -34,6 +35,8 @@ const SINGLY: usize = 32;
 struct Site<'a> {
     keeper: Keeper<'a>,
     config: &'a vipd_core::config::model::Replicate,
+    /// What is put, and so may be there already.
+    put: HashSet<&'a RelPath>,
     /// Folders in which names changed.
     touched: BTreeSet<std::path::PathBuf>,
     /// Where what goes is moved from: the root, or what was the root before it was swapped.
@@ -168,6 +171,7 @@ impl Shared {
         let mut site = Site {
             keeper,
             config: &self.config,
+            put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
             touched: BTreeSet::new(),
             swapped: swapped.is_some(),
             old: match swapped {
@@ -224,7 +228,7 @@ impl Shared {
         record.known = record.known.max(intent.to.epoch);
         record.synced = Some(intent.to);
         record.from = Some(intent.from.clone());
-        (record.refused, record.suspect) = (None, false);
+        (record.refused, record.suspect, record.forgot) = (None, false, false);
         record.marks = owner::marked(roots)?;
         work.store.commit(&mut record, &standing, &next)?;
         {
@@ -243,6 +247,7 @@ impl Shared {
         let line = LogLine {
             at_s: intent.at_s,
             position: (intent.to.epoch.number, intent.to.epoch.host, intent.to.generation),
+            root: store::short(&intent.root),
             from: Some(intent.from.clone()),
             put: intent.delta.put.len() as u64,
             gone: intent.delta.gone.len() as u64,
@@ -302,6 +307,10 @@ impl Act {
         }
     }
 
+    const fn puts(&self) -> bool {
+        matches!(self, Self::Folder { .. } | Self::Place { .. })
+    }
+
     fn trashes(&self, root: u16) -> bool {
         match self {
             Self::Aside { path, keep: Keep::Trash, .. } => path.root() == root,
@@ -354,6 +363,13 @@ impl Site<'_> {
 
     fn aside(&self, path: &RelPath, keep: Keep, expect: Option<Expect>) -> io::Result<()> {
         let Some(seen) = self.old.see(path.as_path())? else { return Ok(()) };
+        if !self.swapped
+            && self.put.contains(path)
+            && !expect.is_some_and(|expect| expect.meets(&seen))
+        {
+            // It went before, and this is what came in its place; or that step deals with it.
+            return Ok(());
+        }
         match self.judge(path, &seen, keep, expect)? {
             Keep::Nothing => self.old.unlink(path.as_path()),
             keep => self.keeper.aside(&self.old, keep, path.as_path()),
@@ -362,8 +378,15 @@ impl Site<'_> {
 
     fn rmdir(&self, path: &RelPath) -> io::Result<()> {
         match self.root().rmdir(path.as_path()) {
-            // Excluded files live on in it.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            // Excluded files live on in it; or it went before, and a file came in its place.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
             done => done,
         }
     }
@@ -424,8 +447,12 @@ impl Site<'_> {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             match self.root().at(path) {
                 Ok(dir) => dir.sync()?,
-                // It was removed itself.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It went itself, or became a file.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }

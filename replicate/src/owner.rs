@@ -8,6 +8,7 @@ use crate::root::Root;
 use crate::scan::{self, Found};
 use crate::set::{LogLine, Scope, Sealed};
 use crate::state::{Shared, Work, some_of};
+use crate::store;
 use crate::tree::Tree;
 use vipd_core::config::model::Replicate;
 use vipd_core::types::Epoch;
@@ -33,7 +34,10 @@ impl Shared {
             record.known = epoch;
             claimed = record.position.epoch != epoch;
             if claimed {
-                if record.position.generation > 0 {
+                if std::mem::take(&mut record.forgot) {
+                    // Nobody can tell any more what this tree descends from.
+                    record.lineage.clear();
+                } else if record.position.generation > 0 {
                     record.lineage.push(record.position);
                 }
                 let excess = record.lineage.len().saturating_sub(MAX_LINEAGE);
@@ -50,7 +54,9 @@ impl Shared {
         }
         if claimed {
             state.sealed_ms.clear();
-            ["stale", "guard", "diverged", "drift"].map(|kind| state.clear(kind));
+            for kind in ["stale", "guard", "diverged", "drift", "forgot"] {
+                state.clear(kind);
+            }
         }
         Ok(())
     }
@@ -197,6 +203,7 @@ impl Shared {
         let line = LogLine {
             at_s: self.clock.wall_s(),
             position: (position.epoch.number, position.epoch.host, position.generation),
+            root: store::short(&root),
             from: None,
             put: delta.put.len() as u64,
             gone: delta.gone.len() as u64,

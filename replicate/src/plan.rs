@@ -182,7 +182,8 @@ impl Planner<'_> {
             why: "not part of the set, and in the way of something that is".to_owned(),
         });
         plan.rescued_bytes += if seen.what == What::File { seen.size } else { 0 };
-        plan.acts.push(Act::Aside { path: path.clone(), keep: Keep::Rescue, expect: None });
+        let expect = Some(Expect { ino: seen.ino, size: seen.size, mtime_ns: seen.mtime_ns });
+        plan.acts.push(Act::Aside { path: path.clone(), keep: Keep::Rescue, expect });
         Ok(())
     }
 
@@ -325,8 +326,7 @@ impl Expect {
         self.ino == seen.ino
             && match seen.what {
                 What::File => (self.size, self.mtime_ns) == (seen.size, seen.mtime_ns),
-                What::Link => true,
-                _ => false,
+                What::Link | What::Folder | What::Other(_) => true,
             }
     }
 }

@@ -82,6 +82,10 @@ pub trait Source: Send {
     }
     /// `peer` has taken the tree, durably.
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash);
+    /// `peer` says where it stands, before anything is offered: shows an owner that forgot what it had sent.
+    fn peer_stands(&mut self, peer: &str, position: Position, root: Hash) {
+        let _ = (peer, position, root);
+    }
     /// `peer` refused; [`Refusal::StaleEpoch`] ends the sending of this set until the agent names a new epoch.
     fn refused(&mut self, peer: &str, refusal: &Refusal);
 }

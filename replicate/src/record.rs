@@ -108,6 +108,8 @@ pub(crate) struct Record {
     pub(crate) refused: Option<Refused>,
     /// The tree on disk may be other than the committed one in any place: a step failed in between.
     pub(crate) suspect: bool,
+    /// Another host has trees of this ownership that this host does not know: nothing is pushed under it any more.
+    pub(crate) forgot: bool,
     /// What identifies each root, once there was a tree in it.
     pub(crate) marks: Vec<Option<String>>,
     /// Seconds since 1970.

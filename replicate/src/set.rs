@@ -88,6 +88,8 @@ pub struct LogLine {
     pub at_s: u64,
     /// Number of the ownership, its host, and the generation within it.
     pub position: (u64, u8, u64),
+    /// The beginning of the hash over the tree.
+    pub root: String,
     /// Where it came from; left out: made here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,

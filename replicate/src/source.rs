@@ -6,6 +6,8 @@ use crate::path::RelPath;
 use crate::ports::{Offer, Position, ReadSeek, Refusal, Source};
 use crate::set::Place;
 use crate::state::Shared;
+use crate::store;
+use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ impl Source for SetSource {
     fn offer(&mut self) -> Option<Offer> {
         let state = self.0.state();
         let position = state.record.position;
-        let fenced = state.stopped.is_some() || state.record.known > position.epoch;
+        let fenced =
+            state.stopped.is_some() || state.record.forgot || state.record.known > position.epoch;
         if !state.owns || fenced || position.generation == 0 {
             return None;
         }
@@ -49,13 +52,8 @@ impl Source for SetSource {
         let mut state = self.0.state();
         let own = state.record.position;
         if position.epoch == own.epoch && position > own || position == own && root != state.root {
-            let text = format!(
-                "[replicate.{}] {peer} has {}.{} of this ownership, which is not the tree that this host made: its state \
-                 folder was lost or restored; move the address once, so that a new ownership begins",
-                self.0.config.name, position.epoch, position.generation
-            );
-            state.alarm("lost", text);
-            return;
+            drop(state);
+            return self.0.forgot(peer, position);
         }
         let known = state.peers.entry(peer.to_owned()).or_default();
         (known.acknowledged, known.refused) = (Some(position), None);
@@ -78,6 +76,30 @@ impl Source for SetSource {
         }
     }
 
+    fn peer_stands(&mut self, peer: &str, position: Position, root: Hash) {
+        let (own, own_root, owns) = {
+            let state = self.0.state();
+            (state.record.position, state.root, state.owns)
+        };
+        if !owns || position.epoch != own.epoch || position.generation == 0 {
+            return;
+        }
+        let foreign = match position.generation.cmp(&own.generation) {
+            Ordering::Greater => true,
+            Ordering::Equal => root != own_root,
+            Ordering::Less => {
+                // What the log does not reach back to is believed.
+                let log = self.0.work().store.log().unwrap_or_default();
+                let numbers = (own.epoch.number, own.epoch.host, position.generation);
+                let made = log.iter().rev().find(|line| line.position == numbers);
+                made.is_some_and(|line| line.root != store::short(&root))
+            }
+        };
+        if foreign {
+            self.0.forgot(peer, position);
+        }
+    }
+
     fn refused(&mut self, peer: &str, refusal: &Refusal) {
         let mut state = self.0.state();
         let known = state.peers.entry(peer.to_owned()).or_default();
@@ -88,6 +110,14 @@ impl Source for SetSource {
             state.notice(text, true);
         }
         state.count("refused");
+        let own = state.record.position;
+        if let Refusal::Diverged(position) = refusal
+            && position.epoch == own.epoch
+            && *position >= own
+        {
+            drop(state);
+            return self.0.forgot(peer, *position);
+        }
         if let Refusal::StaleEpoch(epoch) = refusal {
             state.stopped = Some(*epoch);
             let text = format!(
@@ -95,6 +125,23 @@ impl Source for SetSource {
                 self.0.config.name
             );
             state.alarm("stale", text);
+        }
+    }
+}
+
+impl Shared {
+    /// Another host has a tree of this host's ownership that this host did not make.
+    fn forgot(&self, peer: &str, position: Position) {
+        let text = format!(
+            "[replicate.{}] {peer} has {}.{} of this ownership, which is no tree that this host made: its state folder was \
+             lost or put back, and nothing is pushed any more; move the address once, so that a new ownership begins, and \
+             acknowledge its tree on the other hosts",
+            self.config.name, position.epoch, position.generation
+        );
+        self.state().alarm("forgot", text);
+        let work = self.work();
+        if let Err(error) = self.update(&work, |record| record.forgot = true) {
+            self.alarm_error("record", &error);
         }
     }
 }

@@ -198,3 +198,8 @@ fn tree_name(number: u64) -> String {
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_string()
 }
+
+/// Enough of a hash to tell trees apart.
+pub(crate) fn short(hash: &[u8; 32]) -> String {
+    hex(hash).chars().take(16).collect()
+}

@@ -6,7 +6,7 @@
 use crate::disk::Dir;
 use crate::error::Error;
 use crate::keep;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::{Entry, Kind, Manifest};
 use crate::owner::guard;
 use crate::path::RelPath;
 use crate::plan::{From, Plan, Planner, parent};
@@ -326,8 +326,11 @@ impl Shared {
         let roots = self.roots()?;
         let found = scan::scan(&self.config, &self.rules, &roots, &standing, &Scope::Everything)?;
         let delta = standing.manifest().delta(found.tree.manifest());
-        let drifted: Vec<_> =
-            delta.put.into_iter().map(|entry| entry.path).chain(delta.gone).collect();
+        // A folder that is there beside is no content; what is excluded may live in it.
+        let more =
+            |entry: &Entry| entry.kind == Kind::Folder && standing.get(&entry.path).is_none();
+        let put = delta.put.into_iter().filter(|entry| !more(entry)).map(|entry| entry.path);
+        let drifted: Vec<_> = put.chain(delta.gone).collect();
         let mut state = self.state();
         // What only looks other was hashed again: the next look is cheaper.
         state.tree = marks_of(&standing, &found.tree);
@@ -349,8 +352,6 @@ impl Shared {
 
 /// `standing` with the newer marks of `found` where the entries are the same.
 fn marks_of(standing: &Tree, found: &Tree) -> Tree {
-    let kept = |entry: &crate::manifest::Entry| {
-        standing.get(&entry.path).map(|(_, mark)| mark).unwrap_or_default()
-    };
+    let kept = |entry: &Entry| standing.get(&entry.path).map(|(_, mark)| mark).unwrap_or_default();
     found.rebased(standing.manifest().clone(), kept)
 }

@@ -57,6 +57,8 @@ pub fn transfer(
     (from, source): (&str, &mut dyn Source),
     (to, target): (&str, &mut dyn Target),
 ) -> Result<Transfer, Refusal> {
+    let (position, manifest) = target.standing();
+    source.peer_stands(to, position, manifest.root());
     let Some(offer) = source.offer() else { return Ok(Transfer::Nothing) };
     let carried = carry(from, source, target, &offer);
     match &carried {
