@@ -82,11 +82,35 @@ impl Arena {
         arena
     }
 
-    /// Starts every agent and waits until the first host owns.
+    /// Starts every agent and waits until the first host owns and all others stand behind it.
+    ///
+    /// The first host starts alone: at 10 ms two agents that start at once are apart by less than a machine needs to
+    /// start a process, and where preemption is delayed the wrong one would stay owner for that long.
     pub(crate) fn elect(&mut self) {
-        self.stage.start_all().unwrap();
+        if self.stage.agent(FIRST).condition() == Condition::Down {
+            self.stage.start(FIRST).unwrap();
+        }
         self.wait_owner(FIRST);
+        self.stage.start_all().unwrap();
+        let limit = now() + self.bound();
+        for ix in 0..self.before.len() {
+            while !self.is_ready(ix) {
+                assert!(now() < limit, "h{} is not ready\n{}", ix + 1, self.stage.logs(12));
+                wait(Duration::from_millis(20));
+            }
+        }
         self.calm();
+    }
+
+    /// Has the agent of a host decided what it is, and does it hear every peer? True of other makes, which do not say.
+    fn is_ready(&self, ix: usize) -> bool {
+        if self.stage.agent(ix).vipd(&[]).is_none() {
+            return true;
+        }
+        let Ok(status) = try_status(&self.stage, ix) else { return false };
+        let all = |list: &Value, is: fn(&Value) -> bool| list.as_array().unwrap().iter().all(is);
+        all(&status["instances"], |i| i["state"] != "initialize")
+            && all(&status["peers"], |p| p["alive"] == true)
     }
 
     /// Ten times the longest that a healthy group needs for anything, at least 5 s.
@@ -221,10 +245,14 @@ pub(crate) fn check(stage: &Stage, ix: usize, name: &str) -> Value {
 
 /// What `vipd status --json` of a host prints, with whatever exit.
 fn status(stage: &Stage, ix: usize) -> Value {
+    try_status(stage, ix).unwrap_or_else(|e| panic!("status of h{}: {e}", ix + 1))
+}
+
+/// The same; the error is what it said instead, while it does not answer yet.
+fn try_status(stage: &Stage, ix: usize) -> Result<Value, String> {
     let mut status = stage.agent(ix).vipd(&["status", "--json"]).unwrap();
     let out = stage.room().host(ix).ns().unwrap().run(move || Ok(status.output()?));
     let out = out.unwrap();
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
-        panic!("status of h{}: {e}: {}", ix + 1, String::from_utf8_lossy(&out.stderr))
-    })
+    serde_json::from_slice(&out.stdout)
+        .map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&out.stderr)))
 }

@@ -17,8 +17,11 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
+//! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
+//! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! replication  state files that follow the address
+//! simulate   what is predicted, and what then happens
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -46,8 +49,12 @@ mod replication;
 mod restart;
 mod screens;
 mod severed;
+mod simulate;
 mod standby;
 mod stop;
+mod sync_hooks;
+mod sync_rsync;
+mod sync_states;
 mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
@@ -86,7 +93,7 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 21] = [
+    let rooms: &[fn() -> Vec<Trial>] = &[
         failover::trials,
         stop::trials,
         restart::trials,
@@ -102,8 +109,12 @@ fn main() -> ExitCode {
         standby::trials,
         doctor::trials,
         screens::trials,
+        simulate::trials,
         pool::trials,
         hooks::trials,
+        sync_hooks::trials,
+        sync_rsync::trials,
+        sync_states::trials,
         hostile::trials,
         pressure::trials,
         replication::trials,
@@ -112,7 +123,7 @@ fn main() -> ExitCode {
     let wanted = |trial: &Trial| {
         arena::is_long() || !LONG_ONLY.iter().any(|name| trial.name().starts_with(name))
     };
-    let trials = rooms.into_iter().flat_map(|trials| trials()).filter(wanted).collect();
+    let trials = rooms.iter().flat_map(|trials| trials()).filter(wanted).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 

@@ -20,6 +20,7 @@ mod moves;
 mod replica;
 mod run;
 mod screen;
+mod simulate;
 mod status;
 mod why;
 
@@ -108,6 +109,8 @@ pub enum Verb {
     History(events::HistoryArgs),
     /// Show events, with -f as they happen
     Events(events::EventsArgs),
+    /// Say what would happen if something happened: who owns then, after how long, what clients lose
+    Simulate(simulate::SimulateArgs),
     /// Hand an instance to another host without a gap; it stays there until `failback`
     Move(moves::MoveArgs),
     /// End what a move left behind: configuration and checks decide again
@@ -213,6 +216,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Init(args) => init::run(&place, &args),
         Verb::History(args) => events::history(&place, args),
         Verb::Events(args) => events::events(&place, args),
+        Verb::Simulate(args) => simulate::run(&place, args),
         Verb::Move(args) => moves::hand_over(&place, args),
         Verb::Failback(args) => moves::failback(&place, args),
         Verb::Promote(args) => moves::promote(&place, args),

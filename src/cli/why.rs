@@ -167,6 +167,7 @@ mod tests {
             peers: vec![],
             interfaces: vec![],
             alarms: vec![],
+            hooks: vec![],
             counters: [].into(),
         };
         let text = screen(&status, &[&status.instances[0]]);

@@ -1,7 +1,10 @@
 //! Asks the running agent; used by the verbs of the command line. Blocking, with time limits.
 
 use super::events::Event;
-use super::protocol::{Answer, Body, Complaint, How, LONGEST_ANSWER, Request, VERSION, Verb, Word};
+use super::prediction::Prediction;
+use super::protocol::{
+    Answer, Body, Complaint, How, LONGEST_ANSWER, Request, VERSION, Verb, WhatIf, Word,
+};
 use super::status::Status;
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,6 +17,8 @@ use vipd_core::replica::{Ask, Said};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The agent may have to read files, and waits itself for what is asked to be waited for.
 const PATIENCE_OF_CHANGES: Duration = Duration::from_secs(15);
+/// A play of thousands of instances takes its time.
+const PATIENCE_OF_PLAYS: Duration = Duration::from_secs(120);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +138,18 @@ struct Versioned<'a> {
     v: u32,
     #[serde(flatten)]
     ask: &'a Ask,
+}
+
+/// What the agent behind `socket` says would happen.
+///
+/// # Errors
+/// When nobody answers in time, or the event makes no sense there.
+pub fn simulate(socket: &Path, event: WhatIf) -> Result<Prediction, ClientError> {
+    let request = Request { v: VERSION, verb: Verb::Simulate { event }, how: How::default() };
+    match Talk::start(socket, &request, Some(PATIENCE_OF_PLAYS))?.answer()?.body {
+        Body::Prediction(prediction) => Ok(*prediction),
+        _ => Err(ClientError::Garbled("no prediction".into())),
+    }
 }
 
 /// Orders `verb`; `on_the_way` hears of the order that was given and of progress when the end is waited for.

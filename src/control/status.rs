@@ -39,6 +39,9 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Conditions of the host to look at.
     pub alarms: Vec<Alarm>,
+    /// Hooks that have run, by name and instance.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// What belongs to no instance, by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -193,6 +196,31 @@ pub struct Moves {
     pub limit: u32,
     /// Length of the window in seconds.
     pub within_s: f64,
+}
+
+/// A hook, for one instance: its last run, and what it says of the replicas that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// `[hook.NAME]`.
+    pub name: String,
+    /// `[instance.NAME]`.
+    pub instance: String,
+    /// What the last run was told: `active`, `sync-change`, `pre-demote` and so on.
+    pub event: String,
+    /// How it ended: `ok`, `veto`, `later`, `timeout`, `not-run` or `failed`.
+    pub outcome: String,
+    /// The same for people, with its last words.
+    pub told: String,
+    /// Seconds since it ended.
+    pub age_s: f64,
+    /// Seconds that it took.
+    pub took_s: f64,
+    /// Runs since the last good one.
+    pub failures: u32,
+    /// On the owner: seconds of changes that the other hosts may lack by now, from `rpo_ms` of the last good push.
+    pub rpo_s: Option<f64>,
+    /// What it said that it pushed.
+    pub generation: Option<String>,
 }
 
 /// A health check.

@@ -18,6 +18,8 @@
 //! | `chronicle` | what happened: history, subscribers, who waits for an operation |
 //! | `tasks` | what an operator asks of the main thread |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
+//! | `sync` | when hooks bring state to the other hosts: clocks and watchers |
+//! | `moving` | programs in a planned move: who may refuse it, and the barrier |
 //! | `scripts` | script checks, by way of `vipd exec` |
 //! | `memory` | what flap control and operators' orders leave over a restart |
 //! | `exec` | `vipd exec` |
@@ -39,6 +41,7 @@ pub mod load;
 mod lock;
 mod manager;
 mod memory;
+mod moving;
 mod neighbours;
 mod observe;
 mod protocol;
@@ -51,6 +54,7 @@ mod scripts;
 mod slots;
 mod sockets;
 mod successor;
+mod sync;
 mod tasks;
 mod threads;
 mod worker;

@@ -7,12 +7,13 @@
 
 use super::chronicle::Chronicle;
 use super::control::reporter::Reporter;
+use super::moving::Replicator;
 use super::protocol::Report;
 use super::queue::Sender;
 use crate::control::protocol::{Answer, Body, Code, Word as Said};
 use crate::control::rights;
 use crate::control::server::{Caller, Gone, Wire};
-use crate::control::status::Replicator;
+use crate::control::status::Replicator as ReplicatorView;
 use crate::sys::clock;
 use crate::telemetry::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use vipd_core::config::model::{Model, Replicate};
 use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{InstanceIx, State};
+use vipd_core::types::{HostIx, InstanceIx, State};
 
 /// A replicator that says nothing for so long is missing. It reports each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ struct Books {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
     /// `None`: no sets are configured.
-    pub replicator: Option<Replicator>,
+    pub replicator: Option<ReplicatorView>,
     /// Silent for too long.
     pub missing: bool,
     /// The sets, by name; their ages as of now.
@@ -153,7 +154,7 @@ impl Replication {
         let (now, books) = (clock::monotonic(), self.lock());
         let heard_s = books.spoke.then(|| now.since(books.heard).as_secs_f64());
         Standing {
-            replicator: Some(Replicator { connected: books.attached.is_some(), heard_s }),
+            replicator: Some(ReplicatorView { connected: books.attached.is_some(), heard_s }),
             missing: books.missing,
             sets: books.sets.values().map(|(at, report)| aged(report, now.since(*at))).collect(),
         }
@@ -316,14 +317,25 @@ impl Replication {
 }
 
 /// Barriers of planned moves.
-impl Replication {
-    /// Has `barrier.to` everything? Ends when the replicator answers, goes away, or the deadline has passed.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(super) async fn barrier(&self, barrier: Barrier) -> Result<(), String> {
+impl Replicator for Replication {
+    async fn barrier(
+        &self,
+        order: u64,
+        instance: InstanceIx,
+        to: HostIx,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), String> {
+        if self.0.model.sets_of(instance).next().is_none() {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let barrier = Barrier {
+            id: order,
+            instance: self.0.model.instance(instance).name.to_string(),
+            to: self.0.model.host_name(to).to_string(),
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        };
         let (tx, rx) = oneshot::channel();
-        let (id, deadline) = (barrier.id, Duration::from_millis(barrier.deadline_ms));
         {
             let mut books = self.lock();
             let Some((_, orders)) = &books.attached else {
@@ -332,24 +344,17 @@ impl Replication {
             if orders.try_send(Order::Barrier(barrier)).is_err() {
                 return Err("the replicator does not read its orders".into());
             }
-            books.barriers.insert(id, tx);
+            books.barriers.insert(order, tx);
         }
-        let answer = tokio::time::timeout(deadline, rx).await;
-        self.lock().barriers.remove(&id);
-        match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err("the replicator has gone".into()),
-            Err(_) => Err(format!(
-                "the target has not confirmed everything within {} s",
-                deadline.as_secs_f64()
-            )),
-        }
+        // Whoever waits here ends it at the deadline; then the other end finds nobody.
+        rx.await.unwrap_or_else(|_| Err("the replicator has gone".into()))
     }
 
-    /// The barrier `id` is over, whatever came of it.
-    pub(super) fn barrier_over(&self, id: u64) {
-        if let Some((_, orders)) = &self.lock().attached {
-            let _ = orders.try_send(Order::BarrierOver { id });
+    fn over(&self, order: u64) {
+        let mut books = self.lock();
+        books.barriers.remove(&order);
+        if let Some((_, orders)) = &books.attached {
+            let _ = orders.try_send(Order::BarrierOver { id: order });
         }
     }
 }

@@ -1,15 +1,22 @@
 //! The engine's snapshot as status document.
 
 mod health;
+mod prediction;
 mod why;
 
+pub(super) use prediction::prediction;
+
+use super::observe::Counting;
 use super::protocol::Report;
 use super::replica::{Replication, Standing, missing_text};
 use crate::control::status::{
-    Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
+    Alarm, Family, Hook, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
+use crate::sys::clock;
 use crate::sys::sched::Granted;
-use crate::telemetry::{REPLICA, REPLICATOR_MISSING, alarm_code, alarm_text, cause_text, seconds};
+use crate::telemetry::{
+    REPLICA, REPLICATOR_MISSING, alarm_code, alarm_text, cause_text, host_name, seconds,
+};
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
@@ -24,6 +31,10 @@ use vipd_core::vrrp::Expiry;
 pub(super) struct Facts {
     /// The configuration in use.
     pub model: Arc<Model>,
+    /// The text of its file: what the other hosts make of it.
+    pub file: Arc<str>,
+    /// What was counted since the start.
+    pub counting: Counting,
     /// Was real-time scheduling granted?
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?
@@ -73,6 +84,7 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         interfaces: interfaces(model, snapshot),
         alarms: host_alarms(model, snapshot, &replicas),
         replicator: replicas.replicator,
+        hooks: hooks(facts),
         counters: snapshot
             .counters
             .iter()
@@ -80,6 +92,27 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
             .map(|(name, count)| (name.to_owned(), count))
             .collect(),
     }
+}
+
+/// Hooks that ran, by name and instance.
+fn hooks(facts: &Facts) -> Vec<Hook> {
+    let now = clock::monotonic();
+    let hooks = facts.counting.hooks().into_iter().filter_map(|((name, ix), of)| {
+        let last = of.last()?;
+        Some(Hook {
+            name: name.to_string(),
+            instance: facts.model.instance(ix).name.to_string(),
+            event: last.event.into(),
+            outcome: last.outcome.into(),
+            told: last.told.clone(),
+            age_s: now.since(last.at).as_secs_f64(),
+            took_s: last.took.as_secs_f64(),
+            failures: of.failures(),
+            rpo_s: of.rpo(now).map(|rpo| rpo.as_secs_f64()),
+            generation: of.generation().map(str::to_owned),
+        })
+    });
+    hooks.collect()
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {

@@ -4,6 +4,7 @@
 //! label, so that a series does not come and go with it; labels are names from the configuration, and nothing that a
 //! packet brings becomes one.
 
+mod hooks;
 mod host;
 mod instance;
 mod replica;
@@ -128,6 +129,7 @@ impl Collector for Figures {
             host::checks(&mut out, &self.model, snapshot, &self.tally)?;
             instance::routers(&mut out, &self.model, snapshot)?;
             instance::instances(&mut out, self, snapshot, counted)?;
+            hooks::encode(&mut out, self, snapshot.at)?;
         }
         if let Some(replicas) = &self.replicas {
             replica::replicas(&mut out, replicas)?;

@@ -4,6 +4,7 @@
 
 mod audit;
 mod fields;
+mod hooks;
 pub mod http;
 mod limit;
 mod log;
@@ -16,6 +17,7 @@ mod tell;
 mod text;
 
 pub use audit::Auditor;
+pub use hooks::{HookRun, HookTally};
 pub use log::{Journal, init};
 pub use replica::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
 pub use tally::Tally;

@@ -282,7 +282,7 @@ pub(super) const KINDS: &[(Key, &[Key])] = &[
 keys! {
     /// `[hook.NAME]`
     hook {
-        ON "on" "a list of \"active\", \"backup\", \"fault\" and \"stop\"" "[\"active\", \"backup\", \"fault\"]";
+        ON "on" "a list of \"active\", \"backup\", \"fault\", \"stop\", \"sync-interval\", \"sync-change\", \"sync-barrier\", \"pre-promote\", \"post-promote\", \"pre-demote\", \"post-demote\" and \"verify\"" "[\"active\", \"backup\", \"fault\"]";
         RUN "run" "a list: the absolute path of a program, and its arguments" "[\"/etc/vipd/hooks/notify\"]";
         FIFO "fifo" "an absolute path" "\"/run/app/notify.fifo\"";
         CALL "call" "\"vipd\" or \"keepalived\"" "\"vipd\"";
@@ -290,6 +290,9 @@ keys! {
         USER "user" "the name of a user" "\"vipd-hooks\"";
         ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
         TIMEOUT "timeout" "a duration from 100ms to 10m" "\"30s\"";
+        INTERVAL "interval" "a duration from 1s to 168h" "\"60s\"";
+        WATCH "watch" "a list of absolute paths" "[\"/var/lib/app\"]";
+        DEBOUNCE "debounce" "a duration from 10ms to 60s" "\"500ms\"";
     }
 }
 

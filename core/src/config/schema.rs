@@ -297,6 +297,12 @@ pub(super) struct HookDecl {
     /// Empty: all instances.
     pub(super) instances: Vec<At<Arc<str>>>,
     pub(super) run: HookRunDecl,
+    /// `None`: by moment.
+    pub(super) timeout: Option<Duration>,
+    /// `None`: by moment.
+    pub(super) interval: Option<Duration>,
+    pub(super) watch: Vec<PathBuf>,
+    pub(super) debounce: Duration,
 }
 
 /// What a hook does.

@@ -23,6 +23,7 @@ mod property;
 mod refuse;
 mod restart;
 mod send;
+mod simulate;
 mod stale;
 mod standby;
 mod startup;

@@ -117,9 +117,7 @@ impl Inbound {
 fn events(sets: Arc<Directory>) -> Events {
     Arc::new(move |event: Event| match event.set.as_deref().and_then(|set| sets.find(set)) {
         Some((_, worker, _)) => {
-            if event.kind != "connected" {
-                worker.shared.count(event.kind);
-            }
+            worker.shared.count(event.kind);
             worker.shared.tell(event.to_string(), false);
         }
         None => {

@@ -108,9 +108,7 @@ impl Pushing {
 /// Lines of the sessions, to the agent's log.
 fn events(shared: Arc<Shared>) -> Events {
     Arc::new(move |event| {
-        if event.kind != "connected" {
-            shared.count(event.kind);
-        }
+        shared.count(event.kind);
         shared.tell(event.to_string(), false);
     })
 }

@@ -81,8 +81,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// An error of that kind happened.
+    /// An error of that kind happened. Sessions that begin and end in good order are none.
     pub(super) fn count(&self, kind: &str) {
+        if ["connected", "closed", "stopped", "bye"].contains(&kind) {
+            return;
+        }
         *lock(&self.errors).entry(kind.to_owned()).or_default() += 1;
     }
 
@@ -218,6 +221,9 @@ impl Worker {
             for peer in &mut report.peers {
                 (peer.connected, peer.in_sync) = (false, false);
             }
+        } else {
+            // From when it was the owner.
+            report.peers.clear();
         }
         report.alarms.extend(lock(&self.shared.faults).values().cloned());
         for (kind, count) in &*lock(&self.shared.errors) {

@@ -6,7 +6,7 @@ use crate::cli::screen::{
     BAD, Cell, FAINT, GOOD, PLAIN, Screen, TITLE, WARN, age, cell, octets, plain, state_style,
     tenths,
 };
-use crate::control::status::{Check, Instance, Moves, Peer, Status};
+use crate::control::status::{Check, Hook, Instance, Moves, Peer, Status};
 use anstyle::Style;
 use vipd_core::replica::{PeerReport, SetReport};
 
@@ -152,6 +152,18 @@ fn details(status: &Status, i: &Instance, screen: &mut Screen) {
     for set in &i.replicas {
         replica(set, screen);
     }
+    let hooks = || status.hooks.iter().filter(|hook| hook.instance == i.name);
+    let pushes: Vec<String> = hooks().filter_map(push_word).collect();
+    if !pushes.is_empty() {
+        screen.entry("  pushes  ", &pushes.join(", "), PLAIN);
+    }
+    for hook in hooks().filter(|hook| hook.failures > 0) {
+        let times =
+            if hook.failures > 1 { format!(" ({} times)", hook.failures) } else { String::new() };
+        let (name, event, ago) = (&hook.name, &hook.event, age(hook.age_s));
+        let text = format!("hook {name} on {event} {}{times}, {ago} ago", hook.told);
+        screen.entry("  ! ", &text, WARN);
+    }
     for wait in &i.waits {
         screen.entry("  waits   ", wait, PLAIN);
     }
@@ -218,6 +230,13 @@ fn well(check: &Check) -> bool {
     !check.unknown
         && !matches!(check.last.as_deref(), Some("fail" | "warn" | "unknown"))
         && !matches!(check.state.as_deref(), Some("fail" | "warn"))
+}
+
+/// What a hook says of the replicas that it makes.
+fn push_word(hook: &Hook) -> Option<String> {
+    let behind = age(hook.rpo_s?);
+    let generation = hook.generation.as_ref().map(|g| format!(", generation {g}"));
+    Some(format!("{} at most {behind} behind{}", hook.name, generation.unwrap_or_default()))
 }
 
 fn check_word(check: &Check) -> String {

@@ -62,6 +62,7 @@ fn status() -> Status {
         peers: vec![],
         interfaces: vec![],
         alarms: vec![],
+        hooks: vec![],
         counters: [].into(),
     }
 }
