@@ -65,7 +65,8 @@ pub struct Need {
 
 /// Where files are sent from.
 pub trait Source: Send {
-    /// The newest sealed tree; `None`: this host is not the owner.
+    /// The newest sealed tree; `None`: this host is not the owner. Asked each second, each time it is woken, and before
+    /// a hello that must not wait for 3 s: it does not scan.
     fn offer(&mut self) -> Option<Offer>;
     /// The content of a file, to be read from the start. What is read may have changed since the manifest was made: the
     /// session compares hashes.

@@ -273,8 +273,9 @@ impl Link {
             .name("replica-read".into())
             .stack_size(STACK)
             .spawn(move || {
+                let ends = Ends(&of_reader);
                 let Err(error) = of_reader.read(assembler) else { return };
-                of_reader.end(error);
+                ends.0.end(error);
             })
             .map_err(starting)?;
         Ok(Self { shared, reader: Some(reader) })
@@ -540,6 +541,15 @@ impl Shared {
             drop(waited.unwrap_or_else(PoisonError::into_inner));
             self.ping_when_due()?;
         }
+    }
+}
+
+/// Ends the connection when its reading thread does, also by a panic.
+struct Ends<'a>(&'a Shared);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end(NetError::Stopped("its reading thread failed"));
     }
 }
 

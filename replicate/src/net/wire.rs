@@ -39,8 +39,8 @@ pub const MAX_BODY: usize = 320 * 1024;
 pub const BATCH: usize = 128 * 1024;
 /// Most entries in a manifest.
 pub const MAX_ENTRIES: u32 = 4_000_000;
-/// Most octets of names, link targets and attributes in one manifest that is received.
-pub const MAX_MANIFEST_OCTETS: u64 = 512 * 1024 * 1024;
+/// Most octets of a manifest that is received, before compression.
+pub const MAX_MANIFEST_OCTETS: u64 = 768 * 1024 * 1024;
 /// Most octets of the extended attributes of one entry, names and values.
 pub const MAX_XATTRS_LEN: usize = 96 * 1024;
 /// Most extended attributes of one entry.
@@ -89,7 +89,8 @@ pub enum Message {
     Data(Vec<u8>),
     /// Sender: all that was needed has been sent.
     Sent,
-    /// Sender: the offer is taken back, because a file was not as its manifest says.
+    /// Sender: the offer is taken back, because a file was not as its manifest says, or was refused underway.
+    /// Receiver: heard that; what comes from here on belongs to the next one.
     Abort,
     /// Receiver: has the tree, durably.
     Taken(Position, Hash),

@@ -54,8 +54,6 @@ pub fn drive(
                     }
                 }
             }
-            // The last words of a transfer that this side has refused already.
-            Some(Message::Abort | Message::Sent) => {}
             Some(Message::Bye(text)) => return Err(NetError::Bye(text)),
             Some(other) => return Err(NetError::protocol(other.name(), "nothing was offered")),
         }
@@ -129,7 +127,10 @@ fn fill(channel: &mut dyn Channel, filling: &mut Filling<'_>) -> Result<bool, Tr
             }
             Message::Data(octets) => filling.data(&octets)?,
             Message::Sent => return filling.sent().map(|()| true),
-            Message::Abort => return Ok(false),
+            Message::Abort => {
+                channel.send(&Message::Abort)?;
+                return Ok(false);
+            }
             other => return Err(NetError::protocol(other.name(), "contents must come here").into()),
         }
     }
@@ -142,7 +143,8 @@ fn refuse(channel: &mut dyn Channel, refusal: Refusal) -> Result<(), NetError> {
     loop {
         match hear(channel)? {
             Message::Files(_) | Message::Chunks(_) | Message::Data(_) => {}
-            Message::Sent | Message::Abort => return Ok(()),
+            Message::Sent => return Ok(()),
+            Message::Abort => return channel.send(&Message::Abort),
             other => return Err(NetError::protocol(other.name(), "contents must come here")),
         }
     }

@@ -138,26 +138,10 @@ impl<'a> Content<'a> {
         let mut lists = VecDeque::new();
         let mut reading = None;
         for (number, size, hash, _) in files.iter().filter(|(.., in_chunks)| *in_chunks) {
-            match self.cut(*number, *size, *hash, &mut lists, &mut reading) {
-                Ok(()) => {}
-                Err(Break::Outcome(Outcome::Changed(path))) => {
-                    // Answers that are underway must not be taken for those of the next offer.
-                    while lists.pop_front().is_some() {
-                        self.lacks()?;
-                    }
-                    return Err(Break::Outcome(Outcome::Changed(path)));
-                }
-                other => return other,
-            }
+            self.cut(*number, *size, *hash, &mut lists, &mut reading)?;
         }
         while !lists.is_empty() {
-            let settled = self.settle(&mut lists, &mut reading);
-            if matches!(settled, Err(Break::Outcome(Outcome::Changed(_)))) {
-                while lists.pop_front().is_some() {
-                    self.lacks()?;
-                }
-            }
-            settled?;
+            self.settle(&mut lists, &mut reading)?;
         }
         Ok(())
     }

@@ -181,8 +181,7 @@ impl Session<'_> {
             let outcome = content.send(&round)?;
             self.count_octets();
             if !matches!(outcome, Outcome::Complete) {
-                self.channel.send(&Message::Abort)?;
-                self.channel.flush()?;
+                self.abort()?;
                 return Ok(outcome);
             }
             self.channel.send(&Message::Sent)?;
@@ -196,6 +195,18 @@ impl Session<'_> {
                 // What it copied from its own version was not what that was before.
                 Message::Needs(first) => round = self.needs(first, offer)?,
                 other => return Err(NetError::protocol(other.name(), "taken must come here")),
+            }
+        }
+    }
+
+    /// Takes the offer back. Answers that were underway are not taken for those of the next offer.
+    fn abort(&mut self) -> Result<(), NetError> {
+        self.channel.send(&Message::Abort)?;
+        loop {
+            match self.answer()? {
+                Message::Abort => return Ok(()),
+                Message::Lacks(_) | Message::Refused(_) => {}
+                other => return Err(NetError::protocol(other.name(), "abort must come here")),
             }
         }
     }
