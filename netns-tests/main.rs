@@ -20,6 +20,7 @@
 //! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
 //! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
+//! replication  state files that follow the address
 //! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
@@ -44,6 +45,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod replication;
 mod restart;
 mod screens;
 mod severed;
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         sync_states::trials,
         hostile::trials,
         pressure::trials,
+        replication::trials,
         matrix::trials,
     ];
     let wanted = |trial: &Trial| {

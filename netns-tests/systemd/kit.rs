@@ -109,7 +109,9 @@ fn build_package(program: &Path, package: &Path) -> anyhow::Result<()> {
     }
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build");
     let mut command = Command::new(build);
-    command.arg("--program").arg(program).args(["deb", "--output"]).arg(&fresh);
+    // The replicator comes from the same folder.
+    let programs = program.parent().context("no folder of programs")?;
+    command.arg("--programs").arg(programs).args(["deb", "--output"]).arg(&fresh);
     // What `cargo test` says of this package to its tests would be new to build scripts: they would run again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
