@@ -43,18 +43,30 @@ impl Arena {
     /// A room with its agents configured, none of them started.
     ///
     /// Without hold-down: who loses the address to a fault takes it back when it can, and a trial sees both ways.
-    pub(crate) fn open(mut plan: Plan) -> Self {
-        plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
-        Self::furnish(plan)
+    pub(crate) fn open(plan: Plan) -> Self {
+        let cast = vec![program(); plan.hosts];
+        Self::cast(plan, &cast)
     }
 
     /// A room exactly as planned, none of its agents started.
     pub(crate) fn furnish(plan: Plan) -> Self {
+        let cast = vec![program(); plan.hosts];
+        Self::of(plan, &cast)
+    }
+
+    /// As [`Arena::open`], with a program for each host.
+    pub(crate) fn cast(mut plan: Plan, cast: &[Kind]) -> Self {
+        plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
+        Self::of(plan, cast)
+    }
+
+    fn of(plan: Plan, cast: &[Kind]) -> Self {
         for ix in 0..plan.hosts {
             // Configuration and state of the trial before; the first trial finds none.
             let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));
         }
-        let stage = Stage::set(plan, &program()).unwrap();
+        let cast: Vec<_> = cast.iter().map(|kind| (kind.clone(), plan.clone())).collect();
+        let stage = Stage::cast(plan, &cast).unwrap();
         let mut arena = Self { stage, before: Vec::new() };
         let hosts = 0..arena.stage.plan().hosts;
         // Without duplicate address detection, too, the kernel finishes an address of its own some time after it made
@@ -82,11 +94,35 @@ impl Arena {
         arena
     }
 
-    /// Starts every agent and waits until the first host owns.
+    /// Starts every agent and waits until the first host owns and all others stand behind it.
+    ///
+    /// The first host starts alone: at 10 ms two agents that start at once are apart by less than a machine needs to
+    /// start a process, and where preemption is delayed the wrong one would stay owner for that long.
     pub(crate) fn elect(&mut self) {
-        self.stage.start_all().unwrap();
+        if self.stage.agent(FIRST).condition() == Condition::Down {
+            self.stage.start(FIRST).unwrap();
+        }
         self.wait_owner(FIRST);
+        self.stage.start_all().unwrap();
+        let limit = now() + self.bound();
+        for ix in 0..self.before.len() {
+            while !self.is_ready(ix) {
+                assert!(now() < limit, "h{} is not ready\n{}", ix + 1, self.stage.logs(12));
+                wait(Duration::from_millis(20));
+            }
+        }
         self.calm();
+    }
+
+    /// Has the agent of a host decided what it is, and does it hear every peer? True of other makes, which do not say.
+    fn is_ready(&self, ix: usize) -> bool {
+        if self.stage.agent(ix).vipd(&[]).is_none() {
+            return true;
+        }
+        let Ok(status) = try_status(&self.stage, ix) else { return false };
+        let all = |list: &Value, is: fn(&Value) -> bool| list.as_array().unwrap().iter().all(is);
+        all(&status["instances"], |i| i["state"] != "initialize")
+            && all(&status["peers"], |p| p["alive"] == true)
     }
 
     /// Ten times the longest that a healthy group needs for anything, at least 5 s.
@@ -221,10 +257,14 @@ pub(crate) fn check(stage: &Stage, ix: usize, name: &str) -> Value {
 
 /// What `vipd status --json` of a host prints, with whatever exit.
 fn status(stage: &Stage, ix: usize) -> Value {
+    try_status(stage, ix).unwrap_or_else(|e| panic!("status of h{}: {e}", ix + 1))
+}
+
+/// The same; the error is what it said instead, while it does not answer yet.
+fn try_status(stage: &Stage, ix: usize) -> Result<Value, String> {
     let mut status = stage.agent(ix).vipd(&["status", "--json"]).unwrap();
     let out = stage.room().host(ix).ns().unwrap().run(move || Ok(status.output()?));
     let out = out.unwrap();
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
-        panic!("status of h{}: {e}: {}", ix + 1, String::from_utf8_lossy(&out.stderr))
-    })
+    serde_json::from_slice(&out.stdout)
+        .map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&out.stderr)))
 }

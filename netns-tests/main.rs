@@ -17,7 +17,11 @@
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
 //! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
+//! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
+//! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
+//! replication  state files that follow the address
+//! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -41,12 +45,18 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod replication;
 mod restart;
 mod screens;
 mod severed;
+mod simulate;
 mod standby;
 mod stop;
+mod sync_hooks;
+mod sync_rsync;
+mod sync_states;
 mod verbs;
+mod versions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -84,10 +94,11 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 20] = [
+    let rooms: &[fn() -> Vec<Trial>] = &[
         failover::trials,
         stop::trials,
         restart::trials,
+        versions::trials,
         verbs::trials,
         moves::trials,
         severed::trials,
@@ -100,16 +111,21 @@ fn main() -> ExitCode {
         standby::trials,
         doctor::trials,
         screens::trials,
+        simulate::trials,
         pool::trials,
         hooks::trials,
+        sync_hooks::trials,
+        sync_rsync::trials,
+        sync_states::trials,
         hostile::trials,
         pressure::trials,
+        replication::trials,
         matrix::trials,
     ];
     let wanted = |trial: &Trial| {
         arena::is_long() || !LONG_ONLY.iter().any(|name| trial.name().starts_with(name))
     };
-    let trials = rooms.into_iter().flat_map(|trials| trials()).filter(wanted).collect();
+    let trials = rooms.iter().flat_map(|trials| trials()).filter(wanted).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 

@@ -17,6 +17,13 @@ pub(crate) fn script(name: &str, body: &str) -> String {
     file.to_str().unwrap().to_owned()
 }
 
+/// A hook that the packages bring, where only its owner may change it.
+pub(crate) fn shipped(name: &str) -> String {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/hooks").join(name);
+    let text = std::fs::read_to_string(&source).unwrap();
+    script(name, text.strip_prefix("#!/bin/sh\n").unwrap())
+}
+
 /// An empty folder in which every user may write.
 pub(crate) fn notes() -> PathBuf {
     let folder = Path::new(FILES).join("notes");

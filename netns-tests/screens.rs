@@ -40,6 +40,16 @@ fn screens() {
     let text = page.shot(&arena, SECOND, &["why", "web"], 0);
     assert!(text.contains("-- owner") && text.contains("h1 dies: this host owns"), "{text}");
 
+    page.chapter(
+        "What would happen",
+        "Played on a copy of the state; nothing happens. The owner would die right after an advert.",
+    );
+    let text = page.shot(&arena, SECOND, &["simulate", "peer-dead", "h1"], 0);
+    assert!(text.contains("web goes from h1 to h2") && text.contains("3.61 s"), "{text}");
+    page.chapter("What a drain would do", "");
+    let text = page.shot(&arena, FIRST, &["simulate", "drain"], 0);
+    assert!(text.contains("lose nothing"), "{text}");
+
     arena.stage.set_service(FIRST, Mood::Dead).unwrap();
     arena.wait_owner(SECOND);
     arena.calm();

@@ -6,7 +6,7 @@
 //! Rooms: [`path`] and [`manifest`] what a tree is; [`ports`] what a session needs of the disk, on either side; [`set`]
 //! a set of files on this host: who owns it, its tree on disk, what it reports. Behind [`set`], on either side: `scan`
 //! and [`watch`] (what is there, what changed), `take`, `stage` and `apply` (what comes in), `keep` (trash and rescue),
-//! `store` (what must survive a restart).
+//! `store` (what must survive a restart). [`net`]: everything between two hosts.
 //!
 //! # How a service drives a set
 //!
@@ -64,6 +64,7 @@ mod intent;
 mod keep;
 pub mod manifest;
 mod meta;
+pub mod net;
 mod owner;
 pub mod path;
 mod plan;

@@ -17,8 +17,10 @@ mod lifecycle;
 mod maintenance;
 mod measures;
 mod moves;
+mod replica;
 mod run;
 mod screen;
+mod simulate;
 mod status;
 mod why;
 
@@ -98,12 +100,17 @@ pub enum Verb {
     Checks(measures::TableArgs),
     /// Show the other hosts and the heartbeat paths to them
     Peers(measures::TableArgs),
+    /// State files that follow an address: how the replicas stand, versions that were kept
+    #[command(subcommand)]
+    Replica(replica::ReplicaVerb),
     /// Look for what works against vipd on this host: filters, settings, managers, rights, peers
     Doctor(doctor::DoctorArgs),
     /// Show what happened on this host: transitions, operations, changes, alarms
     History(events::HistoryArgs),
     /// Show events, with -f as they happen
     Events(events::EventsArgs),
+    /// Say what would happen if something happened: who owns then, after how long, what clients lose
+    Simulate(simulate::SimulateArgs),
     /// Hand an instance to another host without a gap; it stays there until `failback`
     Move(moves::MoveArgs),
     /// End what a move left behind: configuration and checks decide again
@@ -199,6 +206,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Why(args) => why::run(&place, &args),
         Verb::Checks(args) => measures::checks(&place, &args),
         Verb::Peers(args) => measures::peers(&place, &args),
+        Verb::Replica(verb) => replica::run(&place, verb),
         Verb::Doctor(args) => doctor::run(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),
@@ -208,6 +216,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Init(args) => init::run(&place, &args),
         Verb::History(args) => events::history(&place, args),
         Verb::Events(args) => events::events(&place, args),
+        Verb::Simulate(args) => simulate::run(&place, args),
         Verb::Move(args) => moves::hand_over(&place, args),
         Verb::Failback(args) => moves::failback(&place, args),
         Verb::Promote(args) => moves::promote(&place, args),

@@ -163,9 +163,11 @@ mod tests {
             scheduling: Scheduling::default(),
             instances: vec![web],
             checks: vec![],
+            replicator: None,
             peers: vec![],
             interfaces: vec![],
             alarms: vec![],
+            hooks: vec![],
             counters: [].into(),
         };
         let text = screen(&status, &[&status.instances[0]]);

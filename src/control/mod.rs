@@ -1,10 +1,11 @@
 //! The unix socket of the running agent: what is said on it, who serves it, who asks.
 //!
 //! `rights` says who may change something. `server` runs on the main thread of the agent, `client` in the verbs of the
-//! command line. Neither knows the engine: the runtime fills the documents in (`status`, `events`).
+//! command line. Neither knows the engine: the runtime fills the documents in (`status`, `events`, `prediction`).
 
 pub mod client;
 pub mod events;
+pub mod prediction;
 pub mod protocol;
 pub mod rights;
 pub mod server;

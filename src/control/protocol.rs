@@ -3,12 +3,16 @@
 //! Parsing never fails silently: whatever arrives gets an answer that says what was wrong with it.
 
 mod verb;
+mod what_if;
 
 use super::events::Event;
+use super::prediction::Prediction;
 use super::status::Status;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use verb::Verb;
+use vipd_core::replica::Said;
+pub use what_if::WhatIf;
 
 /// Version of the protocol; another one is answered with an error that names this one.
 pub const VERSION: u32 = 1;
@@ -75,6 +79,8 @@ pub enum Body {
     History(Vec<Event>),
     /// A line of a subscription.
     Event(Box<Event>),
+    /// The answer to [`Verb::Simulate`].
+    Prediction(Box<Prediction>),
     /// The order was given. The last line, unless its end is waited for.
     Accepted(Word),
     /// On the way to its end.
@@ -83,6 +89,8 @@ pub enum Body {
     Done(Word),
     /// A dry run: what would happen.
     Would(Word),
+    /// Of the replicator, on its own socket.
+    Replica(Said),
     /// Nothing was done, or it did not come to its end.
     Error(Complaint),
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use vipd_core::replica::SetReport;
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -31,10 +32,16 @@ pub struct Status {
     pub checks: Vec<Check>,
     /// Other hosts; empty without heartbeats.
     pub peers: Vec<Peer>,
+    /// The replicator of this host; absent: no sets are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicator: Option<Replicator>,
     /// Service interfaces.
     pub interfaces: Vec<Interface>,
     /// Conditions of the host to look at.
     pub alarms: Vec<Alarm>,
+    /// Hooks that have run, by name and instance.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// What belongs to no instance, by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -100,6 +107,9 @@ pub struct Instance {
     /// What keeps the address from bouncing.
     #[serde(default)]
     pub flap: Flap,
+    /// Its sets of state files, as the replicator says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<SetReport>,
     /// Conditions to look at.
     pub alarms: Vec<Alarm>,
     /// The decision behind the state: gates, order of the hosts, who is next.
@@ -188,6 +198,31 @@ pub struct Moves {
     pub within_s: f64,
 }
 
+/// A hook, for one instance: its last run, and what it says of the replicas that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// `[hook.NAME]`.
+    pub name: String,
+    /// `[instance.NAME]`.
+    pub instance: String,
+    /// What the last run was told: `active`, `sync-change`, `pre-demote` and so on.
+    pub event: String,
+    /// How it ended: `ok`, `veto`, `later`, `timeout`, `not-run` or `failed`.
+    pub outcome: String,
+    /// The same for people, with its last words.
+    pub told: String,
+    /// Seconds since it ended.
+    pub age_s: f64,
+    /// Seconds that it took.
+    pub took_s: f64,
+    /// Runs since the last good one.
+    pub failures: u32,
+    /// On the owner: seconds of changes that the other hosts may lack by now, from `rpo_ms` of the last good push.
+    pub rpo_s: Option<f64>,
+    /// What it said that it pushed.
+    pub generation: Option<String>,
+}
+
 /// A health check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -264,6 +299,15 @@ pub struct Path {
     pub heard_s: Option<f64>,
     /// Does it hear us there, by its own word?
     pub hears_me: bool,
+}
+
+/// The process that keeps state files in step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replicator {
+    /// Does it speak to the agent?
+    pub connected: bool,
+    /// Seconds since its last word; absent: it said nothing yet.
+    pub heard_s: Option<f64>,
 }
 
 /// A service interface.

@@ -4,14 +4,15 @@
 //! and not at the start of a program: the lookup may block.
 
 use super::guard::{self, Unsafe};
-use super::protocol::Which;
+use super::protocol::{Occasion, Which};
 use crate::sys::process::Identity;
 use nix::unistd::{Uid, User, geteuid, getgrouplist};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vipd_core::config::model::{Account, Call, HookRun, Model, Probe, Program};
+use std::time::Duration;
+use vipd_core::config::model::{Account, Call, HookRun, Model, Moment, Probe, Program};
 
 /// Everything that may be started.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub call: Call,
     /// As whom, or why not.
     pub identity: Result<Person, String>,
+    /// How long a hook may take by moment, where that differs.
+    times: Vec<(Moment, Duration)>,
 }
 
 /// A user as programs see it.
@@ -56,7 +59,8 @@ impl Books {
                 Account::User(name) => Some(Arc::clone(name)),
             };
             let identity = people.entry(name).or_insert_with(|| person(&program.account)).clone();
-            programs.insert(which, Entry { program: program.clone(), call, identity });
+            let times = Vec::new();
+            programs.insert(which, Entry { program: program.clone(), call, identity, times });
         };
         for hook in &model.hooks {
             match &hook.run {
@@ -81,6 +85,11 @@ impl Books {
                 add(which, &activation.program, Call::Vipd);
             }
         }
+        for hook in &model.hooks {
+            if let Some(entry) = programs.get_mut(&Which::Hook(hook.name.to_string())) {
+                entry.times = hook.on.iter().map(|moment| (*moment, hook.time(*moment))).collect();
+            }
+        }
         Self { programs, fifos }
     }
 
@@ -96,6 +105,18 @@ impl Books {
 }
 
 impl Entry {
+    /// How long it may take, told of `occasion`: as configured, and no longer than who asks for it waits.
+    pub(super) fn time(&self, occasion: Option<&Occasion>) -> Duration {
+        let Some(occasion) = occasion else { return self.program.timeout };
+        let moment = occasion.event.moment();
+        let own = self.times.iter().find(|(of, _)| *of == moment).map(|(_, time)| *time);
+        let own = own.unwrap_or(self.program.timeout);
+        match occasion.deadline_ms {
+            0 => own,
+            ms => own.min(Duration::from_millis(ms)),
+        }
+    }
+
     /// Whom it runs as, if nobody else could have changed the program.
     ///
     /// # Errors

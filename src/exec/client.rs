@@ -52,13 +52,16 @@ pub struct Outcome {
     pub end: End,
     /// What the program wrote, its beginning.
     pub output: String,
+    /// The last line of its standard output.
+    pub last: String,
     /// From start to end.
     pub took: Duration,
 }
 
 impl Outcome {
     fn unknown(reason: &str) -> Self {
-        Self { end: End::Unknown(reason.into()), output: String::new(), took: Duration::ZERO }
+        let (output, last) = (String::new(), String::new());
+        Self { end: End::Unknown(reason.into()), output, last, took: Duration::ZERO }
     }
 }
 
@@ -249,10 +252,10 @@ async fn converse(
     loop {
         tokio::select! {
             tell = tells.recv() => match tell {
-                Some(Ok(Some(Tell::Ended { run, end, output, took_ms }))) => {
+                Some(Ok(Some(Tell::Ended { run, end, output, last, took_ms }))) => {
                     if let Some((_, answer)) = runs.remove(&run) {
                         // Who asked may have given up.
-                        let _ = answer.send(Outcome { end, output, took: Duration::from_millis(took_ms) });
+                        let _ = answer.send(Outcome { end, output, last, took: Duration::from_millis(took_ms) });
                     }
                 }
                 Some(Ok(Some(Tell::Hello { .. }))) => {}

@@ -25,6 +25,8 @@ use vipd_core::config::model::Call;
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// Output kept of one run, octets; the rest is read and thrown away.
 const KEPT: usize = 64 * 1024;
+/// End of standard output kept of one run, octets.
+const TAIL: usize = 1024;
 /// After the end of a program, its last words may take this long to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Longest variable that the kernel passes on (`MAX_ARG_STRLEN`), octets with name, `=` and final zero.
@@ -39,6 +41,8 @@ pub(super) struct Finished {
     pub end: End,
     /// What it wrote, at most 64 KiB.
     pub output: Vec<u8>,
+    /// The last line of its standard output.
+    pub last: String,
     /// From start to end.
     pub took: Duration,
 }
@@ -52,23 +56,23 @@ pub(super) async fn run(
     leftovers: &Leftovers,
 ) -> Finished {
     let began = Instant::now();
-    let deadline = began + entry.program.timeout;
+    let deadline = began + entry.time(occasion);
     let mut child = match start(which, entry, person, occasion) {
         Ok(child) => child,
         Err(error) => {
             let path = entry.program.argv.first().map(|p| &**p).unwrap_or_default();
             let end = End::NotStarted(format!("{path}: {error}"));
-            return Finished { end, output: Vec::new(), took: began.elapsed() };
+            return Finished::unstarted(end);
         }
     };
     // Has one until it was waited for.
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
     leftovers.began(pid, deadline);
     let feeder = feed(&mut child, occasion);
-    let kept = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::new(Mutex::new(Kept::default()));
     let readers = [
-        child.stdout.take().map(|out| keep(out, Arc::clone(&kept))),
-        child.stderr.take().map(|err| keep(err, Arc::clone(&kept))),
+        child.stdout.take().map(|out| keep(out, Arc::clone(&kept), Kept::say)),
+        child.stderr.take().map(|err| keep(err, Arc::clone(&kept), Kept::complain)),
     ];
     let end = wait(&mut child, pid, deadline).await;
     let took = began.elapsed();
@@ -86,8 +90,45 @@ pub(super) async fn run(
         // Held open by a leftover: read on and thrown away until that ends.
         let _ = tokio::time::timeout_at(last_words, reader).await;
     }
-    let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-    Finished { end, output, took }
+    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    Finished { end, last: kept.last_line(), output: kept.all, took }
+}
+
+impl Finished {
+    /// Nothing ran.
+    pub(super) fn unstarted(end: End) -> Self {
+        Self { end, output: Vec::new(), last: String::new(), took: Duration::ZERO }
+    }
+}
+
+/// What a program wrote, as far as it is kept.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The beginning of both outputs, as they came.
+    all: Vec<u8>,
+    /// The end of standard output.
+    tail: Vec<u8>,
+}
+
+impl Kept {
+    /// On standard output.
+    fn say(&mut self, text: &[u8]) {
+        self.complain(text);
+        self.tail.extend_from_slice(text);
+        let over = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..over);
+    }
+
+    /// On standard error.
+    fn complain(&mut self, text: &[u8]) {
+        let room = KEPT.saturating_sub(self.all.len()).min(text.len());
+        self.all.extend_from_slice(text.get(..room).unwrap_or_default());
+    }
+
+    fn last_line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.tail);
+        text.trim_end().lines().next_back().unwrap_or_default().trim().to_owned()
+    }
 }
 
 async fn wait(child: &mut Child, pid: i32, deadline: Instant) -> End {
@@ -173,9 +214,18 @@ fn environment(occasion: &Occasion) -> impl Iterator<Item = (&'static str, Strin
         ("VIPD_VRID", occasion.vrid.to_string()),
         ("VIPD_INTERFACE", occasion.interface.clone()),
         ("VIPD_SKIPPED", occasion.skipped.to_string()),
+        ("VIPD_PEER", words(occasion.peers.iter().map(|peer| Some(&peer.host)))),
+        ("VIPD_PEER_ADDR", words(occasion.peers.iter().map(|peer| peer.addresses.first()))),
+        ("VIPD_OP_ID", occasion.op_id.clone()),
+        ("VIPD_DEADLINE_MS", occasion.deadline_ms.to_string()),
         ("VIPD_VERSION", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     all.into_iter().filter(|(name, value)| name.len() + value.len() + 2 <= VARIABLE)
+}
+
+/// In one variable; what is not there leaves a `-`, so that two lists can be read side by side.
+fn words<'w>(words: impl Iterator<Item = Option<&'w String>>) -> String {
+    words.map(|word| word.map_or("-", String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
 /// Writes the occasion as JSON to standard input, whether it is read or not.
@@ -191,14 +241,14 @@ fn feed(child: &mut Child, occasion: Option<&Occasion>) -> Option<JoinHandle<()>
 
 fn keep(
     mut from: impl AsyncRead + Unpin + Send + 'static,
-    kept: Arc<Mutex<Vec<u8>>>,
+    kept: Arc<Mutex<Kept>>,
+    note: fn(&mut Kept, &[u8]),
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut buffer = [0; 8192];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = KEPT.saturating_sub(kept.len()).min(read);
-            kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
+            note(&mut kept, buffer.get(..read).unwrap_or_default());
         }
     })
 }

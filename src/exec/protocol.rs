@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use vipd_core::config::model::Moment;
 
 /// Version of the protocol; the first line of `vipd exec` names it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest line in octets, its newline included: an occasion with tens of thousands of addresses.
 pub const LONGEST: usize = 4 * 1024 * 1024;
 
@@ -60,6 +61,22 @@ pub enum Event {
     Stop,
     /// Make this host able to serve.
     Activate,
+    /// Bring what changed to the others: it is time.
+    SyncInterval,
+    /// The same: something changed.
+    SyncChange,
+    /// The same, everything and now: the addresses move.
+    SyncBarrier,
+    /// This host is about to own.
+    PrePromote,
+    /// It owns, or goes on owning.
+    PostPromote,
+    /// It owns, and is about to hand over.
+    PreDemote,
+    /// It owned; the addresses are gone.
+    PostDemote,
+    /// Is what this standby has whole?
+    Verify,
 }
 
 impl Event {
@@ -71,16 +88,44 @@ impl Event {
             Self::Fault => "fault",
             Self::Stop => "stop",
             Self::Activate => "activate",
+            Self::SyncInterval => "sync-interval",
+            Self::SyncChange => "sync-change",
+            Self::SyncBarrier => "sync-barrier",
+            Self::PrePromote => "pre-promote",
+            Self::PostPromote => "post-promote",
+            Self::PreDemote => "pre-demote",
+            Self::PostDemote => "post-demote",
+            Self::Verify => "verify",
         }
     }
 
-    /// In keepalived's words; it knows no activation, which is what it calls becoming master.
+    /// In keepalived's words; it knows no activation, which is what it calls becoming master. What else it does not
+    /// know is refused in the configuration; here it is what the host is at that moment.
     pub const fn keepalived(self) -> &'static str {
         match self {
-            Self::Active | Self::Activate => "MASTER",
-            Self::Backup => "BACKUP",
+            Self::Active | Self::Activate | Self::PostPromote | Self::PreDemote => "MASTER",
+            Self::SyncInterval | Self::SyncChange | Self::SyncBarrier => "MASTER",
+            Self::Backup | Self::PrePromote | Self::PostDemote | Self::Verify => "BACKUP",
             Self::Fault => "FAULT",
             Self::Stop => "STOP",
+        }
+    }
+
+    /// When a hook hears of it.
+    pub const fn moment(self) -> Moment {
+        match self {
+            Self::Active | Self::Activate => Moment::Active,
+            Self::Backup => Moment::Backup,
+            Self::Fault => Moment::Fault,
+            Self::Stop => Moment::Stop,
+            Self::SyncInterval => Moment::SyncInterval,
+            Self::SyncChange => Moment::SyncChange,
+            Self::SyncBarrier => Moment::SyncBarrier,
+            Self::PrePromote => Moment::PrePromote,
+            Self::PostPromote => Moment::PostPromote,
+            Self::PreDemote => Moment::PreDemote,
+            Self::PostDemote => Moment::PostDemote,
+            Self::Verify => Moment::Verify,
         }
     }
 }
@@ -116,6 +161,21 @@ pub struct Occasion {
     pub interface: String,
     /// Events of this subject that this hook did not get because it was late.
     pub skipped: u64,
+    /// The other hosts that it is about: the target of a move, its source, else all of the instance.
+    pub peers: Vec<Peer>,
+    /// The operator's order that this is part of; empty: none that this host knows of.
+    pub op_id: String,
+    /// The program is ended after so many milliseconds; 0: as the configuration says.
+    pub deadline_ms: u64,
+}
+
+/// Another host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub host: String,
+    /// Its addresses for heartbeats, one for each network; none without heartbeats.
+    pub addresses: Vec<String>,
 }
 
 /// From the agent.
@@ -159,6 +219,8 @@ pub enum Tell {
         end: End,
         /// What it wrote, standard output and error as they came, at most 4 KiB.
         output: String,
+        /// The last line of its standard output, at most 1 KiB.
+        last: String,
         /// From start to end, milliseconds.
         took_ms: u64,
     },

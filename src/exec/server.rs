@@ -176,11 +176,11 @@ impl Executor {
             Ask::Run { run, program, occasion } => {
                 let (this, answers) = (self.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let Finished { end, output, took } = this.run(&program, occasion).await;
+                    let Finished { end, output, last, took } = this.run(&program, occasion).await;
                     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                     let output = abridged(&output);
                     // The agent may be gone.
-                    let _ = answers.send(Tell::Ended { run, end, output, took_ms }).await;
+                    let _ = answers.send(Tell::Ended { run, end, output, last, took_ms }).await;
                 });
             }
             Ask::Line { hook, occasion } => self.write_line(&hook, &occasion),
@@ -188,14 +188,13 @@ impl Executor {
     }
 
     async fn run(&self, which: &Which, occasion: Option<Occasion>) -> Finished {
-        let unstarted = |end| Finished { end, output: Vec::new(), took: Duration::ZERO };
         let _seat = match self.seats.try_acquire() {
             Ok(seat) => seat,
             Err(TryAcquireError::NoPermits) => {
                 let why = format!("{AT_ONCE} programs run or wait already");
-                return unstarted(End::NotStarted(why));
+                return Finished::unstarted(End::NotStarted(why));
             }
-            Err(TryAcquireError::Closed) => return unstarted(ending()),
+            Err(TryAcquireError::Closed) => return Finished::unstarted(ending()),
         };
         let turn = self.turn(which, occasion.as_ref());
         let _turn = match &turn {
@@ -203,11 +202,11 @@ impl Executor {
             None => None,
         };
         if self.seats.is_closed() {
-            return unstarted(ending());
+            return Finished::unstarted(ending());
         }
         let books = self.books();
         let Some(entry) = books.program(which) else {
-            return unstarted(End::Refused(format!(
+            return Finished::unstarted(End::Refused(format!(
                 "{which} is not in {}: is it the file that the agent uses?",
                 self.config.display()
             )));
@@ -216,7 +215,7 @@ impl Executor {
             Ok(person) => person,
             Err(reason) => {
                 tracing::error!("{which} is refused: {reason}");
-                return unstarted(End::Refused(reason));
+                return Finished::unstarted(End::Refused(reason));
             }
         };
         let done = launch::run(which, entry, person, occasion.as_ref(), &self.leftovers).await;

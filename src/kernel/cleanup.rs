@@ -57,6 +57,8 @@ pub fn cleanup(runtime_dir: &Path) -> io::Result<Cleaned> {
         sync_groups: Vec::new(),
         checks: Vec::new(),
         hooks: Vec::new(),
+        replicates: Vec::new(),
+        replicate_port: 7113,
         telemetry: Telemetry::default(),
         hash: 0,
     };

@@ -15,14 +15,17 @@ use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
+use super::moving::Moving;
 use super::observe::{self, Counting};
 use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
+use super::replica::Replication;
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
 use super::successor::{self, Successor};
+use super::sync::Syncs;
 use super::tasks::{Asked, Task, Tasks};
 use super::threads::{self, Threads};
 use super::{boot, memory};
@@ -130,6 +133,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.trim_end());
     }
+    let file: Arc<str> = loaded.text.into();
     let model = Arc::new(loaded.meaning);
     let secrets = keys::secrets(&model)?;
     let boot = boot::next(&options.state_dir, &options.runtime_dir);
@@ -191,6 +195,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         let main = Main {
             options,
             model,
+            file,
             boot: boot.counter,
             monitor,
             events,
@@ -242,6 +247,8 @@ fn notify(states: &[NotifyState<'_>]) {
 struct Main<'a> {
     options: &'a Options,
     model: Arc<Model>,
+    /// The text that it was read from.
+    file: Arc<str>,
     /// Number of this start.
     boot: u64,
     monitor: Monitor,
@@ -262,6 +269,8 @@ struct Duties {
     counting: Counting,
     hooks: Hooks,
     activations: Activations,
+    moving: Moving<Replication>,
+    syncs: Syncs,
     /// They end with it.
     _checks: Checks,
 }
@@ -270,18 +279,25 @@ impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
+        let replication =
+            Replication::new(Arc::clone(&self.model), self.sender.clone(), self.chronicle.clone());
         let facts = Facts {
+            replication: replication.clone(),
             model: Arc::clone(&self.model),
+            file: Arc::clone(&self.file),
+            counting: Counting::new(&self.model),
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
-        let mut duties = self.duties();
-        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
+        let mut duties = self.duties(facts.counting.clone(), replication.clone());
+        let _monitoring = observe::start(&facts, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
         let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
+        let replication = tokio::spawn(replication.tend());
         let ended = self.serve(&mut duties, &mut asked).await;
+        replication.abort();
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -300,11 +316,10 @@ impl Main<'_> {
         ended
     }
 
-    fn duties(&self) -> Duties {
+    fn duties(&self, counting: Counting, replication: Replication) -> Duties {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
-        let counting = Counting::new(&self.model);
         let model = || Arc::clone(&self.model);
         let report = {
             let (readings, counting) = (readings.clone(), counting.clone());
@@ -319,8 +334,10 @@ impl Main<'_> {
         Duties {
             _checks: Checks::start(&self.model, report, scripts),
             teller: Teller::new(model()),
+            hooks: Hooks::new(model(), runner.clone(), counting.clone()),
             counting,
-            hooks: Hooks::new(model(), runner.clone()),
+            moving: Moving::new(model(), self.sender.clone(), replication),
+            syncs: Syncs::start(&self.model),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }
     }
@@ -399,6 +416,7 @@ impl Main<'_> {
                     Turn::OutOfPatience => return Err(self.remove_by_force()),
                 },
                 Some(told) = self.events.recv() => self.tell(duties, told),
+                due = duties.syncs.next() => duties.hooks.due(due.hook, due.moment),
                 event = self.monitor.next() => {
                     let event = event.map_err(io_at("cannot watch the network"))?;
                     self.hand_over(Message::Network(event));
@@ -479,6 +497,22 @@ impl Main<'_> {
             Told::Activate { instance, order } => {
                 let occasion = duties.hooks.activation(instance);
                 duties.activations.begin(instance, order, occasion);
+                return;
+            }
+            Told::PrePromote { instance, order, from } => {
+                duties.moving.pre_promote(&duties.hooks, instance, order, from);
+                return;
+            }
+            Told::NotPromoted { instance, order } => {
+                duties.moving.not_promoted(&duties.hooks, instance, order);
+                return;
+            }
+            Told::Barrier { instance, order, to, deadline } => {
+                duties.moving.barrier(&duties.hooks, instance, order, to, deadline);
+                return;
+            }
+            Told::BarrierOver { instance, order, moved } => {
+                duties.moving.barrier_over(&duties.hooks, instance, order, moved);
                 return;
             }
             Told::Event(event) => event,

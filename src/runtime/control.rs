@@ -6,15 +6,16 @@
 mod change;
 mod orders;
 pub(super) mod reporter;
+mod simulate;
 mod stream;
 
 use super::chronicle::Chronicle;
 use super::queue::Sender;
 use super::report::{Facts, document};
 use super::tasks::Tasks;
-use crate::control::protocol::{Answer, Body, Request, Verb};
+use crate::control::protocol::{Answer, Body, Request, Verb, parse};
 use crate::control::rights;
-use crate::control::server::{Caller, Gone, Handler, Lines};
+use crate::control::server::{Caller, Gone, Handler, Lines, Wire};
 use crate::telemetry::Auditor;
 use reporter::Reporter;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +24,8 @@ use tokio::sync::Semaphore;
 
 /// Subscribers at a time: they hold their seats, and others want to sit down.
 const SUBSCRIBERS: usize = 32;
+/// Simulations at a time: each may keep a processor busy for a while.
+const PLAYS: usize = 1;
 
 /// Answers requests of the control socket. A clone is the same handler.
 #[derive(Clone, Debug)]
@@ -37,6 +40,7 @@ struct Shared {
     tasks: Tasks,
     auditor: Mutex<Auditor>,
     subscribers: Arc<Semaphore>,
+    plays: Arc<Semaphore>,
     /// Number of this start of the agent.
     boot: u64,
     /// Number of the last operation.
@@ -60,6 +64,7 @@ impl Control {
             tasks,
             auditor: Mutex::default(),
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS)),
+            plays: Arc::new(Semaphore::new(PLAYS)),
             boot,
             operations: AtomicU32::new(0),
         }))
@@ -67,6 +72,20 @@ impl Control {
 }
 
 impl Handler for Control {
+    type Request = Request;
+
+    fn parse(line: &[u8]) -> Result<Request, Answer> {
+        parse(line)
+    }
+
+    fn takes_over(request: &Request) -> bool {
+        matches!(request.verb, Verb::Replicate {})
+    }
+
+    async fn converse(&self, caller: Caller, wire: Wire) {
+        self.0.facts.replication.converse(caller, wire).await;
+    }
+
     async fn answer(
         &self,
         request: Request,
@@ -79,6 +98,7 @@ impl Handler for Control {
             Verb::Subscribe { last, instance } => {
                 self.subscribe(last.unwrap_or(0), instance.as_deref(), lines).await
             }
+            Verb::Simulate { event } => Ok(self.simulate(&event).await),
             _ => {
                 let standing = rights::standing(&caller).await;
                 self.change(request, caller, standing, lines).await

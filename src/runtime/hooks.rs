@@ -1,21 +1,26 @@
-//! Which hook hears of what, and when: one program at a time for each hook and instance, in order; what comes while it
-//! runs waits, and of what waits the newest state wins.
+//! Which hook hears of what, and when.
 //!
-//! Called by the main thread with each event. Nothing here waits: programs run in `vipd exec`, and neither a claim nor
-//! a release knows of them.
+//! Called by the main thread with each event of the engine, with each tick of `sync`, and by `moving` for the steps of a
+//! planned move. Nothing here waits: programs run in `vipd exec`, and neither a claim nor a release knows of them.
+//! `lanes` keeps the order of each hook and instance; `occasion` is what a program is told.
 
+mod lanes;
+mod occasion;
+
+pub(super) use lanes::{Report, Step};
+
+use super::observe::Counting;
 use super::roles::{Change, Role, Roles, Whom};
 use crate::exec::client::Runner;
-use crate::exec::protocol::{Event as Word, Occasion, Subject, Which};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::exec::protocol::{Event as Word, Occasion, Which};
+use lanes::{Job, Lanes};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
-use vipd_core::config::model::{Call, Hook, HookRun, Model, Moment, Program};
-use vipd_core::engine::io::Event;
-use vipd_core::types::InstanceIx;
+use vipd_core::config::model::{Call, Hook, HookRun, Model, Moment};
+use vipd_core::engine::io::{Cause, Event, EventKind};
+use vipd_core::types::{HostIx, InstanceIx, State};
 
-/// Beside a program's own time: for a missing `vipd exec` to come, and for TERM and KILL.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// After a clean stop the programs that hear of it may take this long; nothing is owned any more. What has not begun by
 /// then is left to `vipd exec`.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -27,53 +32,102 @@ pub(super) struct Hooks {
     runner: Runner,
     roles: Roles,
     lanes: Lanes,
+    /// Instances that are no longer owned, and whose addresses are not known to be gone.
+    leaving: BTreeSet<InstanceIx>,
+    /// Orders of operators that have not come to their end.
+    operations: BTreeSet<u64>,
     farewell: Duration,
 }
 
-/// What runs and what waits, by hook and whom it is about.
-type Lanes = Arc<Mutex<HashMap<(usize, Whom), Lane>>>;
-
-/// There while something runs.
-#[derive(Debug, Default)]
-struct Lane {
-    waiting: Option<Occasion>,
-}
-
 impl Hooks {
-    /// For the hooks of `model`.
-    pub(super) fn new(model: Arc<Model>, runner: Runner) -> Self {
+    /// For the hooks of `model`; `counting` hears how their runs end.
+    pub(super) fn new(model: Arc<Model>, runner: Runner, counting: Counting) -> Self {
         Self {
             roles: Roles::new(Arc::clone(&model)),
+            lanes: Lanes::new(runner.clone(), counting),
             model,
             runner,
-            lanes: Lanes::default(),
+            leaving: BTreeSet::new(),
+            operations: BTreeSet::new(),
             farewell: FAREWELL,
         }
     }
 
     /// Hands on what `event` changed.
     pub(super) fn observe(&mut self, event: &Event) {
+        if let EventKind::Operation { id, step } = &event.kind {
+            if step.is_end() {
+                self.operations.remove(id);
+            } else {
+                self.operations.insert(*id);
+            }
+        }
         for change in self.roles.observe(event) {
+            if let Whom::Instance(ix) = change.whom {
+                self.lanes.stands(ix, change.to);
+            }
             let word = match change.to {
                 Role::Active => Word::Active,
                 Role::Backup => Word::Backup,
                 Role::Fault => Word::Fault,
             };
-            self.deliver(&change, word);
+            let occasion = self.occasion(change.whom, change.from, word);
+            self.deliver(change.whom, &occasion);
+            if let Whom::Instance(ix) = change.whom {
+                self.owner_changed(ix, &change);
+            }
+        }
+        let Some(ix) = event.instance else { return };
+        match &event.kind {
+            // Ordered claims have asked before.
+            EventKind::Transition { from, to: State::Active, cause, .. }
+                if *from != State::Active
+                    && !matches!(cause, Cause::MovedHere(_) | Cause::Promoted | Cause::Adopted) =>
+            {
+                self.tell(ix, Word::PrePromote);
+            }
+            EventKind::Released => self.released(ix),
+            _ => {}
+        }
+    }
+
+    /// The owner's hooks, once it is one, and once it is none.
+    fn owner_changed(&mut self, ix: InstanceIx, change: &Change) {
+        if change.to == Role::Active {
+            // Owner again before the kernel said that the addresses were gone.
+            self.released(ix);
+            self.tell(ix, Word::PostPromote);
+            self.tell(ix, Word::SyncInterval);
+        } else if change.from == Some(Role::Active) {
+            self.leaving.insert(ix);
+        }
+    }
+
+    fn released(&mut self, ix: InstanceIx) {
+        if self.leaving.remove(&ix) {
+            self.tell(ix, Word::PostDemote);
         }
     }
 
     /// The agent has left cleanly: tells every instance, then every group, and waits a little.
     pub(super) async fn stop(&mut self) {
-        let instances = self.model.iter().map(|(ix, _)| Whom::Instance(ix));
+        let instances: Vec<InstanceIx> = self.model.iter().map(|(ix, _)| ix).collect();
+        for ix in &instances {
+            let owned = self.role(Whom::Instance(*ix)) == Some(Role::Active);
+            // Not even the last push of a host that has let go.
+            self.lanes.stands(*ix, Role::Fault);
+            if owned || self.leaving.remove(ix) {
+                self.tell(*ix, Word::PostDemote);
+            }
+        }
+        let instances = instances.into_iter().map(Whom::Instance);
         let groups = (0..self.model.sync_groups.len()).map(Whom::Group);
         for whom in instances.chain(groups).collect::<Vec<_>>() {
-            let role = self.role(whom);
-            let change = Change { whom, from: role, to: role.unwrap_or(Role::Backup) };
-            self.deliver(&change, Word::Stop);
+            let occasion = self.occasion(whom, self.role(whom), Word::Stop);
+            self.deliver(whom, &occasion);
         }
         let quiet = async {
-            while !lock(&self.lanes).is_empty() {
+            while !self.lanes.is_empty() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -81,7 +135,7 @@ impl Hooks {
             tracing::warn!(
                 "hooks are still running; the agent ends, `vipd exec` goes on with what waits for them"
             );
-            let late = self.late();
+            let late = self.lanes.late();
             return self.runner.leave(late, self.farewell).await;
         }
         if self.model.hooks.iter().any(|hook| matches!(hook.run, HookRun::Fifo(_))) {
@@ -89,19 +143,53 @@ impl Hooks {
         }
     }
 
-    /// What waits, taken from its lane.
-    fn late(&self) -> Vec<(Which, Occasion)> {
-        let hooks = &self.model.hooks;
-        let mut lanes = lock(&self.lanes);
-        let late = lanes.iter_mut().filter_map(|((at, _), lane)| {
-            Some((Which::Hook(hooks.get(*at)?.name.to_string()), lane.waiting.take()?))
-        });
-        late.collect()
-    }
-
     /// What an activation of `ix` is told.
     pub(super) fn activation(&self, ix: InstanceIx) -> Occasion {
         self.occasion(Whom::Instance(ix), self.role(Whom::Instance(ix)), Word::Activate)
+    }
+
+    /// It is time for the hook at position `at`: a tick, or a change of what it watches. Nothing happens on a host whose
+    /// role does not fit.
+    pub(super) fn due(&self, at: usize, moment: Moment) {
+        let word = match moment {
+            Moment::SyncInterval => Word::SyncInterval,
+            Moment::SyncChange => Word::SyncChange,
+            Moment::Verify => Word::Verify,
+            _ => return,
+        };
+        let Some(hook) = self.model.hooks.get(at) else { return };
+        for (ix, _) in self.model.iter() {
+            if hook.hears(ix, moment) && self.lanes.fits(word, ix) {
+                self.queue(at, hook, Whom::Instance(ix), self.told(ix, word));
+            }
+        }
+    }
+
+    /// The programs that hear `word` of a move of `ix` from or to `peer`, in the order in which they run.
+    pub(super) fn steps(&self, ix: InstanceIx, word: Word, peer: Option<HostIx>) -> Vec<Step> {
+        let mut occasion = self.told(ix, word);
+        if let Some(peer) = peer {
+            occasion.peers = vec![occasion::peer(&self.model, peer)];
+        }
+        let steps = self.model.hooks.iter().enumerate().filter_map(|(at, hook)| {
+            let HookRun::Program(..) = &hook.run else { return None };
+            hook.hears(ix, word.moment()).then(|| {
+                let job = Job::new(hook, occasion.clone());
+                self.lanes.step((at, Whom::Instance(ix)), job)
+            })
+        });
+        steps.collect()
+    }
+
+    /// What the hooks at the positions `begun` did for a move or a promotion is undone: they hear `word`, the
+    /// counterpart, and `reason`.
+    pub(super) fn undo(&self, ix: InstanceIx, begun: &BTreeSet<usize>, word: Word, reason: &str) {
+        let occasion = Occasion { reason: reason.into(), ..self.told(ix, word) };
+        for (at, hook) in self.model.hooks.iter().enumerate() {
+            if begun.contains(&at) && hook.hears(ix, word.moment()) {
+                self.queue(at, hook, Whom::Instance(ix), occasion.clone());
+            }
+        }
     }
 
     fn role(&self, whom: Whom) -> Option<Role> {
@@ -111,24 +199,42 @@ impl Hooks {
         }
     }
 
-    fn deliver(&self, change: &Change, word: Word) {
-        let occasion = self.occasion(change.whom, change.from, word);
+    /// Whoever asked for it hears `word` of the instance.
+    fn tell(&self, ix: InstanceIx, word: Word) {
+        if self.model.hooks_at(ix, word.moment()).next().is_some() {
+            self.deliver(Whom::Instance(ix), &self.told(ix, word));
+        }
+    }
+
+    fn told(&self, ix: InstanceIx, word: Word) -> Occasion {
+        let before = self.roles.known(ix).and_then(|known| known.before);
+        self.occasion(Whom::Instance(ix), before, word)
+    }
+
+    fn occasion(&self, whom: Whom, from: Option<Role>, word: Word) -> Occasion {
+        let operation = match self.operations.first() {
+            Some(id) if self.operations.len() == 1 => Some(*id),
+            _ => None,
+        };
+        occasion::of(&self.model, &self.roles, whom, from, word, operation)
+    }
+
+    fn deliver(&self, whom: Whom, occasion: &Occasion) {
+        let moment = occasion.event.moment();
         for (at, hook) in self.model.hooks.iter().enumerate() {
-            if !hook.on.contains(&moment(word)) || !self.concerns(hook, change.whom) {
-                continue;
+            if hook.on.contains(&moment) && self.concerns(hook, whom) {
+                self.queue(at, hook, whom, occasion.clone());
             }
-            match &hook.run {
-                HookRun::Program(_, Call::Vipd) if matches!(change.whom, Whom::Group(_)) => {}
-                HookRun::Program(program, _) => {
-                    self.queue((at, change.whom), hook, program, occasion.clone());
-                }
-                HookRun::Fifo(_) => {
-                    if !self.runner.line(&hook.name, occasion.clone()) {
-                        tracing::warn!(
-                            "hook {}: a line was lost, `vipd exec` is behind",
-                            hook.name
-                        );
-                    }
+        }
+    }
+
+    fn queue(&self, at: usize, hook: &Hook, whom: Whom, occasion: Occasion) {
+        match &hook.run {
+            HookRun::Program(_, Call::Vipd) if matches!(whom, Whom::Group(_)) => {}
+            HookRun::Program(..) => self.lanes.push((at, whom), Job::new(hook, occasion)),
+            HookRun::Fifo(_) => {
+                if !self.runner.line(&hook.name, occasion) {
+                    tracing::warn!("hook {}: a line was lost, `vipd exec` is behind", hook.name);
                 }
             }
         }
@@ -144,117 +250,11 @@ impl Hooks {
                 }),
             }
     }
-
-    fn occasion(&self, whom: Whom, from: Option<Role>, event: Word) -> Occasion {
-        let model = &self.model;
-        let prev_role = from.map_or("", Role::word).to_owned();
-        let role = match event {
-            Word::Active => "active",
-            Word::Backup => "backup",
-            Word::Fault => "fault",
-            Word::Stop => "stop",
-            Word::Activate => from.map_or("", Role::word),
-        };
-        let host = model.host_name(model.host).to_string();
-        let mut occasion = Occasion {
-            subject: Subject::Group,
-            name: String::new(),
-            event,
-            role: role.to_owned(),
-            prev_role,
-            reason: String::new(),
-            host,
-            owner: String::new(),
-            epoch: String::new(),
-            priority: 0,
-            vips: Vec::new(),
-            vrid: 0,
-            interface: String::new(),
-            skipped: 0,
-        };
-        match whom {
-            Whom::Group(at) => {
-                occasion.name =
-                    model.sync_groups.get(at).map(|g| g.name.to_string()).unwrap_or_default();
-            }
-            Whom::Instance(ix) => {
-                let instance = model.instance(ix);
-                occasion.subject = Subject::Instance;
-                occasion.name = instance.name.to_string();
-                occasion.vips = instance.claimed().map(ToString::to_string).collect();
-                occasion.vrid = instance.vrid.get();
-                occasion.interface = model
-                    .links
-                    .get(usize::from(instance.link.0))
-                    .map(|link| link.name.to_string())
-                    .unwrap_or_default();
-                occasion.priority = instance.priority.get();
-                if let Some(known) = self.roles.known(ix) {
-                    occasion.reason.clone_from(&known.reason);
-                    occasion.owner.clone_from(&known.owner);
-                    occasion.epoch.clone_from(&known.epoch);
-                    if known.priority > 0 {
-                        occasion.priority = known.priority;
-                    }
-                }
-            }
-        }
-        occasion
-    }
-
-    fn queue(&self, lane: (usize, Whom), hook: &Hook, program: &Program, mut occasion: Occasion) {
-        let mut lanes = lock(&self.lanes);
-        if let Some(busy) = lanes.get_mut(&lane) {
-            if let Some(late) = &busy.waiting {
-                occasion.skipped = late.skipped + 1;
-                tracing::info!(
-                    "hook {} is late: it will not hear that {} became {}",
-                    hook.name,
-                    late.name,
-                    late.role
-                );
-            }
-            busy.waiting = Some(occasion);
-            return;
-        }
-        lanes.insert(lane, Lane::default());
-        drop(lanes);
-        let limit = program.timeout + PATIENCE;
-        let (lanes, runner) = (Arc::clone(&self.lanes), self.runner.clone());
-        let name = hook.name.to_string();
-        tokio::spawn(async move {
-            loop {
-                let (whom, event) = (occasion.name.clone(), occasion.event.word());
-                let done = runner.run(Which::Hook(name.clone()), Some(occasion), limit).await;
-                if done.end.is_success() {
-                    tracing::debug!("hook {name} ({whom} {event}) ended well");
-                } else {
-                    tracing::warn!("hook {name} ({whom} {event}) {}", done.end);
-                }
-                let mut lanes = lock(&lanes);
-                match lanes.get_mut(&lane).and_then(|busy| busy.waiting.take()) {
-                    Some(next) => occasion = next,
-                    None => {
-                        lanes.remove(&lane);
-                        return;
-                    }
-                }
-            }
-        });
-    }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn moment(word: Word) -> Moment {
-    match word {
-        Word::Active | Word::Activate => Moment::Active,
-        Word::Backup => Moment::Backup,
-        Word::Fault => Moment::Fault,
-        Word::Stop => Moment::Stop,
-    }
+/// A hook by its name, as `vipd exec` is asked for it.
+fn which(hook: &Hook) -> Which {
+    Which::Hook(hook.name.to_string())
 }
 
 #[cfg(test)]

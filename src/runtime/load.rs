@@ -39,6 +39,8 @@ pub struct Loaded<M> {
     pub meaning: M,
     /// Findings that do not keep it from being used, as text.
     pub warnings: Vec<String>,
+    /// The file itself.
+    pub text: String,
 }
 
 /// The file as `host` sees it.
@@ -67,7 +69,8 @@ fn with<M>(
     let render = |finding: &Diagnostic| finding.render(&text, &file);
     match load(&text, &file) {
         Ok((meaning, warnings)) => {
-            Ok(Loaded { meaning, warnings: warnings.iter().map(render).collect() })
+            let warnings = warnings.iter().map(render).collect();
+            Ok(Loaded { meaning, warnings, text })
         }
         Err(findings) => Err(LoadError::Invalid {
             path: path.to_owned(),

@@ -13,10 +13,13 @@
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
 //! | `control` | the handler of the control socket: reads, changes, subscriptions |
+//! | `replica` | the way to the replicator: roles and barriers there, reports back |
 //! | `report` | the engine's snapshot as status document |
 //! | `chronicle` | what happened: history, subscribers, who waits for an operation |
 //! | `tasks` | what an operator asks of the main thread |
 //! | `roles`, `hooks`, `activation` | what `vipd exec` is asked to run, and when |
+//! | `sync` | when hooks bring state to the other hosts: clocks and watchers |
+//! | `moving` | programs in a planned move: who may refuse it, and the barrier |
 //! | `scripts` | script checks, by way of `vipd exec` |
 //! | `memory` | what flap control and operators' orders leave over a restart |
 //! | `exec` | `vipd exec` |
@@ -38,17 +41,20 @@ pub mod load;
 mod lock;
 mod manager;
 mod memory;
+mod moving;
 mod neighbours;
 mod observe;
 mod protocol;
 mod pulse;
 mod queue;
+mod replica;
 mod report;
 mod roles;
 mod scripts;
 mod slots;
 mod sockets;
 mod successor;
+mod sync;
 mod tasks;
 mod threads;
 mod worker;

@@ -4,18 +4,22 @@
 //! is asked a few times a second ([`Reporter`]), and nobody waits for it longer than two seconds.
 
 use super::control::reporter::Reporter;
+use super::hooks::Report as RunReport;
 use super::protocol::Report;
 use super::queue::Sender;
 use super::report::Facts;
+use crate::exec::client::Outcome;
+use crate::exec::protocol::{End, Event as Word};
+use crate::sys::clock;
 use crate::telemetry::http::{self, Limits, Pages, Verdict};
-use crate::telemetry::metrics::{Figures, Format, Loop};
-use crate::telemetry::{Tally, cause_text};
+use crate::telemetry::metrics::{Figures, Format, Loop, Replicas};
+use crate::telemetry::{HookRun, HookTally, Tally, cause_text};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Reading};
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
-use vipd_core::types::{CheckIx, Class, State};
+use vipd_core::types::{CheckIx, Class, InstanceIx, State};
 
 /// The tally that the main thread fills and scrapes read.
 #[derive(Clone, Debug)]
@@ -37,20 +41,60 @@ impl Counting {
         self.with(|tally| tally.check(check, reading));
     }
 
+    /// A hook was run for an instance.
+    pub(super) fn hook(
+        &self,
+        hook: &Arc<str>,
+        instance: InstanceIx,
+        event: Word,
+        report: &RunReport,
+        done: &Outcome,
+    ) {
+        let ran = HookRun {
+            at: clock::monotonic(),
+            event: event.word(),
+            outcome: outcome(report, &done.end),
+            told: report.to_string(),
+            took: done.took,
+        };
+        let pushed = matches!(event, Word::SyncInterval | Word::SyncChange | Word::SyncBarrier);
+        let line = (pushed && *report == RunReport::Done).then_some(&*done.last);
+        self.with(|tally| tally.hook(hook, instance, ran, line));
+    }
+
+    /// This host does not own the instance any more, or never did: what was said of its replicas is of no interest.
+    pub(super) fn not_owner(&self, instance: InstanceIx) {
+        self.with(|tally| tally.not_owner(instance));
+    }
+
+    /// What hooks came to until now, with the hook and the instance.
+    pub(super) fn hooks(&self) -> Vec<((Arc<str>, InstanceIx), HookTally)> {
+        self.with(|tally| tally.hooks().map(|(key, of)| (key.clone(), of.clone())).collect())
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Tally) -> T) -> T {
         // Counts are whole between two events, whoever panicked.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+/// The word of metrics for the end of a run.
+fn outcome(report: &RunReport, end: &End) -> &'static str {
+    match (report, end) {
+        (RunReport::Done, _) => "ok",
+        (RunReport::Vetoed(_), _) => "veto",
+        (_, End::Exited(75)) => "later",
+        (_, End::TimedOut | End::Exited(124)) => "timeout",
+        (_, End::NotStarted(_) | End::Refused(_) | End::Unknown(_)) => "not-run",
+        _ => "failed",
+    }
+}
+
 /// Serves until aborted; `None`: nothing is to be served.
-pub(super) fn start(facts: &Facts, counting: &Counting, protocol: &Sender) -> Option<Serving> {
+pub(super) fn start(facts: &Facts, protocol: &Sender) -> Option<Serving> {
     let at = facts.model.telemetry.listen.clone()?;
-    let pages = Monitoring {
-        facts: facts.clone(),
-        counting: counting.clone(),
-        reporter: Arc::new(Reporter::new(protocol.clone())),
-    };
+    let pages =
+        Monitoring { facts: facts.clone(), reporter: Arc::new(Reporter::new(protocol.clone())) };
     Some(Serving(tokio::spawn(http::serve(at, Limits::default(), pages))))
 }
 
@@ -68,7 +112,6 @@ impl Drop for Serving {
 #[derive(Clone, Debug)]
 struct Monitoring {
     facts: Facts,
-    counting: Counting,
     reporter: Arc<Reporter>,
 }
 
@@ -95,9 +138,16 @@ impl Pages for Monitoring {
     async fn metrics(&self, format: Format) -> Verdict {
         // Without an answer the scrape says so: `vipd_up` is 0.
         let report = self.report().await.ok();
+        let standing = self.facts.replication.standing();
+        let replicas = standing.replicator.map(|replicator| Replicas {
+            connected: replicator.connected,
+            missing: standing.missing,
+            sets: standing.sets,
+        });
         let figures = Figures {
+            replicas,
             model: Arc::clone(&self.facts.model),
-            tally: self.counting.with(|tally| tally.clone()),
+            tally: self.facts.counting.with(|tally| tally.clone()),
             now: report.map(|report| (report.snapshot.clone(), self.counted(&report))),
         };
         figures.text(format).map_err(|error| format!("the figures could not be written: {error}"))

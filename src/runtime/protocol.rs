@@ -19,7 +19,7 @@ use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::histogram::{Histogram, LATENESS};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
+use vipd_core::types::{Family, HostIx, InstanceIx, LinkIx, PathIx};
 
 /// Datagrams read from one socket before the others get their turn.
 const READS_PER_TURN: usize = 64;
@@ -42,6 +42,42 @@ pub(super) enum Told {
         instance: InstanceIx,
         /// Number of the order.
         order: u64,
+    },
+    /// Pre-promote hooks are asked; the answer is `Input::PrePromoted`.
+    PrePromote {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// Who hands over; `None`: an operator promotes this host.
+        from: Option<HostIx>,
+    },
+    /// The claim that they were asked for does not come.
+    NotPromoted {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+    },
+    /// The writer is quieted and its last words are brought to the target; the answer is `Input::BarrierDone`.
+    Barrier {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// Who takes over.
+        to: HostIx,
+        /// The answer is of no use after this time.
+        deadline: Instant,
+    },
+    /// That is over.
+    BarrierOver {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// The addresses move; else the writer goes on here.
+        moved: bool,
     },
     /// A socket could not be opened: the sentence for the log.
     Socket(String),
@@ -377,9 +413,19 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.report());
             }
+            Message::Picture(answer) => {
+                // The asker may have given up.
+                let _ = answer.send(self.engine.picture());
+            }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
+            }
+            Message::PrePromoted { instance, order, result } => {
+                self.feed(Input::PrePromoted { instance, order, result });
+            }
+            Message::BarrierDone { instance, order, result } => {
+                self.feed(Input::BarrierDone { instance, order, result });
             }
             Message::Judge { instance, order, answer } => {
                 // The asker may have given up.
@@ -451,6 +497,18 @@ impl Protocol {
                 Output::Renew(order) => self.slots.renew(order),
                 Output::Activate { instance, order } => {
                     self.tell(Told::Activate { instance, order })
+                }
+                Output::PrePromote { instance, order, from } => {
+                    self.tell(Told::PrePromote { instance, order, from });
+                }
+                Output::NotPromoted { instance, order } => {
+                    self.tell(Told::NotPromoted { instance, order });
+                }
+                Output::Barrier { instance, order, to, deadline } => {
+                    self.tell(Told::Barrier { instance, order, to, deadline });
+                }
+                Output::BarrierOver { instance, order, moved } => {
+                    self.tell(Told::BarrierOver { instance, order, moved });
                 }
                 Output::Event(event) => self.tell(Told::Event(event)),
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 use vipd_core::engine::io::{Applied, OperatorOrder, Reading, Renewed};
+use vipd_core::engine::simulate::Picture;
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, InstanceIx};
 
@@ -30,6 +31,8 @@ pub(super) enum Message {
     Renewed(Renewed),
     /// From the control socket: what is going on?
     Report(oneshot::Sender<Report>),
+    /// From the control socket: for the play of an event.
+    Picture(oneshot::Sender<Picture>),
     /// From a check.
     Check(CheckIx, Reading),
     /// From the executor: an activation ended.
@@ -39,6 +42,24 @@ pub(super) enum Message {
         /// Number of the order.
         order: u64,
         /// Ready to claim, or why not.
+        result: Result<(), Arc<str>>,
+    },
+    /// From the hooks that were asked before an ordered claim.
+    PrePromoted {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// They agree, or who refuses and why.
+        result: Result<(), Arc<str>>,
+    },
+    /// From the barrier of a planned move.
+    BarrierDone {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// The target has everything, or why not.
         result: Result<(), Arc<str>>,
     },
     /// From the control socket: would this be carried out, and what would it do?

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Cause, Event, EventKind};
-use vipd_core::types::{Class, Family, InstanceIx, State};
+use vipd_core::types::{Class, Family, HostIx, InstanceIx, State};
 
 /// What an instance or a group is for hooks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub(super) struct Known {
     unable: bool,
     /// What hooks were told last.
     pub role: Option<Role>,
+    /// And before that.
+    pub before: Option<Role>,
+    /// The host that it came from, or went to, with the last change of state; `None`: nobody handed over.
+    pub with: Option<HostIx>,
     /// Why it is what it is.
     pub reason: String,
     /// Owner, where known.
@@ -124,6 +128,10 @@ impl Roles {
                     known.claimed = false;
                 }
                 known.reason = cause_text(&self.model, cause);
+                known.with = match cause {
+                    Cause::MovedHere(host) | Cause::MovedAway(Some(host)) => Some(*host),
+                    _ => None,
+                };
                 known.owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
                 known.priority = *priority;
                 if *to == State::Active {
@@ -167,6 +175,9 @@ impl Roles {
         let known = self.instances.get_mut(usize::from(ix.0))?;
         let (from, to) = (known.role, known.judge()?);
         known.role = Some(to);
+        if from != Some(to) {
+            known.before = from;
+        }
         (from != Some(to)).then_some(Change { whom: Whom::Instance(ix), from, to })
     }
 

@@ -66,13 +66,13 @@ mod tests {
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let (reader, mut writer) = stream.into_split();
-            writer.write_all(b"{\"hello\":{\"v\":1,\"version\":\"0\"}}\n").await.unwrap();
+            writer.write_all(b"{\"hello\":{\"v\":2,\"version\":\"0\"}}\n").await.unwrap();
             let mut asks = BufReader::new(reader).lines();
             while let Some(ask) = asks.next_line().await.unwrap() {
                 let ask: serde_json::Value = serde_json::from_str(&ask).unwrap();
                 let ended = serde_json::json!({ "ended": {
                     "run": ask["run"]["run"], "end": { "exited": 0 },
-                    "output": ask["run"]["program"]["check"], "took_ms": 1,
+                    "output": ask["run"]["program"]["check"], "last": "", "took_ms": 1,
                 }});
                 writer.write_all(format!("{ended}\n").as_bytes()).await.unwrap();
             }

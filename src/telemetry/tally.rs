@@ -3,8 +3,10 @@
 //! Fed by the main thread with every event and every reading of a check, also with those that the log holds back. What
 //! the protocol thread could not tell is not in it; `vipd_events_untold_total` says how often that happened.
 
+use super::hooks::{HookRun, HookTally};
 use super::text::cause_code;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, Reading};
 use vipd_core::histogram::{Histogram, OUTAGES};
@@ -72,6 +74,8 @@ pub struct Tally {
     claiming: HashMap<InstanceIx, Duration>,
     /// Alarms of two owners that stand, by instance.
     two_owners: HashMap<InstanceIx, usize>,
+    /// By hook and instance, those that ran.
+    pub(super) hooks: BTreeMap<(Arc<str>, InstanceIx), HookTally>,
 }
 
 impl Tally {
@@ -85,7 +89,30 @@ impl Tally {
             leaders: model.instances.iter().map(|i| i.leader()).collect(),
             claiming: HashMap::new(),
             two_owners: HashMap::new(),
+            hooks: BTreeMap::new(),
         }
+    }
+
+    /// A hook was run for an instance; of a good push `line` is what it said last.
+    pub fn hook(
+        &mut self,
+        hook: &Arc<str>,
+        instance: InstanceIx,
+        run: HookRun,
+        line: Option<&str>,
+    ) {
+        self.hooks.entry((Arc::clone(hook), instance)).or_default().note(run, line);
+    }
+
+    /// This host does not own the instance: it pushes nothing.
+    pub fn not_owner(&mut self, instance: InstanceIx) {
+        let of = self.hooks.iter_mut().filter(|((_, ix), _)| *ix == instance);
+        of.for_each(|(_, tally)| tally.forget_push());
+    }
+
+    /// What hooks came to, by name and instance.
+    pub fn hooks(&self) -> impl Iterator<Item = (&(Arc<str>, InstanceIx), &HookTally)> {
+        self.hooks.iter()
     }
 
     /// A check was run.

@@ -1,9 +1,10 @@
 //! How programs end that would rather not, or print without end, and what they leave behind.
 
-use crate::stage::{Stage, alive, sleep, wait};
+use crate::stage::{Stage, alive, occasion, sleep, wait};
 use std::fs;
 use std::time::Duration;
-use vipd_agent::exec::protocol::{End, Which};
+use vipd_agent::exec::protocol::{End, Event, Occasion, Which};
+use vipd_agent::sys::clock;
 
 pub(crate) fn hangs(stage: &Stage) {
     let done = stage.hook(300, &format!("sleep {} & sleep {}", sleep(4001), sleep(4002)));
@@ -60,4 +61,17 @@ pub(crate) fn background(stage: &Stage) {
     assert_eq!((done.end, done.output.as_str()), (End::Exited(0), "started\n"));
     assert!(alive(&sleep(4005)), "ended at once");
     wait("the leftover to end", Duration::from_secs(5), || !alive(&sleep(4005)));
+}
+
+pub(crate) fn deadline(stage: &Stage) {
+    let path = stage.script("hook", &format!("echo $VIPD_DEADLINE_MS; exec sleep {}", sleep(300)));
+    stage.list("hook", "h", 60_000, "-", &path);
+    let told = Occasion { deadline_ms: 500, ..occasion(Event::Active) };
+    let runner = stage.runner();
+    let began = clock::monotonic();
+    let asked = runner.run(Which::Hook("h".into()), Some(told), Duration::from_secs(30));
+    let done = stage.runtime.block_on(asked);
+    assert_eq!((done.end, &*done.output), (End::TimedOut, "500\n"));
+    let took = clock::monotonic().since(began);
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

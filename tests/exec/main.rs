@@ -50,6 +50,8 @@ fn main() -> std::process::ExitCode {
     let trials = vec![
         trial("a_program_hears_argv_environment_and_json", false, told::told),
         trial("more_addresses_than_a_variable_holds", false, told::many_addresses),
+        trial("the_last_line_of_a_flood_is_told", false, told::last_line),
+        trial("who_waits_less_long_ends_it_earlier", false, endings::deadline),
         trial("keepalived_notify_hears_four_more_words", false, told::told_as_by_keepalived),
         trial("one_that_hangs_is_ended_with_its_group", false, endings::hangs),
         trial("one_that_ignores_term_is_killed", false, endings::ignores_term),
@@ -114,6 +116,10 @@ fn model(dir: &Path) -> Model {
             on: vec![Moment::Active],
             instances: vec![],
             run,
+            timeout: Some(timeout),
+            interval: None,
+            watch: vec![],
+            debounce: Duration::from_secs(1),
         };
         match words[0] {
             "hook" => model.hooks.push(hook(HookRun::Program(program, Call::Vipd))),

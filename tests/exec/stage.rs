@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vipd_agent::exec::client::{Outcome, Runner, Whereabouts};
-use vipd_agent::exec::protocol::{Event, Occasion, Subject, Which};
+use vipd_agent::exec::protocol::{Event, Occasion, Peer, Subject, Which};
 use vipd_agent::sys::clock;
 
 /// A folder with a configuration, programs and an executor.
@@ -92,7 +92,15 @@ pub(crate) fn occasion(event: Event) -> Occasion {
         vrid: 51,
         interface: "eth0".into(),
         skipped: 0,
+        peers: vec![peer("lb2", &["192.0.2.12", "10.9.0.12"]), peer("lb3", &[])],
+        op_id: "9-1".into(),
+        deadline_ms: 0,
     }
+}
+
+fn peer(host: &str, addresses: &[&str]) -> Peer {
+    let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+    Peer { host: host.into(), addresses }
 }
 
 pub(crate) fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {

@@ -19,6 +19,9 @@ pub(crate) fn told(stage: &Stage) {
         "VIPD_INSTANCE=web",
         "VIPD_INTERFACE=eth0",
         "VIPD_OWNER=",
+        "VIPD_OP_ID=9-1",
+        "VIPD_PEER=lb2 lb3",
+        "VIPD_PEER_ADDR=192.0.2.12 -",
         "VIPD_PREV_ROLE=backup",
         "VIPD_PRIORITY=150",
         "VIPD_REASON=no advert for 3.61 s",
@@ -36,6 +39,16 @@ pub(crate) fn told(stage: &Stage) {
     assert_eq!(json["name"], "web");
     assert_eq!(json["event"], "active");
     assert_eq!(json["vips"][1], "2001:db8::10/64");
+    assert_eq!(json["peers"][0]["addresses"][1], "10.9.0.12");
+}
+
+pub(crate) fn last_line(stage: &Stage) {
+    let done = stage.hook(
+        5000,
+        "seq 200000; echo 'rpo_ms=7 generation=g1'; echo trouble >&2; head -c 100000 /dev/zero | tr '\\0' x >&2",
+    );
+    assert_eq!((done.end, &*done.last), (End::Exited(0), "rpo_ms=7 generation=g1"));
+    assert_eq!(stage.hook(5000, "exit 3").last, "");
 }
 
 pub(crate) fn many_addresses(stage: &Stage) {

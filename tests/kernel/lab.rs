@@ -167,6 +167,8 @@ pub(crate) fn model(instances: Vec<Instance>) -> Arc<Model> {
         sync_groups: Vec::new(),
         checks: Vec::new(),
         hooks: Vec::new(),
+        replicates: Vec::new(),
+        replicate_port: 7113,
         telemetry: Telemetry::default(),
         hash: 0,
     })

@@ -56,6 +56,8 @@ impl Canonical {
             sync_groups,
             checks,
             hooks,
+            replicates,
+            replicate_port,
             telemetry: Telemetry { listen },
             hash: _,
         } = model;
@@ -84,6 +86,10 @@ impl Canonical {
         // `Debug` is stable enough here: hosts that run different releases differ by their version already.
         self.lines("check", checks.iter().map(|c| format!("{c:?}")));
         self.lines("hook", hooks.iter().map(|h| format!("{h:?}")));
+        if !replicates.is_empty() {
+            self.line("replicate-port", replicate_port);
+        }
+        self.lines("replicate", replicates.iter().map(|set| format!("{set:?}")));
         self.lines("listen", listen);
     }
 

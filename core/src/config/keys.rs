@@ -35,6 +35,7 @@ keys! {
         SYNC "sync" "a table of sync groups" "{ all = { instances = [\"lan\", \"wan\"] } }";
         CHECK "check" "a table of checks" "{ nginx = { http = \"http://127.0.0.1/healthz\" } }";
         HOOK "hook" "a table of hooks" "{ notify = { on = [\"active\"], run = [\"/etc/vipd/hooks/notify\"] } }";
+        REPLICATE "replicate" "a table of sets" "{ leases = { instance = \"web\", paths = [\"/var/lib/dhcp\"] } }";
         TELEMETRY "telemetry" "a table" "{ listen = \"127.0.0.1:9650\" }";
     }
 }
@@ -45,6 +46,7 @@ keys! {
         NAME "name" "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit" "\"shop\"";
         KEY_FILE "key-file" "an absolute path" "\"/etc/vipd/cluster.key\"";
         HEARTBEAT_PORT "heartbeat-port" "an integer from 1 to 65535" "7112";
+        REPLICATE_PORT "replicate-port" "an integer from 1 to 65535" "7113";
     }
 }
 
@@ -280,7 +282,7 @@ pub(super) const KINDS: &[(Key, &[Key])] = &[
 keys! {
     /// `[hook.NAME]`
     hook {
-        ON "on" "a list of \"active\", \"backup\", \"fault\" and \"stop\"" "[\"active\", \"backup\", \"fault\"]";
+        ON "on" "a list of \"active\", \"backup\", \"fault\", \"stop\", \"sync-interval\", \"sync-change\", \"sync-barrier\", \"pre-promote\", \"post-promote\", \"pre-demote\", \"post-demote\" and \"verify\"" "[\"active\", \"backup\", \"fault\"]";
         RUN "run" "a list: the absolute path of a program, and its arguments" "[\"/etc/vipd/hooks/notify\"]";
         FIFO "fifo" "an absolute path" "\"/run/app/notify.fifo\"";
         CALL "call" "\"vipd\" or \"keepalived\"" "\"vipd\"";
@@ -288,6 +290,34 @@ keys! {
         USER "user" "the name of a user" "\"vipd-hooks\"";
         ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
         TIMEOUT "timeout" "a duration from 100ms to 10m" "\"30s\"";
+        INTERVAL "interval" "a duration from 1s to 168h" "\"60s\"";
+        WATCH "watch" "a list of absolute paths" "[\"/var/lib/app\"]";
+        DEBOUNCE "debounce" "a duration from 10ms to 60s" "\"500ms\"";
+    }
+}
+
+keys! {
+    /// `[replicate.NAME]`
+    replicate {
+        INSTANCE "instance" "the name of an instance" "\"web\"";
+        PATHS "paths" "a list of absolute paths" "[\"/var/lib/dhcp\"]";
+        EXCLUDE "exclude" "a list of shell patterns" "[\"*.tmp\", \"cache/*\"]";
+        DEBOUNCE "debounce" "a duration from 10ms to 60s" "\"500ms\"";
+        MAX_DELAY "max-delay" "a duration from 10ms to 1h" "\"5s\"";
+        SCAN_INTERVAL "scan-interval" "a duration from 1s to 24h" "\"60s\"";
+        ATOMIC_SET "atomic-set" "true or false" "false";
+        XATTRS "xattrs" "true or false" "false";
+        SETUID "setuid" "true or false" "false";
+        OUTWARD_LINKS "outward-links" "true or false" "false";
+        REQUIRE_MOUNTPOINT "require-mountpoint" "true or false" "false";
+        BANDWIDTH "bandwidth" "a rate such as \"50MB/s\", or octets per second from 10000 to 100000000000" "\"50MB/s\"";
+        DELETE_GUARD "delete-guard" "an integer from 1 to 100" "25";
+        TRASH_VERSIONS "trash-versions" "an integer from 0 to 1000" "10";
+        TRASH_AGE "trash-age" "a duration from 1m to 8784h" "\"168h\"";
+        RESCUE_QUOTA "rescue-quota" "a size such as \"500MB\" or \"1GiB\", or octets from 1 to 1000000000000000" "\"1GiB\"";
+        PROMOTE_GATE "promote-gate" "\"prefer\", \"require\" or \"ignore\"" "\"prefer\"";
+        MAX_AGE "max-age" "a duration from 2s to 24h" "\"60s\"";
+        MAX_PENDING "max-pending" "a size such as \"500MB\" or \"1GiB\", or octets from 1 to 1000000000000000" "\"100MB\"";
     }
 }
 
@@ -313,11 +343,9 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("[sync.NAME]", sync::ALL),
     ("[check.NAME]", check::ALL),
     ("[hook.NAME]", hook::ALL),
+    ("[replicate.NAME]", replicate::ALL),
     ("[telemetry]", telemetry::ALL),
 ];
-
-/// Sections and keys that the design has and this version of vipd does not.
-pub(super) const NOT_YET: &[&str] = &["replicate"];
 
 #[cfg(test)]
 mod tests {

@@ -23,12 +23,14 @@ mod read_flap;
 mod read_instance;
 mod read_pool;
 mod read_program;
+mod read_replicate;
 pub mod reference;
 mod resolve;
 mod resolve_health;
 mod schema;
 mod section;
 mod shape;
+mod size;
 mod target;
 mod value;
 

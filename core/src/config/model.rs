@@ -45,6 +45,10 @@ pub struct Model {
     pub checks: Vec<Check>,
     /// Hooks of this host, sorted by name.
     pub hooks: Vec<Hook>,
+    /// Sets of state files of those instances, sorted by name.
+    pub replicates: Vec<Replicate>,
+    /// TCP port of replication, the same on every host.
+    pub replicate_port: u16,
     /// What this host serves about itself.
     pub telemetry: Telemetry,
     /// 64-bit hash of the meaning of the file, the same on every host: shown by peers that differ.
@@ -65,6 +69,11 @@ impl Model {
     /// The name of the host at `ix`.
     pub fn host_name(&self, ix: HostIx) -> &Arc<str> {
         &self.hosts[usize::from(ix.0)].name
+    }
+
+    /// The sets of state files that follow the instance at `ix`.
+    pub fn sets_of(&self, ix: InstanceIx) -> impl Iterator<Item = &Replicate> {
+        self.replicates.iter().filter(move |set| set.instance == ix)
     }
 
     /// All instances with their positions.

@@ -8,7 +8,7 @@ use super::schema::{
     CheckDecl, ClusterDecl, File, GroupDecl, HookDecl, HostDecl, InstanceDecl, TelemetryDecl,
 };
 use super::section::{At, LeftOut, Scope, Section, Span};
-use super::{read_check, read_instance, read_pool, read_program, target, value};
+use super::{read_check, read_instance, read_pool, read_program, read_replicate, target, value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
@@ -57,6 +57,12 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
 
     let (check_names, checks) = read_checks(&top, &host_names, &views, findings);
     let (hook_names, hooks) = read_hooks(&top, &host_names, findings);
+    let sets = named_sections(&top, &file::REPLICATE, "replicate", findings);
+    let set_names = sets.iter().map(|(name, _)| name.clone()).collect();
+    let sets = sets
+        .into_iter()
+        .filter_map(|(name, section)| read_replicate::read(name, &section, findings))
+        .collect();
     let telemetry = read_telemetry(&top, &host_names, findings);
     let groups = named_sections(&top, &file::SYNC, "sync", findings)
         .into_iter()
@@ -74,6 +80,8 @@ pub(super) fn read<'d>(table: &'d DeTable<'d>, findings: &mut Findings<'_>) -> F
         checks,
         hook_names,
         hooks,
+        set_names,
+        sets,
         telemetry,
     }
 }
@@ -217,6 +225,7 @@ fn read_cluster(top: &Section<'_>, findings: &mut Findings<'_>) -> ClusterDecl {
             name: None,
             key_file: None,
             heartbeat_port: None,
+            replicate_port: None,
         };
     };
     section.refuse_unknown(cluster::ALL, findings);
@@ -226,6 +235,8 @@ fn read_cluster(top: &Section<'_>, findings: &mut Findings<'_>) -> ClusterDecl {
         key_file: section.optional(&cluster::KEY_FILE, findings, value::path),
         heartbeat_port: section
             .optional(&cluster::HEARTBEAT_PORT, findings, |v| value::integer(v, 1..=65535)),
+        replicate_port: section
+            .optional(&cluster::REPLICATE_PORT, findings, |v| value::integer(v, 1..=65535)),
     }
 }
 

@@ -6,14 +6,14 @@ use super::diagnostic::Findings;
 use super::keys::{Key, activation, hook};
 use super::model::{Account, Call, Moment};
 use super::schema::{ActivationDecl, HookDecl, HookRunDecl, ProgramDecl};
-use super::section::{At, Section, refuse};
+use super::section::{At, Section, Span, refuse};
 use super::value::{self, Wrong};
 use crate::time::Duration;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use toml::de::DeValue;
 
-/// Time for a hook or an activation that is not told otherwise.
+/// Time for an activation that is not told otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that a hook may take.
 const HOOK_TIMEOUTS: RangeInclusive<Duration> =
@@ -23,6 +23,12 @@ const ACTIVATION_TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Longest argument or value of an environment variable, octets.
 const TEXT_MAX: usize = 4096;
+/// From one run of a hook to the next.
+const INTERVALS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(168 * 3600);
+/// Quiet after a change, and what it is if nothing is written.
+const DEBOUNCES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(500);
 /// What the executor sets itself.
 const OWN_VARIABLES: &str = "VIPD_";
 
@@ -118,33 +124,95 @@ pub(super) fn read_hook(
     findings: &mut Findings<'_>,
 ) -> Option<HookDecl> {
     section.refuse_unknown(hook::ALL, findings);
-    let moments = [
-        ("active", Moment::Active),
-        ("backup", Moment::Backup),
-        ("fault", Moment::Fault),
-        ("stop", Moment::Stop),
-    ];
     section.demand(&hook::ON, findings);
-    let on = section.nonempty_list(&hook::ON, findings, |v| value::word(v, &moments));
+    let on = section.nonempty_list(&hook::ON, findings, |v| value::word(v, &Moment::ALL));
     let instances = section.nonempty_list(&hook::INSTANCES, findings, value::name);
-    let run = read_run(section, findings);
-    let mut on: Vec<Moment> = on?.value.into_iter().map(|at| at.value).collect();
-    on.sort_unstable();
-    on.dedup();
+    let timeout = section.optional(&hook::TIMEOUT, findings, |v| value::duration(v, HOOK_TIMEOUTS));
+    let interval = section.optional(&hook::INTERVAL, findings, |v| value::duration(v, INTERVALS));
+    let watch = section.nonempty_list(&hook::WATCH, findings, value::path);
+    let debounce = section.optional(&hook::DEBOUNCE, findings, |v| value::duration(v, DEBOUNCES));
+    let mut moments: Vec<Moment> =
+        on.iter().flat_map(|list| &list.value).map(|at| at.value).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let timeout = timeout.map(|at| at.value);
+    let longest = timeout.or_else(|| moments.iter().map(|m| m.time()).max()).unwrap_or_default();
+    let run = read_run(section, longest, findings);
+    if let (Some(on), Some(run)) = (&on, &run) {
+        check_moments(section, &moments, &on.span, run, findings);
+    }
+    on?;
     Some(HookDecl {
         name,
-        on,
+        on: moments,
         instances: instances.map(|l| l.value).unwrap_or_default(),
         run: run?,
+        timeout,
+        interval: interval.map(|at| at.value),
+        watch: watch.map(|l| l.value.into_iter().map(|at| at.value).collect()).unwrap_or_default(),
+        debounce: debounce.map_or(DEFAULT_DEBOUNCE, |at| at.value),
     })
 }
 
-fn read_run(section: &Section<'_>, findings: &mut Findings<'_>) -> Option<HookRunDecl> {
+/// What the moments of a hook need, and what needs them.
+fn check_moments(
+    section: &Section<'_>,
+    on: &[Moment],
+    span: &Span,
+    run: &HookRunDecl,
+    findings: &mut Findings<'_>,
+) {
+    let has = |moment: Moment| on.contains(&moment);
+    let written = |key: &Key| section.raw(key).is_some();
+    let title = &section.title;
+    let strange = on.iter().find(|m| !m.is_state());
+    if let (Some(moment), false) = (strange, matches!(run, HookRunDecl::Program(_, Call::Vipd))) {
+        let word = Moment::ALL.iter().find(|(_, m)| m == moment).map_or("", |(word, _)| word);
+        findings.error(
+            span,
+            format!("{title} speaks as keepalived does, which knows no \"{word}\""),
+            "use run with call = \"vipd\", or keep to active, backup, fault and stop",
+        );
+    }
+    if has(Moment::SyncChange) && !written(&hook::WATCH) {
+        findings.error(
+            span,
+            format!("{title} runs on sync-change and watches nothing"),
+            format!("add watch = {}", hook::WATCH.example),
+        );
+    }
+    let paced = has(Moment::SyncInterval) || has(Moment::Verify);
+    for (key, needed, moments) in [
+        (hook::WATCH, has(Moment::SyncChange), "\"sync-change\""),
+        (hook::DEBOUNCE, has(Moment::SyncChange), "\"sync-change\""),
+        (hook::INTERVAL, paced, "\"sync-interval\" or \"verify\""),
+    ] {
+        if written(&key) && !needed {
+            findings.error(
+                &section.key_span(&key),
+                format!("{title} has {} and never runs on {moments}", key.name),
+                format!("add {moments} to on, or remove {}", key.name),
+            );
+        }
+    }
+    if has(Moment::PreDemote) && !has(Moment::PostPromote) {
+        findings.warning(
+            span,
+            format!("{title} runs on pre-demote and not on post-promote"),
+            "a move that is given up after pre-demote is told as post-promote: add it, so that what was stopped goes on",
+        );
+    }
+}
+
+fn read_run(
+    section: &Section<'_>,
+    timeout: Duration,
+    findings: &mut Findings<'_>,
+) -> Option<HookRunDecl> {
     let calls = [("vipd", Call::Vipd), ("keepalived", Call::Keepalived)];
     let fifo = section.optional(&hook::FIFO, findings, value::path);
     let argv = argv(section, &hook::RUN, findings);
     let call = section.optional(&hook::CALL, findings, |v| value::word(v, &calls));
-    let timeout = section.optional(&hook::TIMEOUT, findings, |v| value::duration(v, HOOK_TIMEOUTS));
     let account = account(section, &hook::USER, findings);
     let env = env(section, &hook::ENV, findings);
     match (section.raw(&hook::RUN).is_some(), section.raw(&hook::FIFO).is_some()) {
@@ -180,7 +248,6 @@ fn read_run(section: &Section<'_>, findings: &mut Findings<'_>) -> Option<HookRu
             fifo.map(|path| HookRunDecl::Fifo(path.value))
         }
         (true, false) => {
-            let timeout = timeout.map_or(DEFAULT_TIMEOUT, |at| at.value);
             let call = call.map_or(Call::Vipd, |at| at.value);
             argv.map(|argv| HookRunDecl::Program(ProgramDecl { argv, account, env, timeout }, call))
         }

@@ -6,11 +6,14 @@
 use super::canonical;
 use super::hash::stable_hash;
 use super::model::{
-    Auth, ChecksumFlavour, Heartbeat, HmacAuth, Host, Instance, Link, Model, OnConflict, SyncGroup,
-    Telemetry, Transport, VirtualRoute, VirtualRule,
+    Auth, ChecksumFlavour, Heartbeat, HmacAuth, Host, Instance, Link, Model, OnConflict, Replicate,
+    SyncGroup, Telemetry, Transport, VirtualRoute, VirtualRule,
 };
 use super::resolve_health;
-use super::schema::{CheckDecl, File, HmacDecl, HookDecl, InstanceDecl, RouteDecl, RuleDecl};
+use super::schema::{
+    CheckDecl, File, HmacDecl, HookDecl, InstanceDecl, ReplicateDecl, RouteDecl, RuleDecl,
+};
+use crate::replica;
 use crate::time::Duration;
 use crate::types::{Family, HostIx, InstanceIx, Interval, LinkIx};
 use std::net::IpAddr;
@@ -82,9 +85,38 @@ fn model(
         instances,
         checks,
         hooks: resolve_health::hooks(hooks, declared),
+        replicates: file.sets.iter().filter_map(|decl| replicate(decl, declared)).collect(),
+        replicate_port: file.cluster.replicate_port.as_ref().map_or(replica::PORT, |p| p.value),
         telemetry: telemetry(file, host),
         hash: 0,
     }
+}
+
+/// A set of an instance that runs on this host.
+fn replicate(decl: &ReplicateDecl, declared: &[InstanceDecl]) -> Option<Replicate> {
+    let at = declared.binary_search_by(|d| d.name.value.cmp(&decl.instance.value)).ok()?;
+    Some(Replicate {
+        name: Arc::clone(&decl.name.value),
+        instance: InstanceIx(u16::try_from(at).ok()?),
+        paths: decl.paths.iter().map(|path| path.value.clone()).collect(),
+        exclude: decl.exclude.clone(),
+        debounce: decl.debounce.value,
+        max_delay: decl.max_delay,
+        scan_interval: decl.scan_interval,
+        atomic: decl.atomic,
+        xattrs: decl.xattrs,
+        setuid: decl.setuid,
+        outward_links: decl.outward_links,
+        require_mount: decl.require_mount,
+        bandwidth: decl.bandwidth,
+        delete_guard: decl.delete_guard,
+        trash_versions: decl.trash_versions,
+        trash_age: decl.trash_age,
+        rescue_quota: decl.rescue_quota,
+        gate: decl.gate.value,
+        max_age: decl.max_age,
+        max_pending: decl.max_pending,
+    })
 }
 
 fn telemetry(file: &File, host: HostIx) -> Telemetry {

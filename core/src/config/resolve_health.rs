@@ -58,8 +58,16 @@ pub(super) fn hooks(declared: &[HookDecl], instances: &[InstanceDecl]) -> Vec<Ho
         };
         // None of those it is for runs here; an empty list in the model would mean all.
         let concerned = decl.instances.is_empty() || !here.is_empty();
-        let name = Arc::clone(&decl.name.value);
-        concerned.then_some(Hook { name, on: decl.on.clone(), instances: here, run })
+        concerned.then(|| Hook {
+            name: Arc::clone(&decl.name.value),
+            on: decl.on.clone(),
+            instances: here,
+            run,
+            timeout: decl.timeout,
+            interval: decl.interval,
+            watch: decl.watch.clone(),
+            debounce: decl.debounce,
+        })
     };
     declared.iter().filter_map(hook).collect()
 }

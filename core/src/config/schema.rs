@@ -4,7 +4,7 @@
 //! Single values are legal; what they mean together is not yet proved.
 
 use super::model::{
-    Account, Call, ChecksumFlavour, Claim, FlapControl, HmacMode, Listen, Moment, OnConflict,
+    Account, Call, ChecksumFlavour, Claim, FlapControl, Gate, HmacMode, Listen, Moment, OnConflict,
     Probe, Program, Severity, StandbyKind,
 };
 use super::section::{At, Span};
@@ -40,6 +40,10 @@ pub(super) struct File {
     pub(super) hook_names: Vec<At<Arc<str>>>,
     /// The hooks as each host sees them, whether or not it runs one of their instances, by position of the host, sorted by name.
     pub(super) hooks: Vec<Vec<HookDecl>>,
+    /// Every `[replicate.NAME]`, those with errors included, sorted by name.
+    pub(super) set_names: Vec<At<Arc<str>>>,
+    /// Sorted by name.
+    pub(super) sets: Vec<ReplicateDecl>,
     /// `[telemetry]` as each host sees it, by position of the host.
     pub(super) telemetry: Vec<TelemetryDecl>,
 }
@@ -87,6 +91,7 @@ pub(super) struct ClusterDecl {
     pub(super) name: Option<At<Arc<str>>>,
     pub(super) key_file: Option<At<PathBuf>>,
     pub(super) heartbeat_port: Option<At<u16>>,
+    pub(super) replicate_port: Option<At<u16>>,
 }
 
 /// `[hosts.NAME]`.
@@ -292,12 +297,43 @@ pub(super) struct HookDecl {
     /// Empty: all instances.
     pub(super) instances: Vec<At<Arc<str>>>,
     pub(super) run: HookRunDecl,
+    /// `None`: by moment.
+    pub(super) timeout: Option<Duration>,
+    /// `None`: by moment.
+    pub(super) interval: Option<Duration>,
+    pub(super) watch: Vec<PathBuf>,
+    pub(super) debounce: Duration,
 }
 
 /// What a hook does.
 pub(super) enum HookRunDecl {
     Program(ProgramDecl, Call),
     Fifo(PathBuf),
+}
+
+/// `[replicate.NAME]`, the same on every host.
+pub(super) struct ReplicateDecl {
+    pub(super) name: At<Arc<str>>,
+    pub(super) instance: At<Arc<str>>,
+    /// Without `.` and `..`.
+    pub(super) paths: Vec<At<PathBuf>>,
+    pub(super) exclude: Vec<Arc<str>>,
+    pub(super) debounce: At<Duration>,
+    pub(super) max_delay: Duration,
+    pub(super) scan_interval: Duration,
+    pub(super) atomic: bool,
+    pub(super) xattrs: bool,
+    pub(super) setuid: bool,
+    pub(super) outward_links: bool,
+    pub(super) require_mount: bool,
+    pub(super) bandwidth: Option<u64>,
+    pub(super) delete_guard: u8,
+    pub(super) trash_versions: u32,
+    pub(super) trash_age: Duration,
+    pub(super) rescue_quota: u64,
+    pub(super) gate: At<Gate>,
+    pub(super) max_age: Duration,
+    pub(super) max_pending: Option<u64>,
 }
 
 /// `[telemetry]` as one host sees it.

@@ -4,7 +4,7 @@
 //! Used by `read` and `read_instance`. It knows nothing of what keys mean.
 
 use super::diagnostic::Findings;
-use super::keys::{Key, NOT_YET};
+use super::keys::Key;
 use super::value::{Wrong, describe};
 use std::ops::Range;
 use std::sync::Arc;
@@ -111,14 +111,6 @@ impl<'d> Section<'d> {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             if known.iter().any(|k| k.name == name) {
-                continue;
-            }
-            if NOT_YET.contains(&name) {
-                findings.error(
-                    &key.span(),
-                    format!("this version of vipd does not have \"{name}\" yet"),
-                    format!("remove {name} from {}", self.title),
-                );
                 continue;
             }
             let allowed = || known.iter().map(|k| k.name);

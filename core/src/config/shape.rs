@@ -30,6 +30,8 @@ pub enum Shape {
 const NAME: &str = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 const PATH: &str = "^/";
 const DURATION: &str = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$";
+const RATE: &str = r"^[0-9]+([kMGT]B|[KMGT]iB)/s$";
+const SIZE: &str = r"^[0-9]+([kMGT]B|[KMGT]iB)$";
 const ANY: &str = "";
 
 /// Texts by the words with which they begin.
@@ -56,6 +58,8 @@ const TEXTS: &[(&str, &str)] = &[
 /// Items of lists by the words that follow "a list of ".
 const ITEMS: &[(&str, &str)] = &[
     ("addresses", ANY),
+    ("absolute paths", PATH),
+    ("shell patterns", ANY),
     ("check names", NAME),
     ("instance names", NAME),
     ("host names", NAME),
@@ -66,6 +70,13 @@ impl Shape {
     /// The shape that `expect` describes; `None`: words that are not known here.
     pub(super) fn of(expect: &str) -> Option<Self> {
         let expect = expect.strip_suffix(", or a table of them by host").unwrap_or(expect);
+        for (begin, pattern) in [("a size such as ", SIZE), ("a rate such as ", RATE)] {
+            if let Some((_, octets)) =
+                expect.strip_prefix(begin).and_then(|e| e.split_once(", or octets "))
+            {
+                return Some(Self::Any(vec![Self::Text(pattern), range(octets, Self::Integer)?]));
+            }
+        }
         if let Some((shape, word)) = expect.split_once(", or \"") {
             let word = Self::Words(vec![word.strip_suffix('"')?.to_owned()]);
             return Some(Self::Any(vec![Self::of(shape)?, word]));

@@ -3,7 +3,7 @@
 //! Used by [`super::section`]. Every function is pure and looks at a single value; what values mean
 //! together is decided in `check`.
 
-use super::duration;
+use super::{duration, size};
 use crate::time::Duration;
 use crate::types::{Interval, Version, Vip};
 use ipnet::IpNet;
@@ -97,6 +97,26 @@ pub(super) fn duration_or(
     none: &str,
 ) -> Result<Option<Duration>, Wrong> {
     if value.as_str() == Some(none) { Ok(None) } else { duration(value, range).map(Some) }
+}
+
+/// A number of octets in `range`, as text with a unit or as a number.
+pub(super) fn size(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
+    let octets = match value {
+        DeValue::String(text) => size::parse(text),
+        _ => integer(value, 0..=i64::MAX).ok(),
+    };
+    octets.filter(|n| range.contains(n)).ok_or_else(|| Wrong::value(value))
+}
+
+/// A number of octets per second in `range`.
+pub(super) fn rate(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
+    match value {
+        DeValue::String(text) => {
+            let octets = text.strip_suffix("/s").and_then(size::parse);
+            octets.filter(|n| range.contains(n)).ok_or_else(|| Wrong::value(value))
+        }
+        _ => size(value, range),
+    }
 }
 
 /// An advertisement interval that `version` can carry.

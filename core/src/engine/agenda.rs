@@ -5,7 +5,7 @@ use crate::time::Instant;
 use std::collections::BTreeSet;
 
 /// Slots with a next time each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Agenda {
     order: BTreeSet<(Instant, usize)>,
     at: Vec<Instant>,

@@ -109,7 +109,7 @@ impl Engine {
                 Cause::Silence(self.units[u].vr.silence(now))
             }
         };
-        if let Some(again) = self.activation_forbids(u) {
+        if let Some(again) = self.activation_forbids(u, &cause) {
             self.units[u].vr.ask_again(again);
             return;
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(super) const PIN: u8 = 254;
 
 /// All checks of this host.
+#[derive(Clone)]
 pub(super) struct Checks {
     pub(super) states: Vec<CheckState>,
     /// From when the first word of each is awaited.
@@ -44,6 +45,7 @@ impl Checks {
 }
 
 /// What the policy knows of one instance on this host.
+#[derive(Clone)]
 pub(super) struct Fitness {
     pub(super) health: Health,
     /// By an operator.

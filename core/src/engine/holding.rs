@@ -20,6 +20,7 @@ pub(super) const ORDER_SLACK: Duration = Duration::from_millis(100);
 const BAR: Duration = Duration::from_secs(10);
 
 /// What the kernel shall hold and what it confirmed, for one instance.
+#[derive(Clone)]
 pub(super) struct Holding {
     /// Number of the newest order; 0: none yet.
     pub(super) order: u64,
@@ -110,6 +111,29 @@ impl Engine {
     pub(super) fn raise_epoch_to(&mut self, ix: InstanceIx, last: Epoch) {
         let epoch = &mut self.holdings[usize::from(ix.0)].epoch;
         *epoch = last.max(*epoch);
+    }
+
+    /// Orders that the kernel has not answered yet, for who answers in its place.
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = Own> {
+        let waits = |h: &Holding| {
+            if h.want { h.confirmed.is_none() || h.repairing } else { h.may_hold && h.order > 0 }
+        };
+        (0u16..).map(InstanceIx).zip(&self.holdings).filter(move |(_, h)| waits(h)).map(
+            |(ix, h)| {
+                let mut families = [false; 2];
+                let units = self.units_of(ix).into_iter().map(|u| &self.units[u]);
+                for voice in units.filter(|u| u.keeps_addresses()).flat_map(|u| &u.voices) {
+                    families[voice.family as usize] = true;
+                }
+                let (lease_secs, not_after) = (h.lease_secs, Instant::MAX);
+                let want = if h.want {
+                    Want::Hold { lease_secs, not_after, families }
+                } else {
+                    Want::Free
+                };
+                Own { instance: ix, order: h.order, want }
+            },
+        )
     }
 
     pub(super) fn next_order(&mut self) -> u64 {

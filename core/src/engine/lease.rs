@@ -19,7 +19,7 @@ const EARLY: Duration = Duration::from_millis(50);
 const MARGIN: Duration = Duration::from_millis(400);
 
 /// When leases were last renewed, all of the host in one burst.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RenewClock {
     last: Instant,
     /// Number of the newest order of any kind.

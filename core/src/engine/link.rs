@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// One service interface.
+#[derive(Clone)]
 pub(super) struct Link {
     pub(super) state: LinkState,
     settle: Duration,

@@ -13,7 +13,7 @@
 //! `promotion` whether an operator's would succeed;
 //! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
-//! limits; `snapshot` what status shows, `explain` why it is so.
+//! limits; `snapshot` what status shows, `explain` why it is so; `simulate` what would happen.
 
 mod adverts;
 mod agenda;
@@ -30,11 +30,13 @@ mod link;
 mod offer;
 mod operate;
 mod peers;
+mod prepare;
 mod promotion;
 mod report;
 mod restart;
 mod resume;
 mod silence;
+pub mod simulate;
 pub mod snapshot;
 mod stale;
 mod standby;
@@ -77,6 +79,7 @@ pub struct Secrets {
 type UnitIx = usize;
 
 /// The engine of one host.
+#[derive(Clone)]
 pub struct Engine {
     model: Arc<Model>,
     now: Now,
@@ -213,6 +216,11 @@ impl Engine {
             Input::Activated { instance, order, result } => {
                 self.on_activated(instance, order, result);
             }
+            Input::PrePromoted { instance, order, result } => {
+                self.on_prepared(instance, order, result);
+            }
+            // The engine asks for no barrier yet.
+            Input::BarrierDone { .. } => {}
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::PrepareRestart => self.prepare_restart(),
             Input::AbortRestart => self.abort_restart(),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What one host said last.
+#[derive(Clone)]
 pub(super) struct Peer {
     pub(super) host: HostIx,
     pub(super) hash: u64,
@@ -27,7 +28,7 @@ pub(super) struct Peer {
     /// By path: has it heard us within three of its intervals, by its own word?
     hears_me: Vec<bool>,
     records: BTreeMap<u64, (u64, InstanceRecord)>,
-    links: Vec<LinkRecord>,
+    pub(super) links: Vec<LinkRecord>,
     /// Every hardware address it was ever heard to have.
     pub(super) macs: BTreeSet<Mac>,
     interval: Duration,
@@ -78,6 +79,7 @@ impl Peer {
 }
 
 /// Heartbeats of this host and of its peers.
+#[derive(Clone)]
 pub(super) struct Peers {
     pub(super) config: Config,
     pub(super) key: HeartbeatKey,
@@ -345,9 +347,11 @@ impl Engine {
             State::Active => {
                 let let_go = old.is_some_and(|o| o.holds) && !new.holds;
                 let about_to = new.releasing && !old.is_some_and(|o| o.releasing);
-                if let_go || about_to {
-                    // A neighbour may have resolved the other host during the overlap.
+                // A neighbour may have resolved the other host during the overlap.
+                if let_go {
                     self.units[u].announce.once(now);
+                } else if about_to {
+                    self.units[u].announce.release_near(now);
                 }
                 let deaf = u128::from(new.hears_age_ms) > self.units[u].interval().as_millis() * 2;
                 if new.state == State::Backup && deaf {
@@ -369,11 +373,22 @@ impl Engine {
                 let leaving = self.units[u].leaving.as_ref();
                 if owns && new.applied && leaving.is_some() {
                     self.successor_applied(u, host);
-                } else if owned && !owns && leaving.and_then(Leaving::moves_to) == Some(host) {
+                } else if owned
+                    && !owns
+                    && leaving.and_then(Leaving::moves_to) == Some(host)
+                    && !self.hands_on(new)
+                {
                     self.move_failed(u);
                 }
             }
         }
+    }
+
+    /// Does the host that took over here hand over in turn, by a newer order, to a third? It holds the addresses until
+    /// that one does, and this host is asked for nothing.
+    fn hands_on(&self, new: &InstanceRecord) -> bool {
+        let own = self.peers.as_ref().map(|p| p.own_hash);
+        new.holds && new.orders.request.is_some_and(|request| Some(request.to) != own)
     }
 
     /// Did the owner let go for a better host, and are the addresses off now?

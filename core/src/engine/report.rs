@@ -30,7 +30,7 @@ fn rests_on_packets(alarm: &Alarm) -> bool {
 }
 
 /// What has been told already.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Reporter {
     /// By source and reason: when told, and how many since.
     refused: BTreeMap<(IpAddr, &'static str), (Instant, u64)>,

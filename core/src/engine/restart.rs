@@ -24,6 +24,7 @@ pub(super) const RESTART: Interval = Interval::SECOND;
 const GAP: Duration = Duration::from_millis(100);
 
 /// A restart is near.
+#[derive(Clone)]
 pub(super) struct Preparing {
     since: Instant,
     /// Heartbeats, and adverts of whoever owned from the beginning, were sent so often.

@@ -22,7 +22,7 @@ const HURRY: Duration = Duration::from_millis(10);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What answers on the service segments.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Reach {
     /// By interface and address.
     seen: BTreeMap<(LinkIx, IpAddr), Asked>,
@@ -33,6 +33,7 @@ pub(super) struct Reach {
 }
 
 /// One address that is asked.
+#[derive(Clone)]
 struct Asked {
     /// The last question.
     last: Instant,
@@ -40,6 +41,12 @@ struct Asked {
     open: Option<Instant>,
     /// The last answer.
     answered: Option<Instant>,
+}
+
+/// What was asked on the service segments and does not answer.
+pub(super) fn unanswered(engine: &Engine) -> impl Iterator<Item = (LinkIx, IpAddr)> {
+    let reach = engine.peers.iter().flat_map(|p| p.reach.seen.keys().copied());
+    reach.filter(|(link, addr)| engine.reached(*link, *addr) == Some(false))
 }
 
 /// Time between two questions under suspicion, where adverts come every `interval`.

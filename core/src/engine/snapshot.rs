@@ -205,7 +205,7 @@ impl Engine {
         }
     }
 
-    fn unit_view(&self, u: usize, now: Instant) -> UnitView {
+    pub(super) fn unit_view(&self, u: usize, now: Instant) -> UnitView {
         let unit = &self.units[u];
         let holding = self.holding(unit.instance);
         let owner = match unit.state() {

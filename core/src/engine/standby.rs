@@ -3,7 +3,8 @@
 //! A warm host that would claim asks for its activation first, and claims if the reason still holds when it is ready. A
 //! cold one does nothing by itself.
 
-use super::io::{Alarm, Output};
+use super::io::{Alarm, Cause, Output};
+use super::prepare::Preparing;
 use super::{Engine, UnitIx};
 use crate::config::model::StandbyKind;
 use crate::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub(super) enum Activating {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StandbyState {
     pub(super) activating: Activating,
+    pub(super) preparing: Preparing,
     /// Failures in a row.
     failures: u32,
     /// An operator wants this host to own, and it has not claimed yet.
@@ -49,7 +51,7 @@ pub(super) struct StandbyState {
 }
 
 impl Engine {
-    fn standby_mut(&mut self, ix: InstanceIx) -> &mut StandbyState {
+    pub(super) fn standby_mut(&mut self, ix: InstanceIx) -> &mut StandbyState {
         &mut self.standby[usize::from(ix.0)]
     }
 
@@ -78,17 +80,22 @@ impl Engine {
         self.groups.cold(u) && !self.ordered(u)
     }
 
-    /// The claim needs what the activation brings. `Some`: ask again then; `None`: claim.
-    pub(super) fn activation_forbids(&mut self, u: UnitIx) -> Option<Instant> {
+    /// The claim for `cause` needs the word of the hooks, and then what the activation brings. `Some`: ask again then;
+    /// `None`: claim.
+    pub(super) fn activation_forbids(&mut self, u: UnitIx, cause: &Cause) -> Option<Instant> {
         let now = self.now.mono;
         let mut again = None;
         for ix in self.group(u) {
-            let Some(activation) = self.model.instance(ix).standby.activation() else { continue };
-            let timeout = activation.program.timeout;
             if self.units_of(ix).into_iter().any(|o| self.units[o].is_active()) {
                 // The other family runs here already.
                 continue;
             }
+            if let Some(at) = self.preparation_forbids(ix, cause) {
+                again = again.max(Some(at));
+                continue;
+            }
+            let Some(activation) = self.model.instance(ix).standby.activation() else { continue };
+            let timeout = activation.program.timeout;
             let at = match &self.standby(ix).activating {
                 Activating::Ready { until } if *until > now => continue,
                 Activating::Failed { at, .. } if *at > now => *at,
@@ -145,7 +152,7 @@ impl Engine {
     }
 
     /// Who waited for the activation asks again, if its reason still holds: nothing was heard that set its timer anew.
-    fn unpark(&mut self, ix: InstanceIx) {
+    pub(super) fn unpark(&mut self, ix: InstanceIx) {
         let now = self.now.mono;
         for u in 0..self.units.len() {
             if !self.group(u).contains(&ix) {
@@ -163,21 +170,27 @@ impl Engine {
 
     /// Is an activation under way? Its end would be lost to the next agent.
     pub(super) fn activates(&self, ix: InstanceIx) -> bool {
-        matches!(self.standby(ix).activating, Activating::Running { .. })
+        matches!(self.standby(ix).activating, Activating::Running { .. }) || self.prepares(ix)
     }
 
     /// When an activation has failed by its time, or is tried again for an operator.
     pub(super) fn standby_deadline(&self, ix: InstanceIx) -> Option<Instant> {
         let standby = self.standby(ix);
-        match &standby.activating {
+        let activation = match &standby.activating {
             Activating::Running { until, .. } => Some(*until),
             Activating::Failed { at, .. } if standby.ordered && *at > self.now.mono => Some(*at),
             _ => None,
-        }
+        };
+        let hooks = match standby.preparing {
+            Preparing::Running { until, .. } => Some(until),
+            _ => None,
+        };
+        activation.into_iter().chain(hooks).min()
     }
 
     pub(super) fn standby_due(&mut self, ix: InstanceIx) {
         let now = self.now.mono;
+        self.preparation_due(ix);
         match &self.standby(ix).activating {
             Activating::Running { until, .. } if *until <= now => {
                 self.activation_failed(ix, "no answer in time".into());
@@ -195,6 +208,8 @@ impl Engine {
         if self.stopping || !self.units_of(ix).iter().any(waits) {
             return;
         }
+        // Each order asks anew.
+        self.preparation_off(ix);
         let standby = self.standby_mut(ix);
         standby.ordered = true;
         if matches!(standby.activating, Activating::Failed { .. }) {
@@ -215,7 +230,7 @@ impl Engine {
         let busy = match &self.standby(ix).activating {
             Activating::Running { .. } => true,
             Activating::Failed { at, .. } => *at > now,
-            _ => false,
+            _ => self.group_prepares(u),
         };
         if self.standby(ix).ordered && unit.state() == State::Backup && !pressed && !busy {
             self.units[u].vr.owner_gone(now, Expiry::Ordered, true);
@@ -225,6 +240,7 @@ impl Engine {
     /// The operator's order to claim is no more.
     pub(super) fn order_withdrawn(&mut self, ix: InstanceIx) {
         self.standby_mut(ix).ordered = false;
+        self.preparation_off(ix);
     }
 
     /// Became owner, or cannot be: the order is done.
@@ -233,6 +249,7 @@ impl Engine {
         let standby = self.standby_mut(ix);
         standby.ordered = false;
         standby.activating = Activating::Idle;
+        standby.preparing = Preparing::Idle;
         self.units[u].parked = None;
     }
 
@@ -256,7 +273,7 @@ impl Engine {
             if let Activating::Ready { until: ready } = &mut self.standby_mut(ix).activating {
                 *ready = until;
             }
-            self.activation_forbids(u);
+            self.activation_forbids(u, &Cause::Offered(host));
             self.units[u].parked = None;
         }
     }

@@ -7,6 +7,7 @@ use crate::config::model::{Model, StandbyKind};
 use crate::types::State;
 
 /// Which units move together.
+#[derive(Clone)]
 pub(super) struct Groups {
     /// The units of each group.
     members: Vec<Vec<UnitIx>>,

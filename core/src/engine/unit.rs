@@ -21,6 +21,7 @@ use crate::wire::receive::{Receiver, RouterCounters};
 use std::net::IpAddr;
 
 /// One family of a unit: how it speaks and hears.
+#[derive(Clone)]
 pub(super) struct Voice {
     pub(super) family: Family,
     /// What it accepts.
@@ -34,6 +35,7 @@ pub(super) struct Voice {
 }
 
 /// How regularly the owner is heard: measured, not judged.
+#[derive(Clone)]
 pub(super) struct Rhythm {
     last: Option<(IpAddr, Instant)>,
     pub(super) gaps: Histogram,
@@ -53,6 +55,7 @@ impl Rhythm {
 }
 
 /// What is elected.
+#[derive(Clone)]
 pub(super) struct Unit {
     pub(super) instance: InstanceIx,
     pub(super) link: LinkIx,

@@ -15,6 +15,11 @@ pub const VIRTUAL_MAC_REPEATS: &[Duration] = &[
     Duration::from_secs(5),
     Duration::from_secs(15),
 ];
+/// When the previous owner has told that it lets go in 20 ms. Until then it answers ARP and neighbour discovery as well:
+/// who asks it after the last announcement loses what it sends between the release and the next one. So the last goes
+/// as late as it can without coming behind the release.
+const BEFORE_RELEASE: &[Duration] =
+    &[Duration::ZERO, Duration::from_millis(15), Duration::from_millis(19)];
 /// Announcements per chunk: at 3 us each a chunk takes 0.2 ms.
 pub const CHUNK: usize = 64;
 /// Between two chunks of one burst.
@@ -29,6 +34,8 @@ pub struct Schedule {
     burst: Option<(usize, Instant)>,
     /// Start of the schedule and the next repeat.
     repeats: Option<(Instant, usize)>,
+    /// When the release of the previous owner was told, and the next step of [`BEFORE_RELEASE`].
+    release: Option<(Instant, usize)>,
     /// The kernel has the addresses: nothing is announced before (DESIGN 5.4).
     open: bool,
     /// Extra bursts: weaker adverts, conflicts.
@@ -44,6 +51,7 @@ impl Schedule {
             steps,
             burst: None,
             repeats: None,
+            release: None,
             open: false,
             extra: Bucket::new(2, Duration::from_secs(1)),
             waiting: None,
@@ -53,14 +61,23 @@ impl Schedule {
     /// Announce now and repeat: the kernel confirmed a claim, or after a pause or a resolved conflict.
     pub fn start(&mut self, now: Instant) {
         self.open = true;
+        self.release = None;
         self.overtake();
         self.burst = Some((0, now));
         self.repeats = Some((now, 0));
     }
 
-    /// Announce now, once, whatever the rate: around the release of the previous owner.
+    /// The previous owner lets go in 20 ms: announce until then, whatever the rate.
+    pub fn release_near(&mut self, now: Instant) {
+        if self.open {
+            self.release = Some((now, 0));
+        }
+    }
+
+    /// Announce now, once, whatever the rate: the previous owner has let go.
     pub fn once(&mut self, now: Instant) {
         if self.open {
+            self.release = None;
             self.overtake();
             self.burst = Some((0, now));
         }
@@ -88,26 +105,34 @@ impl Schedule {
         self.overtake();
         self.burst = None;
         self.repeats = None;
+        self.release = None;
     }
 
     /// When [`Schedule::due`] has something.
     pub fn deadline(&self) -> Instant {
-        let repeat = self.repeats.map_or(Instant::MAX, |(start, n)| start + self.steps[n]);
+        let repeat = self.repeats.map(|(start, n)| start + self.steps[n]);
+        let release = self.release.map(|(start, n)| start + BEFORE_RELEASE[n]);
         // What waits starts after the burst in progress.
         let next = self.burst.map(|(_, at)| at).or(self.waiting);
-        next.map_or(repeat, |at| at.min(repeat))
+        [repeat, release, next].into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
 
     /// The range of address positions, out of `total`, to announce now.
     pub fn due(&mut self, now: Instant, total: usize) -> std::ops::Range<usize> {
-        if let Some((start, n)) = self.repeats
-            && start + self.steps[n] <= now
-        {
-            self.repeats = (n + 1 < self.steps.len()).then_some((start, n + 1));
-            if self.burst.is_none() {
-                self.overtake();
-                self.burst = Some((0, now));
+        let steps = [(&mut self.repeats, self.steps), (&mut self.release, BEFORE_RELEASE)];
+        let mut again = false;
+        for (plan, steps) in steps {
+            if let Some((start, n)) = *plan
+                && start + steps[n] <= now
+            {
+                *plan = (n + 1 < steps.len()).then_some((start, n + 1));
+                again = true;
             }
+        }
+        // One that is on its way through a large set is not begun anew.
+        if again && self.burst.is_none() {
+            self.overtake();
+            self.burst = Some((0, now));
         }
         if self.burst.is_none() && self.waiting.is_some_and(|at| at <= now) {
             self.waiting = None;
@@ -140,6 +165,30 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 1000, 5000, 15000]);
+    }
+
+    #[test]
+    fn a_release_that_was_told_is_announced_until_just_before_it() {
+        let mut s = Schedule::new(REPEATS);
+        s.release_near(Instant::ZERO);
+        assert_eq!(s.deadline(), Instant::MAX, "nothing before the kernel has the addresses");
+        s.start(Instant::ZERO);
+        s.repeats = None;
+        assert_eq!(s.due(Instant::ZERO, 1), 0..1);
+        let told = Instant::from_millis(180);
+        s.release_near(told);
+        let mut seen = Vec::new();
+        while s.deadline() != Instant::MAX {
+            let at = s.deadline();
+            seen.push(((at - told).as_millis(), s.due(at, 1).len()));
+        }
+        assert_eq!(seen, [(0, 1), (15, 1), (19, 1)]);
+        // Let go earlier than told: once more, and that was it.
+        s.release_near(told);
+        s.due(told, 1);
+        s.once(told + Duration::from_millis(3));
+        assert_eq!(s.due(told + Duration::from_millis(3), 1), 0..1);
+        assert_eq!(s.deadline(), Instant::MAX);
     }
 
     #[test]

@@ -256,6 +256,8 @@ pub enum Refusal {
     Suppressed = 8,
     /// It does not hear the adverts of the owner.
     Deaf = 9,
+    /// Its pre-promote hooks said no.
+    Vetoed = 10,
 }
 
 /// Preemption and voluntary moves are stopped in the whole group, or go on again.

@@ -75,7 +75,6 @@ const CASES: &[Case<'_>] = &[
     Case(PLAIN, "[instance.web]", "[cluster] #c\nheartbeat-port = 0 #!\n[instance.web]", E, "heartbeat-port must be an integer from 1 to 65535, not 0", "7112"),
     Case(PLAIN, "[instance.web]", "[cluster] #c\nkey-file = \"k\" #!\n[instance.web]", E, "key-file must be an absolute path, not \"k\"", "/etc/vipd/cluster.key"),
     Case(PLAIN, "[hosts.lb1]", "[hosts.\"l b\"] #!", E, "\"l b\" is not a name for [hosts.l b]", "letters"),
-    Case(PLAIN, MORE, "[replicate.x] #!", E, "does not have \"replicate\" yet", "remove replicate"),
     Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"9650\" #!", E, "9650 has no address", "write \"127.0.0.1:9650\""),
     Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"127.0.0.1\" #!", E, "127.0.0.1 has no port", "with your port"),
     Case(PLAIN, MORE, "[telemetry] #t\nlisten = \"0.0.0.0:9650\" #!", E, "0.0.0.0:9650 is not one address", "127.0.0.1:9650"),

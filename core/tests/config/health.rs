@@ -136,7 +136,7 @@ fn the_full_file_on_each_host() {
     let wan = first.instances.iter().find(|i| &*i.name == "wan").unwrap();
     assert!(wan.flap.damping.is_none() && wan.flap.budget.is_none());
 
-    let [lines, notify] = &first.hooks[..] else { panic!("two hooks") };
+    let [lines, notify, push] = &first.hooks[..] else { panic!("three hooks") };
     assert_eq!(lines.run, HookRun::Fifo("/run/app/notify.fifo".into()));
     assert!(lines.instances.is_empty(), "all instances");
     assert_eq!(notify.on, [Moment::Active, Moment::Backup, Moment::Fault, Moment::Stop]);
@@ -144,6 +144,17 @@ fn the_full_file_on_each_host() {
     let HookRun::Program(program, call) = &notify.run else { panic!("a program") };
     assert_eq!((*call, program.timeout), (Call::Keepalived, Duration::from_secs(10)));
     assert_eq!(program.env, [("SITE".into(), "north".into())]);
+    assert_eq!(
+        (push.interval, push.debounce),
+        (Some(Duration::from_secs(30)), Duration::from_secs(1))
+    );
+    assert_eq!(push.watch, [std::path::PathBuf::from("/var/lib/app")]);
+    let times = [Moment::SyncInterval, Moment::SyncChange, Moment::SyncBarrier, Moment::PreDemote];
+    assert_eq!(times.map(|m| push.time(m).as_secs()), [60, 60, 20, 10], "by moment");
+    let HookRun::Program(program, Call::Vipd) = &push.run else { panic!("a program") };
+    assert_eq!(program.timeout, Duration::from_secs(60), "the longest of its moments");
+    assert_eq!(first.time_at(InstanceIx(1), Moment::SyncBarrier), Some(Duration::from_secs(20)));
+    assert_eq!(first.time_at(InstanceIx(1), Moment::PrePromote), None);
 }
 
 #[test]
@@ -212,6 +223,9 @@ fn hash_is_of_checks_hooks_and_flap_control_too() {
         ("suppress = 3000", "suppress = 3001"),
         ("lb2 = \"warm\"", "lb2 = \"cold\""),
         ("timeout = \"20s\"", "timeout = \"21s\""),
+        ("50MB/s", "51MB/s"),
+        ("promote-gate = \"require\"", "promote-gate = \"ignore\""),
+        ("replicate-port = 7114", "replicate-port = 7115"),
     ] {
         assert!(FULL.contains(from), "{from}");
         assert_ne!(hash(&FULL.replace(from, to)), original, "{from} -> {to}");

@@ -8,7 +8,7 @@ use vipd_core::config::{load, load_all_hosts};
 const FULL: &str = include_str!("full.toml");
 
 /// Any text fits here: arguments of programs, variables, what an answer has to contain.
-const FREE_TEXT: [&str; 2] = ["body", "SITE"];
+const FREE_TEXT: [&str; 3] = ["body", "SITE", "exclude"];
 /// Here any text fits but in the first place.
 const ARGUMENTS: [&str; 2] = ["run", "script"];
 
@@ -37,7 +37,7 @@ fn leaves(
             if array.iter().all(|v| !v.get_ref().is_table()) {
                 out.push((span, value.type_str()));
             }
-            array.iter().for_each(|v| leaves(v.get_ref(), v.span(), false, out));
+            array.iter().for_each(|v| leaves(v.get_ref(), v.span(), free, out));
         }
         _ => out.push((span, value.type_str())),
     }

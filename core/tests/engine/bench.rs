@@ -112,6 +112,8 @@ pub(crate) enum Said {
     Own(Own),
     Renew(Renew),
     Activate(vipd_core::types::InstanceIx, u64),
+    PrePromote(vipd_core::types::InstanceIx, u64, Option<vipd_core::types::HostIx>),
+    NotPromoted(vipd_core::types::InstanceIx, u64),
     Event(Event),
 }
 
@@ -253,6 +255,13 @@ impl Bench {
             Output::Announce(a) => (Said::Announce(a), None),
             Output::Probe(p) => (Said::Probe(p), None),
             Output::Activate { instance, order } => (Said::Activate(instance, order), None),
+            Output::PrePromote { instance, order, from } => {
+                (Said::PrePromote(instance, order, from), None)
+            }
+            Output::NotPromoted { instance, order } => (Said::NotPromoted(instance, order), None),
+            Output::Barrier { .. } | Output::BarrierOver { .. } => {
+                unreachable!("not asked for yet")
+            }
             Output::Event(e) => (Said::Event(e), None),
         };
         self.log.push((now, said));

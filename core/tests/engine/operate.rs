@@ -3,6 +3,7 @@
 mod drains;
 mod memory;
 mod moves;
+mod prepare;
 mod standing;
 
 use crate::bench::{Bench, WEB, beating};

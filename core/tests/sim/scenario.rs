@@ -214,6 +214,8 @@ impl Scenario {
             sync_groups: Vec::new(),
             checks: self.model_checks(),
             hooks: Vec::new(),
+            replicates: Vec::new(),
+            replicate_port: 7113,
             telemetry: Telemetry::default(),
             hash: 0x0dd0_c0de,
         }

@@ -341,6 +341,9 @@ impl World {
             }
             // The model has hot standbys only.
             Output::Activate { .. } => {}
+            // And no hooks.
+            Output::PrePromote { .. } | Output::NotPromoted { .. } => {}
+            Output::Barrier { .. } | Output::BarrierOver { .. } => {}
             Output::Event(event) => {
                 self.trace.say(self.now, || format!("{} says {:?}", host_name(host), event.kind));
                 self.told(host, event);

@@ -89,7 +89,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::control::status::{
-        Alarm, Candidate, Check, Family, Flap, Instance, Moves, Owner, Path, Peer, SCHEMA,
+        Alarm, Candidate, Check, Family, Flap, Hook, Instance, Moves, Owner, Path, Peer, SCHEMA,
         Scheduling, Successor, Why,
     };
 
@@ -165,6 +165,7 @@ mod tests {
                 },
                 Check { name: "disk".into(), severity: "degrade".into(), ..Check::default() },
             ],
+            replicator: None,
             peers: vec![Peer {
                 host: "lb2".into(),
                 alive: true,
@@ -173,6 +174,18 @@ mod tests {
             }],
             interfaces: vec![],
             alarms: vec![],
+            hooks: vec![Hook {
+                name: "push".into(),
+                instance: "web".into(),
+                event: "sync-change".into(),
+                outcome: "failed".into(),
+                told: "ended with code 12: connection refused".into(),
+                age_s: 2.0,
+                failures: 3,
+                rpo_s: Some(4.25),
+                generation: Some("g7".into()),
+                ..Hook::default()
+            }],
             counters: [].into(),
         }
     }
@@ -188,6 +201,8 @@ mod tests {
             "others  lb2 active 150 healthy",
             "checks  nginx pass (fail 2/3), disk not yet",
             "! check nginx fail for 12s (fail): http 127.0.0.1:80",
+            "pushes  push at most 4.2s behind, generation g7",
+            "! hook push on sync-change ended with code 12: connection refused (3 times),",
             "moves   1 of 3 in 10m00s, penalty 1200",
             "peer lb2  alive: 10.9.0.12 heard 0.4s ago, hears us",
             "next    claims in 3.61 s",

@@ -1,5 +1,6 @@
 //! What may be asked: the verbs with their fields.
 
+use super::what_if::WhatIf;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ pub enum Verb {
         /// Of this instance, and of the host.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<String>,
+    },
+    /// What would happen; nothing does.
+    Simulate {
+        /// If this happened.
+        event: WhatIf,
     },
     /// Hand the instance to another host without a gap; the new owner keeps it.
     Move {
@@ -100,6 +106,8 @@ pub enum Verb {
     Reload {},
     /// Go on as the program that is installed now, without letting go of anything.
     Reexec {},
+    /// From here on this connection is that of the replicator ([`vipd_core::replica`]).
+    Replicate {},
 }
 
 impl Verb {
@@ -109,6 +117,7 @@ impl Verb {
             Self::Status {} => "status",
             Self::History { .. } => "history",
             Self::Subscribe { .. } => "subscribe",
+            Self::Simulate { .. } => "simulate",
             Self::Move { .. } => "move",
             Self::Drain { .. } => "drain",
             Self::Undrain {} => "undrain",
@@ -121,13 +130,18 @@ impl Verb {
             Self::Ack { .. } => "ack",
             Self::Reload {} => "reload",
             Self::Reexec {} => "reexec",
+            Self::Replicate {} => "replicate",
         }
     }
 
     /// Does it change anything? Then only root and the group of administrators may.
     pub const fn changes(&self) -> bool {
         match self {
-            Self::Status {} | Self::History { .. } | Self::Subscribe { .. } => false,
+            Self::Status {}
+            | Self::History { .. }
+            | Self::Subscribe { .. }
+            | Self::Replicate {}
+            | Self::Simulate { .. } => false,
             Self::Move { .. }
             | Self::Drain { .. }
             | Self::Undrain {}
@@ -156,12 +170,14 @@ impl Verb {
             | Self::Release { instance }
             | Self::Ack { instance } => Some(instance),
             Self::Status {}
+            | Self::Simulate { .. }
             | Self::Drain { .. }
             | Self::Undrain {}
             | Self::Freeze { .. }
             | Self::Thaw {}
             | Self::Reload {}
-            | Self::Reexec {} => None,
+            | Self::Reexec {}
+            | Self::Replicate {} => None,
         }
     }
 
@@ -188,12 +204,21 @@ impl Verb {
         };
         for (field, name) in [("instance", self.instance()), ("to", host)] {
             let Some(name) = name else { continue };
-            if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-                return Err(format!("field `{field}`: not a name"));
-            }
+            check_name(field, name)?;
+        }
+        if let Self::Simulate { event } = self {
+            event.check()?;
         }
         check_seconds("for_s", self.term_s(), LONGEST_TERM)
     }
+}
+
+/// May `name` be that of an instance or host?
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(format!("field `{field}`: not a name"));
+    }
+    Ok(())
 }
 
 /// Is `seconds` a length of time of at most `longest`?

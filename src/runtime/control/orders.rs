@@ -28,7 +28,11 @@ pub(super) fn order(model: &Model, verb: &Verb) -> Result<Order, String> {
     let ix = verb.instance().map(|name| instance(model, name)).transpose()?;
     let until = verb.term().map(|term| clock::monotonic() + term);
     let order = match verb {
-        Verb::Status {} | Verb::History { .. } | Verb::Subscribe { .. } => {
+        Verb::Status {}
+        | Verb::History { .. }
+        | Verb::Subscribe { .. }
+        | Verb::Simulate { .. }
+        | Verb::Replicate {} => {
             return Err(format!("{} changes nothing", verb.word()));
         }
         Verb::Reload {} => return Ok(Order::Main(Task::Reload)),
@@ -57,7 +61,7 @@ pub(super) fn order(model: &Model, verb: &Verb) -> Result<Order, String> {
     Ok(Order::Engine(ix, order))
 }
 
-fn instance(model: &Model, name: &str) -> Result<InstanceIx, String> {
+pub(super) fn instance(model: &Model, name: &str) -> Result<InstanceIx, String> {
     let found = model.iter().find(|(_, instance)| *instance.name == *name);
     found.map(|(ix, _)| ix).ok_or_else(|| {
         let names: Vec<&str> = model.instances.iter().map(|i| &*i.name).collect();
@@ -65,7 +69,7 @@ fn instance(model: &Model, name: &str) -> Result<InstanceIx, String> {
     })
 }
 
-fn host(model: &Model, name: &str) -> Result<HostIx, String> {
+pub(super) fn host(model: &Model, name: &str) -> Result<HostIx, String> {
     let found = (0_u8..).zip(&model.hosts).find(|(_, host)| *host.name == *name);
     found.map(|(n, _)| HostIx(n)).ok_or_else(|| {
         let names: Vec<&str> = model.hosts.iter().map(|h| &*h.name).collect();

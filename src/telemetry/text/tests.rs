@@ -53,6 +53,8 @@ fn model(addresses: &[&str]) -> Arc<Model> {
         instances: vec![web],
         checks: Vec::new(),
         hooks: Vec::new(),
+        replicates: Vec::new(),
+        replicate_port: 7113,
         telemetry: Telemetry::default(),
         sync_groups: vec![],
         hash: 0,

@@ -13,6 +13,7 @@ mod groups;
 mod health;
 mod instance;
 mod priority;
+mod replicate;
 mod routes;
 mod standby;
 mod telemetry;
@@ -49,4 +50,5 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
     weights::check(file, findings);
     capacity::check(file, findings);
     telemetry::check(file, findings);
+    replicate::check(file, findings);
 }

@@ -76,6 +76,24 @@ pub enum Input<'a> {
         /// Ready to claim, or why not.
         result: Result<(), Arc<str>>,
     },
+    /// The hooks asked for by [`Output::PrePromote`](super::Output::PrePromote) have spoken.
+    PrePromoted {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// They agree, or who refuses and why.
+        result: Result<(), Arc<str>>,
+    },
+    /// The barrier asked for by [`Output::Barrier`](super::Output::Barrier) is reached, or cannot be.
+    BarrierDone {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// The target has everything, or why not.
+        result: Result<(), Arc<str>>,
+    },
     /// An operator says so.
     Order {
         /// Number of the operation: comes back in [`EventKind::Operation`](super::EventKind::Operation).

@@ -166,6 +166,9 @@ impl Engine {
             Refusal::Starting => "it has just started and may not claim yet: try again in a minute",
             Refusal::Stopping => "its agent is stopping",
             Refusal::Activation => "its activation failed: see its log",
+            Refusal::Vetoed => {
+                "a pre-promote hook said no: its log and `vipd history` there say why"
+            }
             Refusal::Suppressed => {
                 "it lost the address too often lately: `vipd ack` there, or --force"
             }

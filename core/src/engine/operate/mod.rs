@@ -34,6 +34,7 @@ use takeover::Takeover;
 const PROMOTION: Duration = Duration::from_secs(60);
 
 /// What operators ordered of this host.
+#[derive(Clone)]
 pub(super) struct Orders {
     /// The whole host is drained.
     host: Option<Drain>,
@@ -52,7 +53,7 @@ pub(super) struct Orders {
 }
 
 /// What operators ordered of one instance.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ordered {
     drain: Option<Drain>,
     freeze: Option<FreezeWord>,
@@ -73,6 +74,7 @@ struct Ordered {
 }
 
 /// An order that is being carried out.
+#[derive(Clone)]
 struct Operation {
     id: u64,
     instance: Option<InstanceIx>,
@@ -270,10 +272,19 @@ impl Engine {
         let Some(ix) = instance else { return };
         self.acknowledge(ix);
         let activation = self.model.instance(ix).standby.activation();
-        let patience = PROMOTION + activation.map_or(Duration::ZERO, |a| a.program.timeout);
+        let activation = activation.map(|a| a.program.timeout);
+        let patience: Duration =
+            activation.into_iter().chain(self.preparation(ix)).chain([PROMOTION]).sum();
         self.open(id, instance, Waits::Promotion, [ix], patience);
         self.promote(ix);
         self.plan_orders();
+    }
+
+    /// Pre-promote hooks refuse: what was ordered is not done. Nobody's fault, and tried again only when ordered again.
+    pub(super) fn promotion_vetoed(&mut self, ix: InstanceIx, why: &str) {
+        self.takeover_failed(ix, Refusal::Vetoed);
+        self.withdraw(ix);
+        self.end_waits(ix, Waits::Promotion, |name| Err(format!("{name} is not promoted: {why}")));
     }
 
     /// The unit changed its state for `cause`: what was ordered of its instance may have come to its end.

@@ -157,7 +157,8 @@ impl Engine {
         self.promote(ix);
         let ready = matches!(self.standby(ix).activating, Activating::Ready { .. });
         let activation = self.model.instance(ix).standby.activation();
-        activation.filter(|_| !ready).map_or(Duration::ZERO, |a| a.program.timeout)
+        let activation = activation.filter(|_| !ready).map(|a| a.program.timeout);
+        activation.into_iter().chain(self.preparation(ix)).sum()
     }
 
     /// An unclaimed takeover whose request has lapsed is dropped; true: it was.

@@ -94,7 +94,7 @@ impl Orders {
 
 impl Refusal {
     /// Every reason that this release knows, by its number on the wire.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Other,
         Self::Unable,
         Self::Failing,
@@ -105,6 +105,7 @@ impl Refusal {
         Self::Activation,
         Self::Suppressed,
         Self::Deaf,
+        Self::Vetoed,
     ];
 
     fn of(number: u8) -> Self {

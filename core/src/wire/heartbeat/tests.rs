@@ -39,6 +39,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     use Refusal::*;
     prop::sample::select(vec![
         Other, Unable, Failing, Drained, Frozen, Starting, Stopping, Activation, Suppressed, Deaf,
+        Vetoed,
     ])
 }
 

@@ -331,6 +331,26 @@ fn nobody_comes_and_nothing_has_changed() {
 }
 
 #[test]
+fn a_move_goes_on_to_a_third_host_in_the_middle_of_its_overlap() {
+    // Seed 611 of the simulation: the source took the target's handing on for its failure, came back with its older
+    // pin, and everybody yielded to everybody.
+    let mut world = three();
+    assert!(world.carried_out(0, to(2)).is_ok());
+    world.run(secs(1));
+    world.order(2, 1, Some(WEB), to(1));
+    world.run(ms(70));
+    assert_eq!(world.holders(), [1, 2]);
+    world.order(1, 2, Some(WEB), to(0));
+    for _ in 0..2000 {
+        world.run(ms(1));
+        assert!(!world.holders().is_empty(), "nobody has it at {}", world.now);
+    }
+    world.only(0);
+    let unit = world.hosts[0].unit();
+    assert_eq!((unit.priority, unit.pinned), (254, true));
+}
+
+#[test]
 fn a_move_is_no_flap() {
     let mut world = three();
     for n in 0..8 {

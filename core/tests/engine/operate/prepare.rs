@@ -1,0 +1,175 @@
+//! Pre-promote hooks: asked before an ordered claim, never before another one; what they refuse is not done.
+
+use super::*;
+use crate::bench::Said;
+use crate::fit::{activation, stands_by};
+use std::sync::Arc;
+use vipd_core::config::model::{Account, Call, Hook, HookRun, Moment, Program, Standby};
+use vipd_core::engine::io::Cause;
+use vipd_core::types::State;
+
+/// Every host has a hook on these moments.
+fn hooked(model: &mut Model) {
+    let argv = vec!["/usr/local/bin/hook".into()];
+    let timeout = secs(30);
+    let program = Program { argv, account: Account::Default, env: Vec::new(), timeout };
+    model.hooks.push(Hook {
+        name: "h".into(),
+        on: vec![Moment::PrePromote],
+        instances: Vec::new(),
+        run: HookRun::Program(program, Call::Vipd),
+        timeout: None,
+        interval: None,
+        watch: Vec::new(),
+        debounce: secs(1),
+    });
+}
+
+/// Number of the order and the source, of each time that the hooks of `host` were asked.
+fn asked(world: &World, host: usize) -> Vec<(u64, Option<HostIx>)> {
+    let said = world.hosts[host].log.iter().filter_map(|(_, said)| match said {
+        Said::PrePromote(WEB, order, from) => Some((*order, *from)),
+        _ => None,
+    });
+    said.collect()
+}
+
+/// Orders whose claim did not come, on `host`.
+fn undone(world: &World, host: usize) -> Vec<u64> {
+    let said = world.hosts[host].log.iter().filter_map(|(_, said)| match said {
+        Said::NotPromoted(WEB, order) => Some(*order),
+        _ => None,
+    });
+    said.collect()
+}
+
+fn answer(world: &mut World, host: usize, result: Result<(), Arc<str>>) {
+    let (order, _) = *asked(world, host).last().unwrap();
+    world.give(host, Input::PrePromoted { instance: WEB, order, result });
+}
+
+#[test]
+fn a_target_claims_when_its_hooks_agree() {
+    let mut world = world(&beating(""), 3, hooked);
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(20));
+    world.only(0);
+    assert_eq!(asked(&world, 1).len(), 1, "asked once");
+    assert_eq!(asked(&world, 1)[0].1, Some(HostIx(0)));
+    assert!(asked(&world, 0).is_empty() && asked(&world, 2).is_empty());
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(1));
+    world.only(1);
+    assert!(world.hosts[0].end(1).unwrap().is_ok());
+    assert_eq!(world.hosts[1].causes(), [(State::Active, Cause::MovedHere(HostIx(0)))]);
+    assert!(undone(&world, 1).is_empty());
+}
+
+#[test]
+fn what_agreed_to_a_move_that_does_not_come_is_told_so() {
+    let mut world = world(&beating(""), 3, |m| {
+        hooked(m);
+        stands_by(m, 2, &Standby::Warm(activation()));
+    });
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(1));
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(1));
+    let order = world.hosts[1].activations()[0];
+    world.give(1, Input::Activated { instance: WEB, order, result: Err("disk full".into()) });
+    world.run(secs(5));
+    world.only(0);
+    assert_eq!(undone(&world, 1), [asked(&world, 1)[0].0]);
+}
+
+#[test]
+fn a_veto_leaves_the_owner_and_is_not_asked_again() {
+    let mut world = world(&beating(""), 3, hooked);
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(1));
+    answer(&mut world, 1, Err("hook h vetoed: no licence".into()));
+    world.run(secs(3));
+    let why = world.hosts[0].end(1).unwrap().unwrap_err();
+    assert!(why.contains("pre-promote"), "{why}");
+    assert_eq!(undone(&world, 1), [asked(&world, 1)[0].0]);
+    world.run(secs(300));
+    world.only(0);
+    assert_eq!(asked(&world, 1).len(), 1);
+    // Ordered again, asked again.
+    world.order(0, 2, Some(WEB), to(1));
+    world.run(secs(1));
+    assert_eq!(asked(&world, 1).len(), 2);
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(1));
+    world.only(1);
+}
+
+#[test]
+fn hooks_that_say_nothing_refuse() {
+    let mut world = world(&beating(""), 3, hooked);
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(60));
+    world.only(0);
+    assert!(world.hosts[0].end(1).unwrap().is_err());
+    // Its answer is too late.
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(60));
+    world.only(0);
+}
+
+#[test]
+fn a_promotion_asks_and_ends_with_the_reason_of_the_veto() {
+    let mut world = world(&beating(""), 3, hooked);
+    world.order(2, 1, Some(WEB), OperatorOrder::Promote);
+    world.run(secs(5));
+    world.only(0);
+    assert_eq!(asked(&world, 2).len(), 1);
+    assert_eq!(asked(&world, 2)[0].1, None);
+    answer(&mut world, 2, Err("hook h vetoed: no licence".into()));
+    let why = world.hosts[2].end(1).unwrap().unwrap_err();
+    assert!(why.contains("no licence"), "{why}");
+    world.run(secs(120));
+    world.only(0);
+    world.order(2, 2, Some(WEB), OperatorOrder::Promote);
+    world.run(secs(1));
+    answer(&mut world, 2, Ok(()));
+    world.run(secs(1));
+    world.only(2);
+    assert!(world.hosts[2].end(2).unwrap().is_ok());
+}
+
+#[test]
+fn a_dead_owner_is_replaced_without_asking_even_while_hooks_run() {
+    let mut world = world(&beating(""), 3, hooked);
+    world.off.insert(0);
+    world.run(secs(10));
+    assert_eq!(world.owners(), [1]);
+    assert!(asked(&world, 1).is_empty());
+
+    let mut world = crate::fit::world(&beating(""), 3, hooked);
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(1));
+    world.off.insert(0);
+    world.run(secs(10));
+    assert_eq!(world.owners(), [1], "its hooks still run");
+    assert_eq!(asked(&world, 1).len(), 1);
+}
+
+#[test]
+fn a_warm_target_asks_first_and_is_activated_then() {
+    let mut world = world(&beating(""), 3, |m| {
+        hooked(m);
+        stands_by(m, 2, &Standby::Warm(activation()));
+    });
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(5));
+    assert!(world.hosts[1].activations().is_empty());
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(10));
+    world.only(0);
+    let order = world.hosts[1].activations()[0];
+    world.give(1, Input::Activated { instance: WEB, order, result: Ok(()) });
+    world.run(secs(1));
+    world.only(1);
+    assert_eq!(asked(&world, 1).len(), 1);
+}
