@@ -6,7 +6,7 @@ use vipd_core::config::model::{Auth, ChecksumFlavour, Model, Transport};
 use vipd_core::config::{load, load_all_hosts, stable_hash};
 use vipd_core::types::{HostIx, InstanceIx};
 
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: [(&str, &str); 12] = [
     ("pair.toml", include_str!("../../../config/pair.toml")),
     ("dual-stack.toml", include_str!("../../../config/dual-stack.toml")),
     ("router-virtual-mac.toml", include_str!("../../../config/router-virtual-mac.toml")),
