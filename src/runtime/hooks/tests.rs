@@ -314,6 +314,23 @@ async fn an_owner_pushes_and_a_standby_verifies() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn after_a_handover_too_who_owned_hears_that_the_addresses_are_gone() {
+    let mut fake = Fake::new("handover");
+    let mut model = synced();
+    model.hooks[0].on = vec![Moment::PostDemote];
+    let mut hooks = fake.hooks(model);
+    for event in [to(1, State::Active, Cause::Promoted), active(1)[1].clone(), released(1)] {
+        hooks.observe(&event);
+    }
+    fake.nothing().await;
+    hooks.observe(&to(1, State::Backup, Cause::MovedAway(Some(HostIx(1)))));
+    assert_eq!(fake.next().await, "instance web post-demote 150 0");
+    fake.end.send((0, "")).unwrap();
+    hooks.observe(&released(1));
+    fake.nothing().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_claim_that_was_ordered_has_asked_before() {
     let mut fake = Fake::new("ordered");
     let mut hooks = fake.hooks(synced());
