@@ -20,7 +20,8 @@
 //! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
 //! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
-//! simulate   what is predicted, and what then happens
+//! replication  state files that follow the address
+//! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -44,6 +45,7 @@ mod pool;
 mod pressure;
 mod programs;
 mod repair;
+mod replication;
 mod restart;
 mod screens;
 mod severed;
@@ -54,6 +56,7 @@ mod sync_hooks;
 mod sync_rsync;
 mod sync_states;
 mod verbs;
+mod versions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         failover::trials,
         stop::trials,
         restart::trials,
+        versions::trials,
         verbs::trials,
         moves::trials,
         severed::trials,
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
         sync_states::trials,
         hostile::trials,
         pressure::trials,
+        replication::trials,
         matrix::trials,
     ];
     let wanted = |trial: &Trial| {

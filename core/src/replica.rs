@@ -1,13 +1,17 @@
 //! What the agent and its replicator tell each other over the control socket, and what both show: plain data, one
-//! JSON object a line in either direction once `{"v":1,"verb":"replicate"}` was accepted.
+//! JSON object a line in either direction once `{"v":1,"verb":"replicate"}` was accepted. And what an operator asks of
+//! the replicator on its own socket ([`Ask`], [`Said`]).
 //!
-//! Used by the agent's runtime and by the crate `vipd-replicate`; decides nothing.
+//! Used by the agent's runtime, the command line and the crate `vipd-replicate`; decides nothing.
 
 use crate::types::Epoch;
 use serde::{Deserialize, Serialize};
 
 /// TCP port of replication, on the heartbeat addresses of a host, where `[cluster] replicate-port` says nothing else.
 pub const PORT: u16 = 7113;
+
+/// Name of the replicator's socket in the runtime folder.
+pub const SOCKET: &str = "replica.sock";
 
 /// From the agent to the replicator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,4 +159,116 @@ pub struct PeerReport {
     /// Why it does not take what is offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// What is asked of the replicator on `replica.sock`: `{"v":1,"verb":"status"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// How all sets stand.
+    Status {},
+    /// Read every file again and compare its hash with the manifest; on a standby with what the owner sent.
+    Verify {
+        /// Which set; left out: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set: Option<String>,
+    },
+    /// What happened: trees taken and refused, files kept aside, rescued.
+    Log {
+        /// Which set; left out: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set: Option<String>,
+        /// The newest so many; left out: all that is kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<usize>,
+    },
+    /// Copy a file that was kept aside out of the trash or the rescue folder.
+    Restore {
+        /// Which set.
+        set: String,
+        /// Its path below the root of the set.
+        path: String,
+        /// Which version, as [`Version::name`] says; left out: only list the versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// Where to; must not exist. Left out: only list the versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// The tree that waits for an operator may be taken, once.
+    Ack {
+        /// Which set.
+        set: String,
+    },
+}
+
+impl Ask {
+    /// Does it change anything? Then only root and the group of administrators may.
+    pub const fn changes(&self) -> bool {
+        matches!(self, Self::Restore { version: Some(_), .. } | Self::Ack { .. })
+    }
+
+    /// The set that it is about.
+    pub fn set(&self) -> Option<&str> {
+        match self {
+            Self::Status {} => None,
+            Self::Verify { set } | Self::Log { set, .. } => set.as_deref(),
+            Self::Restore { set, .. } | Self::Ack { set } => Some(set),
+        }
+    }
+}
+
+/// What the replicator answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// To [`Ask::Status`].
+    Sets(Vec<SetReport>),
+    /// To [`Ask::Verify`].
+    Verified(Vec<Verified>),
+    /// To [`Ask::Log`], oldest first.
+    Log(Vec<Entry>),
+    /// To [`Ask::Restore`] without a place to go to, newest first.
+    Versions(Vec<Version>),
+    /// To what changed something: what was done.
+    Done(String),
+}
+
+/// What came of reading every file of a set again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Which set.
+    pub set: String,
+    /// Files that were read.
+    pub files: u64,
+    /// Octets of them.
+    pub bytes: u64,
+    /// What is not as the manifest says, one line each; the first hundred.
+    pub differs: Vec<String>,
+    /// How many such there are.
+    pub divergent: u64,
+}
+
+/// Something that happened to a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When: seconds since 1970.
+    pub at_s: u64,
+    /// Which set.
+    pub set: String,
+    /// One line for people.
+    pub text: String,
+    /// An operator had to look at it.
+    pub alarm: bool,
+}
+
+/// A version of a file that was kept aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// How `restore --version` names it; begins with `trash/` or `rescue/`.
+    pub name: String,
+    /// Since when it is kept: seconds since 1970.
+    pub at_s: u64,
+    /// Octets.
+    pub size: u64,
 }

@@ -3,8 +3,84 @@
 //! A process of its own (`vipd-replicate`) with its own privileges; it learns roles and epochs from the agent's control
 //! socket and decides nothing about addresses.
 //!
-//! Rooms: [`path`] and [`manifest`] what a tree is; [`ports`] what a session needs of the disk, on either side.
+//! Rooms: [`path`] and [`manifest`] what a tree is; [`ports`] what a session needs of the disk, on either side; [`set`]
+//! a set of files on this host: who owns it, its tree on disk, what it reports. Behind [`set`], on either side: `scan`
+//! and [`watch`] (what is there, what changed), `take`, `stage` and `apply` (what comes in), `keep` (trash and rescue),
+//! `store` (what must survive a restart). [`net`]: everything between two hosts.
+//!
+//! # How a service drives a set
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use vipd_replicator::clock::Clock;
+//! use vipd_replicator::set::{Scope, Set};
+//! use vipd_replicator::watch::{Change, Watch};
+//! # fn config() -> Arc<vipd_core::config::model::Replicate> { unimplemented!() }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Once for each `[replicate.NAME]`, in any thread; cheap to clone. Finishes or drops what a crash interrupted.
+//! let set = Set::open(config(), "/var/lib/vipd".as_ref(), Clock::system())?;
+//!
+//! // From the agent, at every change of roles. Both return after the disk has it; the same again is no work.
+//! let epoch = vipd_core::types::Epoch { number: 5, host: 1 };
+//! set.claim(epoch)?; // this host owns the instance: it pushes from here on
+//! set.seal(&Scope::Everything)?; // scans; a tree that is other than the last becomes the next generation
+//! set.follow(epoch)?; // or: somebody else owns it, and this is the newest ownership that is known
+//!
+//! // As owner: changes arrive debounced; seal, then wake the sessions. `seal` blocks for as long as it hashes.
+//! let (send, due) = std::sync::mpsc::channel();
+//! let watch = Watch::start(&set, move |change| drop(send.send(change)))?;
+//! for change in due {
+//!     match change {
+//!         Change::Due(scope) => println!("{:?}", set.seal(&scope)?),
+//!         Change::Degraded(why) => println!("only full scans from here on: {why}"),
+//!     }
+//! }
+//! drop(watch); // as a standby no watch is needed
+//!
+//! // For each connection, in a blocking thread of its own: sessions know only these two.
+//! let _source: Box<dyn vipd_replicator::ports::Source> = set.source();
+//! let _target: Box<dyn vipd_replicator::ports::Target> = set.target();
+//!
+//! // Each second, and after `seal` and `commit`.
+//! let _report = set.report(); // `instance` and `connected`, `progress` of the peers are the service's to fill in
+//! for notice in set.notices() {
+//!     println!("{} (alarm: {})", notice.text, notice.alarm); // `Word::Event`
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All calls block on the disk; none may be made on an asynchronous thread. [`set::Set::report`],
+//! [`set::Set::notices`] and [`set::Set::position`] return at once, also while another thread scans or applies.
+#![forbid(unsafe_code)]
 
+mod apply;
+pub mod clock;
+mod codec;
+mod disk;
+pub mod error;
+pub mod fail;
+mod intent;
+mod keep;
 pub mod manifest;
+mod meta;
+pub mod net;
+mod owner;
 pub mod path;
+mod plan;
 pub mod ports;
+mod record;
+mod root;
+mod rules;
+mod scan;
+pub mod set;
+mod source;
+mod stage;
+mod state;
+mod store;
+mod swap;
+mod take;
+pub mod testing;
+mod tree;
+mod verify;
+pub mod watch;

@@ -4,6 +4,9 @@
 
 use crate::path::RelPath;
 
+/// Octets that are hashed at once.
+const PIECE: usize = 64 * 1024;
+
 /// BLAKE3.
 pub type Hash = [u8; 32];
 
@@ -83,22 +86,33 @@ impl Manifest {
     /// Hash over all that is in it: two trees are alike exactly when their roots are.
     pub fn root(&self) -> Hash {
         let mut hasher = blake3::Hasher::new();
+        // In large pieces: BLAKE3 is several times as fast with them.
+        let mut piece = Vec::with_capacity(2 * PIECE);
         for entry in &self.entries {
-            entry.hash_into(&mut hasher);
+            entry.write_into(&mut piece);
+            if piece.len() >= PIECE {
+                hasher.update(&piece);
+                piece.clear();
+            }
         }
+        hasher.update(&piece);
         *hasher.finalize().as_bytes()
     }
 
     /// What leads from `self` to `next`.
     pub fn delta(&self, next: &Self) -> Delta {
-        let put = next.entries.iter().filter(|e| self.get(&e.path) != Some(e)).cloned().collect();
-        let gone = self
-            .entries
-            .iter()
-            .filter(|e| next.get(&e.path).is_none())
-            .map(|e| e.path.clone())
-            .collect();
-        Delta { put, gone }
+        let mut delta = Delta::default();
+        let mut before = self.entries.iter().peekable();
+        for entry in &next.entries {
+            while let Some(gone) = before.next_if(|b| b.path < entry.path) {
+                delta.gone.push(gone.path.clone());
+            }
+            if before.next_if(|b| b.path == entry.path) != Some(entry) {
+                delta.put.push(entry.clone());
+            }
+        }
+        delta.gone.extend(before.map(|b| b.path.clone()));
+        delta
     }
 
     /// `self` after `delta`.
@@ -110,11 +124,11 @@ impl Manifest {
 }
 
 impl Entry {
-    fn hash_into(&self, hasher: &mut blake3::Hasher) {
+    fn write_into(&self, out: &mut Vec<u8>) {
         // Every field of variable length is preceded by its length: no two entries have the same octets.
         let mut octets = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(bytes);
+            out.extend((bytes.len() as u64).to_be_bytes());
+            out.extend_from_slice(bytes);
         };
         octets(&self.path.root().to_be_bytes());
         octets(self.path.as_bytes());

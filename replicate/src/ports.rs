@@ -65,7 +65,8 @@ pub struct Need {
 
 /// Where files are sent from.
 pub trait Source: Send {
-    /// The newest sealed tree; `None`: this host is not the owner.
+    /// The newest sealed tree; `None`: this host is not the owner. Asked each second, each time it is woken, and before
+    /// a hello that must not wait for 3 s: it does not scan.
     fn offer(&mut self) -> Option<Offer>;
     /// The content of a file, to be read from the start. What is read may have changed since the manifest was made: the
     /// session compares hashes.
@@ -75,8 +76,17 @@ pub trait Source: Send {
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>>;
     /// A file was not as the manifest says: the next offer comes from a new scan.
     fn changed_underway(&mut self, path: &RelPath);
+    /// Files that changed since the newest offer was sealed, as far as is known, and their octets; `(0, 0)`: the offer
+    /// is what the disk holds. Until then a standby that has it is not told that it is current.
+    fn pending(&self) -> (u64, u64) {
+        (0, 0)
+    }
     /// `peer` has taken the tree, durably.
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash);
+    /// `peer` says where it stands, before anything is offered: shows an owner that forgot what it had sent.
+    fn peer_stands(&mut self, peer: &str, position: Position, root: Hash) {
+        let _ = (peer, position, root);
+    }
     /// `peer` refused; [`Refusal::StaleEpoch`] ends the sending of this set until the agent names a new epoch.
     fn refused(&mut self, peer: &str, refusal: &Refusal);
 }
@@ -92,6 +102,11 @@ pub trait Target: Send {
     fn take(&mut self, from: &str, offer: &Offer) -> Result<Box<dyn Stage>, Refusal>;
     /// The sender says that this host has everything up to now; without that the replica ages.
     fn current(&mut self, from: &str, position: Position);
+    /// The sender says that so many files, with so many octets, are still to come: at the start of a transfer all
+    /// that this host lacks, later what changed since the newest tree (each second).
+    fn pending(&mut self, from: &str, files: u64, octets: u64) {
+        let _ = (from, files, octets);
+    }
 }
 
 /// A tree that is being put together beside the one that is there. Dropped without [`Stage::commit`]: what is complete
@@ -118,7 +133,8 @@ pub trait StageFile: Write + Send {
     /// The content is complete: compared with the hash of the manifest.
     ///
     /// # Errors
-    /// Other content than the manifest says, or I/O; the file is forgotten.
+    /// [`io::ErrorKind::InvalidData`]: other content than the manifest says (it is asked for again), or I/O; the file
+    /// is forgotten.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 

@@ -109,7 +109,9 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Permission { .. } => Exit::Permission,
             ClientError::Lost { .. } => Exit::Unknown,
-            ClientError::Unreachable { .. } | ClientError::Garbled(_) => Exit::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::NoReplicator { .. }
+            | ClientError::Garbled(_) => Exit::Unreachable,
             ClientError::Refused(complaint) => match complaint.code {
                 Code::Forbidden => Exit::Permission,
                 Code::Refused | Code::Aborted => Exit::Refused,

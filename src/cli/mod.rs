@@ -17,6 +17,7 @@ mod lifecycle;
 mod maintenance;
 mod measures;
 mod moves;
+mod replica;
 mod run;
 mod screen;
 mod simulate;
@@ -99,6 +100,9 @@ pub enum Verb {
     Checks(measures::TableArgs),
     /// Show the other hosts and the heartbeat paths to them
     Peers(measures::TableArgs),
+    /// State files that follow an address: how the replicas stand, versions that were kept
+    #[command(subcommand)]
+    Replica(replica::ReplicaVerb),
     /// Look for what works against vipd on this host: filters, settings, managers, rights, peers
     Doctor(doctor::DoctorArgs),
     /// Show what happened on this host: transitions, operations, changes, alarms
@@ -202,6 +206,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::Why(args) => why::run(&place, &args),
         Verb::Checks(args) => measures::checks(&place, &args),
         Verb::Peers(args) => measures::peers(&place, &args),
+        Verb::Replica(verb) => replica::run(&place, verb),
         Verb::Doctor(args) => doctor::run(&place, &args),
         Verb::Run => run::run(&place),
         Verb::Check(args) => check::run(&place, &args),

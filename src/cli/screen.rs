@@ -154,6 +154,29 @@ pub(super) fn broken(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Milliseconds as seconds: `1.2 s`.
+pub(super) fn tenths(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+/// `48 KiB`, `1.5 GiB`.
+pub(super) fn octets(n: u64) -> String {
+    let mut unit = 1u64;
+    for name in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if n < unit.saturating_mul(1024) || name == "TiB" {
+            let (whole, tenth) = (n / unit, n % unit * 10 / unit);
+            let exact = tenth == 0 || whole >= 10;
+            return if exact {
+                format!("{whole} {name}")
+            } else {
+                format!("{whole}.{tenth} {name}")
+            };
+        }
+        unit *= 1024;
+    }
+    n.to_string()
+}
+
 /// Prints a screen. A closed pipe (`vipd status | head`) is not an error.
 pub(super) fn show(text: &str) {
     let mut out = std::io::stdout().lock();

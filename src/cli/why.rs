@@ -163,6 +163,7 @@ mod tests {
             scheduling: Scheduling::default(),
             instances: vec![web],
             checks: vec![],
+            replicator: None,
             peers: vec![],
             interfaces: vec![],
             alarms: vec![],

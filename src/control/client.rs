@@ -6,10 +6,12 @@ use super::protocol::{
     Answer, Body, Complaint, How, LONGEST_ANSWER, Request, VERSION, Verb, WhatIf, Word,
 };
 use super::status::Status;
+use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vipd_core::replica::{Ask, Said};
 
 /// Time for each of connecting, asking and reading.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,6 +28,16 @@ pub enum ClientError {
         "no agent answers on {path}: {error}; is `vipd run` alive, with the same --runtime-dir?"
     )]
     Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// Nobody listens on the socket of the replicator.
+    #[error(
+        "no replicator answers on {path}: {error}; is vipd-replicate.service running, with the same --runtime-dir?"
+    )]
+    NoReplicator {
         /// The socket.
         path: PathBuf,
         /// The kernel's words.
@@ -94,6 +106,38 @@ pub fn history(
         Body::History(events) => Ok(events),
         _ => Err(ClientError::Garbled("no history".into())),
     }
+}
+
+/// What the replicator behind `socket` answers to `ask`. It may have to read every file first.
+///
+/// # Errors
+/// When nobody answers, or not with what was asked for.
+pub fn replica(socket: &Path, ask: &Ask) -> Result<Said, ClientError> {
+    let patience = match ask {
+        Ask::Verify { .. } | Ask::Restore { .. } => None,
+        _ => Some(PATIENCE_OF_CHANGES),
+    };
+    let request = Versioned { v: VERSION, ask };
+    let answer = Talk::start(socket, &request, patience).and_then(|mut talk| talk.answer());
+    match answer.map_err(of_replicator)?.body {
+        Body::Replica(said) => Ok(said),
+        _ => Err(ClientError::Garbled("nothing about replicas".into())),
+    }
+}
+
+/// Another program is meant than where nothing else is said.
+fn of_replicator(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Unreachable { path, error } => ClientError::NoReplicator { path, error },
+        other => other,
+    }
+}
+
+#[derive(Serialize)]
+struct Versioned<'a> {
+    v: u32,
+    #[serde(flatten)]
+    ask: &'a Ask,
 }
 
 /// What the agent behind `socket` says would happen.
@@ -170,7 +214,7 @@ impl Talk {
 
     fn start(
         socket: &Path,
-        request: &Request,
+        request: &impl Serialize,
         patience: Option<Duration>,
     ) -> Result<Self, ClientError> {
         let path = socket.to_owned();

@@ -132,6 +132,13 @@ pub enum What {
         /// Where it is.
         step: Step,
     },
+    /// The replicator told something.
+    Replica {
+        /// `[replicate.NAME]`.
+        set: String,
+        /// An operator has to look at it.
+        alarm: bool,
+    },
     /// Somebody asked for a change.
     Change {
         /// The verb.
@@ -195,6 +202,7 @@ impl What {
         match self {
             Self::Transition { .. }
             | Self::Alarm { .. }
+            | Self::Replica { alarm: true, .. }
             | Self::Change { .. }
             | Self::Agent { .. } => true,
             Self::Operation { step, .. } => matches!(step, Step::Done | Step::Aborted),
@@ -207,6 +215,7 @@ impl What {
             | Self::BootCounter { .. }
             | Self::Check { .. }
             | Self::Standing { .. }
+            | Self::Replica { alarm: false, .. }
             | Self::Unknown => false,
         }
     }

@@ -11,6 +11,7 @@ use super::status::Status;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use verb::Verb;
+use vipd_core::replica::Said;
 pub use what_if::WhatIf;
 
 /// Version of the protocol; another one is answered with an error that names this one.
@@ -88,6 +89,8 @@ pub enum Body {
     Done(Word),
     /// A dry run: what would happen.
     Would(Word),
+    /// Of the replicator, on its own socket.
+    Replica(Said),
     /// Nothing was done, or it did not come to its end.
     Error(Complaint),
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Members may order what root may.
 pub const ADMINISTRATORS: &str = "vipd-admin";
+/// The user of the shipped unit of the replicator.
+pub const REPLICATOR: &str = "vipd-replicate";
 /// A directory of users that does not answer must not keep root waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -52,6 +54,18 @@ pub async fn standing(caller: &Caller) -> Standing {
         return nobody;
     };
     found.unwrap_or(nobody)
+}
+
+/// May `caller` speak as the replicator? Root may, and the user of its unit.
+pub async fn is_replicator(caller: &Caller) -> bool {
+    if caller.uid == 0 {
+        return true;
+    }
+    let uid = caller.uid;
+    let asked = tokio::task::spawn_blocking(
+        move || matches!(User::from_name(REPLICATOR), Ok(Some(user)) if user.uid.as_raw() == uid),
+    );
+    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(true)))
 }
 
 fn is_administrator(caller: &Caller) -> bool {

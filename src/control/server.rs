@@ -1,15 +1,17 @@
-//! Serves the control socket on the main thread of the agent.
+//! Serves the control socket on the main thread of the agent, and the replicator's socket on the main thread of that.
 //!
 //! Every resource has a bound: connections, octets of a line, time to say it, time to take the answer. A client
 //! can make itself wait, never the agent. Nothing here touches the protocol thread but the [`Handler`].
 
 mod seats;
 
-use super::protocol::{Answer, Body, Code, LONGEST_REQUEST, Request, parse};
+use super::protocol::{Answer, Body, Code, LONGEST_ANSWER, LONGEST_REQUEST};
 use super::rights;
 use crate::sys::{file, peer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seats::Seats;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -24,14 +26,33 @@ use tokio::time::timeout;
 
 /// Answers requests; the runtime implements it.
 pub trait Handler: Clone + Send + Sync + 'static {
+    /// What it understands.
+    type Request: Send;
+
+    /// The request in `line`.
+    ///
+    /// # Errors
+    /// The answer to send instead.
+    fn parse(line: &[u8]) -> Result<Self::Request, Answer>;
+
     /// The last line of the answer to `request` of `caller`; what comes before it goes through `lines`, which may fail.
     /// It is dropped when the client goes away.
     fn answer(
         &self,
-        request: Request,
+        request: Self::Request,
         caller: Caller,
         lines: &mut Lines,
     ) -> impl Future<Output = Result<Answer, Gone>> + Send;
+
+    /// Is the connection given to [`Handler::converse`] instead of answering `request`?
+    fn takes_over(_request: &Self::Request) -> bool {
+        false
+    }
+
+    /// Speaks with `caller` until one of them ends it.
+    fn converse(&self, _caller: Caller, _wire: Wire) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Who asks, by the kernel's word (`SO_PEERCRED`, `SO_PEERGROUPS`).
@@ -156,9 +177,59 @@ impl Lines {
     /// # Errors
     /// When the client is gone or does not take it in time; nothing more can be sent then.
     pub async fn send(&mut self, answer: &Answer) -> Result<(), Gone> {
-        match timeout(self.limit, self.writer.write_all(&answer.line())).await {
+        self.octets(&answer.line()).await
+    }
+
+    async fn octets(&mut self, line: &[u8]) -> Result<(), Gone> {
+        match timeout(self.limit, self.writer.write_all(line)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Gone),
+        }
+    }
+}
+
+/// A connection on which both sides speak when they like, a line at a time.
+#[derive(Debug)]
+pub struct Wire {
+    reader: BufReader<OwnedReadHalf>,
+    /// What has come of the next line.
+    begun: Vec<u8>,
+    lines: Lines,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Wire {
+    /// Sends an answer of the protocol.
+    ///
+    /// # Errors
+    /// When the client is gone or does not take it in time.
+    pub async fn answer(&mut self, answer: &Answer) -> Result<(), Gone> {
+        self.lines.send(answer).await
+    }
+
+    /// Sends `what` as one line.
+    ///
+    /// # Errors
+    /// When the client is gone or does not take it in time.
+    pub async fn say(&mut self, what: &impl Serialize) -> Result<(), Gone> {
+        let mut line = serde_json::to_vec(what).map_err(|_| Gone)?;
+        line.push(b'\n');
+        self.lines.octets(&line).await
+    }
+
+    /// The next line. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When the client is gone, says what is no `T`, or more than [`LONGEST_ANSWER`] octets.
+    pub async fn hear<T: DeserializeOwned>(&mut self) -> Result<T, Gone> {
+        let left = LONGEST_ANSWER.saturating_sub(self.begun.len());
+        let mut bounded = (&mut self.reader).take(left as u64);
+        bounded.read_until(b'\n', &mut self.begun).await.map_err(|_| Gone)?;
+        let line = std::mem::take(&mut self.begun);
+        if line.ends_with(b"\n") {
+            serde_json::from_slice(&line).map_err(|_| Gone)
+        } else {
+            Err(Gone)
         }
     }
 }
@@ -190,9 +261,14 @@ impl Client {
     }
 
     /// Request by request, until it leaves, errs or is too slow.
-    async fn attend(mut self, handler: impl Handler) {
+    async fn attend<H: Handler>(mut self, handler: H) {
         loop {
-            let (answer, goes_on) = match self.request().await {
+            let (answer, goes_on) = match self.request::<H>().await {
+                Ok(request) if H::takes_over(&request) => {
+                    let Self { reader, lines, caller, _seat, .. } = self;
+                    let wire = Wire { reader, begun: Vec::new(), lines, _seat };
+                    return handler.converse(caller, wire).await;
+                }
                 Ok(request) => {
                     let answer = tokio::select! {
                         biased;
@@ -217,14 +293,14 @@ impl Client {
         }
     }
 
-    async fn request(&mut self) -> Result<Request, Silence> {
+    async fn request<H: Handler>(&mut self) -> Result<H::Request, Silence> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.reader).take(LONGEST_REQUEST as u64);
         let read = bounded.read_until(b'\n', &mut line);
         let last = |code, message: String| Err(Silence::Last(Answer::error(code, message)));
         match timeout(self.limits.request, read).await {
             Ok(Ok(0) | Err(_)) => Err(Silence::Gone),
-            Ok(Ok(_)) if line.ends_with(b"\n") => parse(&line).map_err(Silence::Wrong),
+            Ok(Ok(_)) if line.ends_with(b"\n") => H::parse(&line).map_err(Silence::Wrong),
             Ok(Ok(_)) if line.len() >= LONGEST_REQUEST => {
                 last(Code::TooLong, format!("a request has at most {LONGEST_REQUEST} octets"))
             }

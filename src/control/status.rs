@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use vipd_core::replica::SetReport;
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +32,9 @@ pub struct Status {
     pub checks: Vec<Check>,
     /// Other hosts; empty without heartbeats.
     pub peers: Vec<Peer>,
+    /// The replicator of this host; absent: no sets are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicator: Option<Replicator>,
     /// Service interfaces.
     pub interfaces: Vec<Interface>,
     /// Conditions of the host to look at.
@@ -103,6 +107,9 @@ pub struct Instance {
     /// What keeps the address from bouncing.
     #[serde(default)]
     pub flap: Flap,
+    /// Its sets of state files, as the replicator says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<SetReport>,
     /// Conditions to look at.
     pub alarms: Vec<Alarm>,
     /// The decision behind the state: gates, order of the hosts, who is next.
@@ -292,6 +299,15 @@ pub struct Path {
     pub heard_s: Option<f64>,
     /// Does it hear us there, by its own word?
     pub hears_me: bool,
+}
+
+/// The process that keeps state files in step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replicator {
+    /// Does it speak to the agent?
+    pub connected: bool,
+    /// Seconds since its last word; absent: it said nothing yet.
+    pub heard_s: Option<f64>,
 }
 
 /// A service interface.

@@ -10,6 +10,7 @@
 //! topology    switches, hosts, client             play      plays them, one row each
 //! faults      power, cables, switches             timeline  live lines
 //! agent, frr  vipd or another on a host           screen    table and JSON
+//! replicator  what keeps its state files in step
 //! probe       what the client sees                args      options of `vipd lab`
 //! observe     what the hosts' kernels say         visit     shell and --keep
 //! health      what the agents look at             service   what the address is there for
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod play;
 pub mod probe;
 pub mod processes;
+pub mod replicator;
 pub mod room;
 pub mod scene;
 pub mod screen;

@@ -3,6 +3,7 @@
 //! Pure data to text. Tests and benches fill in what they try; the rest has sensible values.
 
 use super::health::Health;
+use super::replicator::StateFiles;
 use super::topology::{Net, SERVICE_LINK, host_name, host_v4, host_v6};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -119,6 +120,8 @@ pub struct Plan {
     pub health: Option<Health>,
     /// Addresses that are shared out instead of the one instance; vipd only.
     pub pool: Option<Pool>,
+    /// State files that follow the address, with a replicator on each host; vipd with heartbeats only.
+    pub state_files: Option<StateFiles>,
     /// Lines added to `[instance.web]` of vipd, or to each `vrrp_instance` of keepalived.
     pub instance_extra: String,
     /// Text added to the end of the agent's file.
@@ -143,6 +146,7 @@ impl Default for Plan {
             flap_control: FlapControl::Off,
             health: None,
             pool: None,
+            state_files: None,
             instance_extra: String::new(),
             file_extra: String::new(),
         }
@@ -264,6 +268,9 @@ impl Plan {
         line(&mut text, format_args!("{}", self.instance_extra));
         if let Some(health) = &self.health {
             text.push_str(&health.sections());
+        }
+        if let Some(sets) = &self.state_files {
+            text.push_str(&sets.section());
         }
         text.push_str(&self.file_extra);
         text

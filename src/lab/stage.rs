@@ -12,6 +12,7 @@ use super::observe::Eyes;
 use super::outage::Outage;
 use super::plan::Plan;
 use super::probe::Prober;
+use super::replicator::{Replicator, StateFiles};
 use super::service::{self, Mood, Service};
 use super::topology::Topology;
 use anyhow::{Context as _, bail};
@@ -25,6 +26,8 @@ pub struct Stage {
     room: Topology,
     eyes: Eyes,
     agents: Vec<Agent>,
+    /// One for each host in a room whose plan has state files.
+    replicators: Vec<Replicator>,
     probers: Vec<Prober>,
     /// One for each host in a room whose plan has a health section.
     services: Vec<Service>,
@@ -74,6 +77,10 @@ impl Stage {
             .zip(0..)
             .map(|((kind, plan), ix)| Agent::prepare(kind.clone(), plan, ix))
             .collect::<anyhow::Result<Vec<_>>>()?;
+        let replicators = match &plan.state_files {
+            Some(sets) => replicators(&room, &agents, cast, sets)?,
+            None => Vec::new(),
+        };
         let probers = plan
             .probed()
             .into_iter()
@@ -85,6 +92,7 @@ impl Stage {
             room,
             eyes,
             agents,
+            replicators,
             probers,
             services,
             journal: Journal::default(),
@@ -126,6 +134,28 @@ impl Stage {
     /// The agent of a host, for what no method here does.
     pub fn agent_mut(&mut self, ix: usize) -> &mut Agent {
         &mut self.agents[ix]
+    }
+
+    /// The replicator of a host, in a room with state files.
+    #[must_use]
+    pub fn replicator(&self, ix: usize) -> &Replicator {
+        &self.replicators[ix]
+    }
+
+    /// The replicator of a host, for what no method here does.
+    pub fn replicator_mut(&mut self, ix: usize) -> &mut Replicator {
+        &mut self.replicators[ix]
+    }
+
+    /// Starts the replicator of a host, if the room has one and it is down.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_replicator(&mut self, ix: usize) -> anyhow::Result<()> {
+        match self.replicators.get_mut(ix) {
+            Some(replicator) => replicator.start(self.room.host(ix).ns()?),
+            None => Ok(()),
+        }
     }
 
     /// One prober for each address of [`Plan::probed`], in that order.
@@ -215,13 +245,16 @@ impl Stage {
         self.probers.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    /// The last `lines` lines of every agent.
+    /// The last `lines` lines of every agent, and of every replicator.
     #[must_use]
     pub fn logs(&self, lines: usize) -> String {
-        let one = |a: (&Agent, _)| {
-            format!("--- {}\n{}\n", self.room.host(a.1).name(), a.0.log_tail(lines))
-        };
-        self.agents.iter().zip(0..).map(one).collect()
+        let name = |ix| self.room.host(ix).name();
+        let agents = self.agents.iter().zip(0..);
+        let agents = agents.map(|(a, ix)| format!("--- {}\n{}\n", name(ix), a.log_tail(lines)));
+        let replicators = self.replicators.iter().zip(0..);
+        let replicators = replicators
+            .map(|(r, ix)| format!("--- replicator of {}\n{}\n", name(ix), r.log_tail(lines)));
+        agents.chain(replicators).collect()
     }
 
     /// What the client saw at each virtual address in `from..to`; waits until late answers are in.
@@ -269,4 +302,18 @@ impl Stage {
         };
         Ok(ix)
     }
+}
+
+fn replicators(
+    room: &Topology,
+    agents: &[Agent],
+    cast: &[(Kind, Plan)],
+    sets: &StateFiles,
+) -> anyhow::Result<Vec<Replicator>> {
+    let each = room.hosts().iter().zip(agents.iter().zip(cast));
+    each.map(|(host, (agent, (kind, _)))| match kind {
+        Kind::Vipd(program) => Replicator::prepare(agent, program, host.name(), sets),
+        _ => bail!("only vipd has a replicator"),
+    })
+    .collect()
 }

@@ -15,11 +15,12 @@ use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::{self, LoadError};
 use super::lock::{Lock, LockError};
-use super::moving::{Moving, NoSets};
+use super::moving::Moving;
 use super::observe::{self, Counting};
 use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
+use super::replica::Replication;
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
@@ -268,7 +269,7 @@ struct Duties {
     counting: Counting,
     hooks: Hooks,
     activations: Activations,
-    moving: Moving<NoSets>,
+    moving: Moving<Replication>,
     syncs: Syncs,
     /// They end with it.
     _checks: Checks,
@@ -278,20 +279,25 @@ impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
+        let replication =
+            Replication::new(Arc::clone(&self.model), self.sender.clone(), self.chronicle.clone());
         let facts = Facts {
+            replication: replication.clone(),
             model: Arc::clone(&self.model),
             file: Arc::clone(&self.file),
             counting: Counting::new(&self.model),
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
-        let mut duties = self.duties(facts.counting.clone());
+        let mut duties = self.duties(facts.counting.clone(), replication.clone());
         let _monitoring = observe::start(&facts, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
         let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
+        let replication = tokio::spawn(replication.tend());
         let ended = self.serve(&mut duties, &mut asked).await;
+        replication.abort();
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -310,7 +316,7 @@ impl Main<'_> {
         ended
     }
 
-    fn duties(&self, counting: Counting) -> Duties {
+    fn duties(&self, counting: Counting, replication: Replication) -> Duties {
         let runner =
             if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
         let readings = Readings::new(&self.model);
@@ -330,7 +336,7 @@ impl Main<'_> {
             teller: Teller::new(model()),
             hooks: Hooks::new(model(), runner.clone(), counting.clone()),
             counting,
-            moving: Moving::new(model(), self.sender.clone(), NoSets),
+            moving: Moving::new(model(), self.sender.clone(), replication),
             syncs: Syncs::start(&self.model),
             activations: Activations::new(model(), runner, readings, self.sender.clone()),
         }

@@ -227,6 +227,23 @@ impl Chronicle {
         self.note(&mut self.lock(), event, clock::monotonic());
     }
 
+    /// The replicator told something about `set`.
+    pub(super) fn replica(&self, instance: Option<&str>, set: &str, line: String, alarm: bool) {
+        let what = What::Replica { set: set.to_owned(), alarm };
+        self.beside(instance, line, what, alarm);
+    }
+
+    /// An alarm that is none of the engine's began or ended.
+    pub(super) fn alarm(&self, code: &str, instance: Option<&str>, line: String, on: bool) {
+        self.beside(instance, line, What::Alarm { code: code.to_owned(), on }, on);
+    }
+
+    fn beside(&self, instance: Option<&str>, line: String, what: What, warns: bool) {
+        let level = if warns { Level::Warning } else { Level::Info };
+        let event = Event { instance: instance.map(str::to_owned), level, ..blank(line, what) };
+        self.note(&mut self.lock(), event, clock::monotonic());
+    }
+
     /// The agent started, or is about to end.
     pub(super) fn agent(&self, up: bool, line: String) {
         let what = What::Agent { version: env!("CARGO_PKG_VERSION").into(), up };

@@ -13,9 +13,9 @@ use super::chronicle::Chronicle;
 use super::queue::Sender;
 use super::report::{Facts, document};
 use super::tasks::Tasks;
-use crate::control::protocol::{Answer, Body, Request, Verb};
+use crate::control::protocol::{Answer, Body, Request, Verb, parse};
 use crate::control::rights;
-use crate::control::server::{Caller, Gone, Handler, Lines};
+use crate::control::server::{Caller, Gone, Handler, Lines, Wire};
 use crate::telemetry::Auditor;
 use reporter::Reporter;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,6 +72,20 @@ impl Control {
 }
 
 impl Handler for Control {
+    type Request = Request;
+
+    fn parse(line: &[u8]) -> Result<Request, Answer> {
+        parse(line)
+    }
+
+    fn takes_over(request: &Request) -> bool {
+        matches!(request.verb, Verb::Replicate {})
+    }
+
+    async fn converse(&self, caller: Caller, wire: Wire) {
+        self.0.facts.replication.converse(caller, wire).await;
+    }
+
     async fn answer(
         &self,
         request: Request,

@@ -268,4 +268,4 @@ fn which(hook: &Hook) -> Which {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

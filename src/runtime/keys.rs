@@ -108,13 +108,20 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     auth::parse_key(&bytes).map_err(|error| KeyError::Content { path: path.to_owned(), error })
 }
 
+/// The cluster key that `model` names; `None`: it names none.
+///
+/// # Errors
+/// When its file is refused.
+pub fn cluster(model: &Model) -> Result<Option<Vec<u8>>, KeyError> {
+    model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()
+}
+
 /// Everything secret that `model` names.
 ///
 /// # Errors
 /// The first file that is refused.
 pub fn secrets(model: &Model) -> Result<Secrets, KeyError> {
-    let cluster_key =
-        model.heartbeat.as_ref().map(|heartbeat| read(&heartbeat.key_file)).transpose()?;
+    let cluster_key = cluster(model)?;
     let trailers =
         model.instances.iter().map(|instance| ring(&instance.auth)).collect::<Result<_, _>>()?;
     Ok(Secrets { cluster_key, trailers })

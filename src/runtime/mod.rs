@@ -13,6 +13,7 @@
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
 //! | `control` | the handler of the control socket: reads, changes, subscriptions |
+//! | `replica` | the way to the replicator: roles and barriers there, reports back |
 //! | `report` | the engine's snapshot as status document |
 //! | `chronicle` | what happened: history, subscribers, who waits for an operation |
 //! | `tasks` | what an operator asks of the main thread |
@@ -46,6 +47,7 @@ mod observe;
 mod protocol;
 mod pulse;
 mod queue;
+mod replica;
 mod report;
 mod roles;
 mod scripts;

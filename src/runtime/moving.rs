@@ -32,18 +32,6 @@ pub(super) trait Replicator: Clone + Send + Sync + 'static {
     fn over(&self, order: u64);
 }
 
-/// Nothing is replicated: everything is there.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct NoSets;
-
-impl Replicator for NoSets {
-    async fn barrier(&self, _: u64, _: InstanceIx, _: HostIx, _: Instant) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn over(&self, _: u64) {}
-}
-
 /// Hooks by position whose program was asked for.
 type Begun = Arc<Mutex<BTreeSet<usize>>>;
 
@@ -216,3 +204,6 @@ async fn consent(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::exec::client::Outcome;
 use crate::exec::protocol::{End, Event as Word};
 use crate::sys::clock;
 use crate::telemetry::http::{self, Limits, Pages, Verdict};
-use crate::telemetry::metrics::{Figures, Format, Loop};
+use crate::telemetry::metrics::{Figures, Format, Loop, Replicas};
 use crate::telemetry::{HookRun, HookTally, Tally, cause_text};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
@@ -138,7 +138,14 @@ impl Pages for Monitoring {
     async fn metrics(&self, format: Format) -> Verdict {
         // Without an answer the scrape says so: `vipd_up` is 0.
         let report = self.report().await.ok();
+        let standing = self.facts.replication.standing();
+        let replicas = standing.replicator.map(|replicator| Replicas {
+            connected: replicator.connected,
+            missing: standing.missing,
+            sets: standing.sets,
+        });
         let figures = Figures {
+            replicas,
             model: Arc::clone(&self.facts.model),
             tally: self.facts.counting.with(|tally| tally.clone()),
             now: report.map(|report| (report.snapshot.clone(), self.counted(&report))),

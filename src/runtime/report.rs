@@ -8,16 +8,20 @@ pub(super) use prediction::prediction;
 
 use super::observe::Counting;
 use super::protocol::Report;
+use super::replica::{Replication, Standing, missing_text};
 use crate::control::status::{
     Alarm, Family, Hook, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
 use crate::sys::clock;
 use crate::sys::sched::Granted;
-use crate::telemetry::{alarm_code, alarm_text, cause_text, host_name, seconds};
+use crate::telemetry::{
+    REPLICA, REPLICATOR_MISSING, alarm_code, alarm_text, cause_text, host_name, seconds,
+};
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::policy::Closed;
+use vipd_core::replica::SetReport;
 use vipd_core::time::Instant;
 use vipd_core::types::{Class, InstanceIx, State};
 use vipd_core::vrrp::Expiry;
@@ -35,6 +39,8 @@ pub(super) struct Facts {
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?
     pub memory: Arc<OnceLock<Granted>>,
+    /// The way to the replicator.
+    pub replication: Replication,
 }
 
 impl Facts {
@@ -59,6 +65,7 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         ("events-untold", report.counters.untold),
         ("socket-errors", report.counters.socket_errors),
     ];
+    let replicas = facts.replication.standing();
     Status {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -67,11 +74,16 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         config_hash: format!("{:016x}", model.hash),
         uptime_s: snapshot.uptime.as_secs_f64(),
         scheduling: scheduling(facts),
-        instances: snapshot.units.iter().map(|unit| instance(model, snapshot, unit)).collect(),
+        instances: snapshot
+            .units
+            .iter()
+            .map(|unit| instance(model, snapshot, unit, &replicas))
+            .collect(),
         checks: snapshot.checks.iter().map(|check| health::check(model, check)).collect(),
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
-        alarms: alarms(model, snapshot, None),
+        alarms: host_alarms(model, snapshot, &replicas),
+        replicator: replicas.replicator,
         hooks: hooks(facts),
         counters: snapshot
             .counters
@@ -109,8 +121,17 @@ fn scheduling(facts: &Facts) -> Scheduling {
     Scheduling { real_time: facts.real_time(), memory_locked: facts.memory_locked(), refused }
 }
 
-fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
+fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView, replicas: &Standing) -> Instance {
     let configured = model.instance(unit.instance);
+    let replicas: Vec<SetReport> =
+        replicas.sets.iter().filter(|set| set.instance == *configured.name).cloned().collect();
+    let of_sets = replicas.iter().flat_map(|set| set.alarms.iter().map(|alarm| (&set.set, alarm)));
+    let of_sets: Vec<Alarm> = of_sets
+        .map(|(set, alarm)| Alarm {
+            code: REPLICA.into(),
+            message: format!("replica {set}: {alarm}"),
+        })
+        .collect();
     let families = unit.families.iter().map(|(family, source, counters)| Family {
         family: family.to_string(),
         source: source.map(|source| source.to_string()),
@@ -141,7 +162,8 @@ fn instance(model: &Model, snapshot: &Snapshot, unit: &UnitView) -> Instance {
         checks: configured.checks.iter().map(|c| model.check(*c).name.to_string()).collect(),
         waits: health::waits(model, unit),
         flap: health::flap(unit),
-        alarms: alarms(model, snapshot, Some(unit.instance)),
+        alarms: [alarms(model, snapshot, Some(unit.instance)), of_sets].concat(),
+        replicas,
         why: why::why(model, snapshot.at, unit),
     }
 }
@@ -245,6 +267,14 @@ fn interfaces(model: &Model, snapshot: &Snapshot) -> Vec<Interface> {
         addresses: state.addrs.iter().map(ToString::to_string).collect(),
     })
     .collect()
+}
+
+fn host_alarms(model: &Model, snapshot: &Snapshot, replicas: &Standing) -> Vec<Alarm> {
+    let mut alarms = alarms(model, snapshot, None);
+    if replicas.missing {
+        alarms.push(Alarm { code: REPLICATOR_MISSING.into(), message: missing_text() });
+    }
+    alarms
 }
 
 fn alarms(model: &Model, snapshot: &Snapshot, of: Option<InstanceIx>) -> Vec<Alarm> {

@@ -34,6 +34,7 @@ pub(super) struct Fields<'m> {
     reason: Option<&'static str>,
     operation: Option<String>,
     step: Option<&'static str>,
+    set: Option<&'m str>,
     took_us: Option<u64>,
     suppressed: Option<u64>,
 }
@@ -56,6 +57,37 @@ impl<'m> Fields<'m> {
         };
         fields.fill(model, &event.kind);
         fields
+    }
+
+    /// Of something that the replicator told about `set`.
+    pub(super) fn of_replica(instance: Option<&'m str>, set: &'m str, suppressed: u64) -> Self {
+        let message = message::replica();
+        Self {
+            message_id: message.id,
+            event: message.name,
+            instance,
+            set: Some(set),
+            suppressed: (suppressed > 0).then_some(suppressed),
+            ..Self::default()
+        }
+    }
+
+    /// Of the alarm `code`, which is none of the engine's.
+    pub(super) fn of_alarm(
+        code: &'static str,
+        instance: Option<&'m str>,
+        set: Option<&'m str>,
+        on: bool,
+    ) -> Self {
+        let message = message::alarm(on);
+        Self {
+            message_id: message.id,
+            event: message.name,
+            instance,
+            set,
+            alarm: Some(code),
+            ..Self::default()
+        }
     }
 
     fn fill(&mut self, model: &Model, kind: &EventKind) {
@@ -141,6 +173,7 @@ impl<'m> Fields<'m> {
                     vipd_reason = self.reason,
                     vipd_operation = self.operation.as_deref(),
                     vipd_step = self.step,
+                    vipd_set = self.set,
                     vipd_took_us = self.took_us,
                     vipd_suppressed = self.suppressed,
                     "{text}"

@@ -36,6 +36,17 @@ messages! {
     STANDING "standing" "fca849750e334a4da72a22ab7a51dff5";
     REMEMBER "remember" "1879a4a9f0a74e568f6fef7767b73213";
     OPERATION "operation" "48442ce263504b9f9cf7276f68c5e5a2";
+    REPLICA "replica" "5d1f0a7c3b6e4f0e9a2c8d4471be6035";
+}
+
+/// What the replicator tells.
+pub(super) const fn replica() -> Message {
+    REPLICA
+}
+
+/// A condition that is none of the engine's began or ended.
+pub(super) const fn alarm(on: bool) -> Message {
+    if on { ALARM } else { ALARM_OVER }
 }
 
 /// What kind of event it is.

@@ -7,6 +7,7 @@
 mod hooks;
 mod host;
 mod instance;
+mod replica;
 
 use super::process;
 use super::tally::Tally;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::histogram::Histogram;
+use vipd_core::replica::SetReport;
 
 /// Content type of [`Format::OpenMetrics`].
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -84,6 +86,19 @@ pub struct Figures {
     pub tally: Tally,
     /// What the protocol thread answered; `None`: it did not.
     pub now: Option<(Snapshot, Loop)>,
+    /// What the replicator says; `None`: no sets are configured.
+    pub replicas: Option<Replicas>,
+}
+
+/// What the replicator says.
+#[derive(Clone, Debug, Default)]
+pub struct Replicas {
+    /// Is it attached?
+    pub connected: bool,
+    /// Has it said nothing for too long?
+    pub missing: bool,
+    /// Its sets, by name.
+    pub sets: Vec<SetReport>,
 }
 
 impl Figures {
@@ -115,6 +130,9 @@ impl Collector for Figures {
             instance::routers(&mut out, &self.model, snapshot)?;
             instance::instances(&mut out, self, snapshot, counted)?;
             hooks::encode(&mut out, self, snapshot.at)?;
+        }
+        if let Some(replicas) = &self.replicas {
+            replica::replicas(&mut out, replicas)?;
         }
         process::encode(&mut out)
     }

@@ -11,6 +11,7 @@ mod log;
 mod message;
 pub mod metrics;
 mod process;
+mod replica;
 mod tally;
 mod tell;
 mod text;
@@ -18,6 +19,7 @@ mod text;
 pub use audit::Auditor;
 pub use hooks::{HookRun, HookTally};
 pub use log::{Journal, init};
+pub use replica::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
 pub use tally::Tally;
 pub use tell::{Teller, Telling};
 pub use text::{

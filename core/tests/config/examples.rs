@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::time::Duration;
-use vipd_core::config::model::{Auth, ChecksumFlavour, Model, Transport};
+use vipd_core::config::model::{Auth, ChecksumFlavour, Gate, Model, StandbyKind, Transport};
 use vipd_core::config::{load, load_all_hosts, stable_hash};
 use vipd_core::types::{HostIx, InstanceIx};
 
-const EXAMPLES: [(&str, &str); 12] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("pair.toml", include_str!("../../../config/pair.toml")),
     ("dual-stack.toml", include_str!("../../../config/dual-stack.toml")),
     ("router-virtual-mac.toml", include_str!("../../../config/router-virtual-mac.toml")),
@@ -19,6 +19,13 @@ const EXAMPLES: [(&str, &str); 12] = [
     ("router-conntrackd.toml", include_str!("../../../config/router-conntrackd.toml")),
     ("cold-standby.toml", include_str!("../../../config/cold-standby.toml")),
     ("active-active-pool.toml", include_str!("../../../config/active-active-pool.toml")),
+    ("replication-hot.toml", include_str!("../../../config/replication-hot.toml")),
+    ("replication-warm.toml", include_str!("../../../config/replication-warm.toml")),
+    ("replication-cold.toml", include_str!("../../../config/replication-cold.toml")),
+    (
+        "replication-active-active.toml",
+        include_str!("../../../config/replication-active-active.toml"),
+    ),
 ];
 
 fn example(name: &str, host: &str) -> Model {
@@ -187,4 +194,21 @@ fn a_host_that_is_not_in_the_file() {
     assert_eq!(errors[0].message, "pair.toml has no host \"lb3\"");
     assert!(errors[0].help.ends_with("--host: lb1, lb2"), "{}", errors[0].help);
     assert!(text.lines().nth(errors[0].line - 1).unwrap().starts_with("[hosts."));
+}
+
+#[test]
+fn replication_profiles_mean_what_they_say() {
+    let hot = example("replication-hot.toml", "edge1");
+    assert!(hot.replicates[0].atomic && hot.replicates[0].gate == Gate::Prefer);
+    let warm = example("replication-warm.toml", "dhcp2");
+    assert_eq!(warm.instance(InstanceIx(0)).standby.kind(), StandbyKind::Warm);
+    let cold = example("replication-cold.toml", "spare");
+    assert_eq!(cold.instance(InstanceIx(0)).standby.kind(), StandbyKind::Cold);
+    let set = &cold.replicates[0];
+    assert_eq!((set.gate, set.require_mount), (Gate::Require, true));
+    assert_eq!(set.bandwidth, Some(20_000_000));
+    let both = example("replication-active-active.toml", "shop1");
+    let of = |set: &str| both.replicates.iter().find(|s| &*s.name == set).unwrap().instance;
+    let preferred = |set: &str| both.instance(of(set)).priority.get() == 150;
+    assert!(preferred("orders") && !preferred("images"));
 }

@@ -165,6 +165,7 @@ mod tests {
                 },
                 Check { name: "disk".into(), severity: "degrade".into(), ..Check::default() },
             ],
+            replicator: None,
             peers: vec![Peer {
                 host: "lb2".into(),
                 alive: true,

@@ -3,9 +3,15 @@
 use super::verdict::verdict;
 use crate::cli::Exit;
 use crate::cli::screen::{
-    BAD, Cell, FAINT, GOOD, PLAIN, Screen, TITLE, WARN, age, cell, plain, state_style,
+    BAD, Cell, FAINT, GOOD, PLAIN, Screen, TITLE, WARN, age, cell, octets, plain, state_style,
+    tenths,
 };
 use crate::control::status::{Check, Hook, Instance, Moves, Peer, Status};
+use anstyle::Style;
+use vipd_core::replica::{PeerReport, SetReport};
+
+/// From here on the age of a standby stands out: its owner speaks each second.
+const OLD_MS: u64 = 5000;
 
 /// One screen of 80 columns.
 pub(super) fn screen(status: &Status) -> String {
@@ -143,6 +149,9 @@ fn details(status: &Status, i: &Instance, screen: &mut Screen) {
         );
         screen.entry("  ! ", &text, WARN);
     }
+    for set in &i.replicas {
+        replica(set, screen);
+    }
     let hooks = || status.hooks.iter().filter(|hook| hook.instance == i.name);
     let pushes: Vec<String> = hooks().filter_map(push_word).collect();
     if !pushes.is_empty() {
@@ -171,6 +180,50 @@ fn details(status: &Status, i: &Instance, screen: &mut Screen) {
     for alarm in &i.alarms {
         screen.entry("  ! ", &alarm.message, if alarm.code == "dual-active" { BAD } else { WARN });
     }
+}
+
+/// A set of state files: where each standby is, or how far this one is behind.
+fn replica(set: &SetReport, screen: &mut Screen) {
+    let head = format!("  replica {}: ", set.set);
+    if !set.owns {
+        let (text, style) = follower(set);
+        return screen.entry(&head, &text, style);
+    }
+    if set.peers.is_empty() {
+        return screen.entry(&head, "no other host yet", WARN);
+    }
+    let rpo = set.rpo_ms.map_or_else(|| "unknown".into(), tenths);
+    for peer in &set.peers {
+        let at = format!("gen {}.{}", set.epoch.number, peer.generation);
+        let (text, style) = match peer {
+            PeerReport { refused: Some(why), .. } => (format!("refuses: {why}"), BAD),
+            PeerReport { connected: false, .. } => (format!("NOT CONNECTED, {at}"), BAD),
+            PeerReport { progress: Some((done, all)), .. } => {
+                (format!("{} of {} sent", octets(*done), octets(*all)), WARN)
+            }
+            PeerReport { in_sync: true, .. } => (format!("in sync {at} rpo {rpo}"), PLAIN),
+            _ => (format!("behind, {at}, {}", pending(set)), WARN),
+        };
+        screen.entry(&head, &format!("{} {text}", peer.host), style);
+    }
+}
+
+fn follower(set: &SetReport) -> (String, Style) {
+    let at = format!("gen {}.{}", set.epoch.number, set.generation);
+    match set.age_ms {
+        None => ("nothing received yet".into(), BAD),
+        Some(_) if set.pending_files > 0 || set.pending_bytes > 0 => {
+            let behind = tenths(set.age_ms.unwrap_or_default());
+            (format!("{behind} behind, {}, {at}", pending(set)), WARN)
+        }
+        Some(age) if age > OLD_MS => (format!("{} old, {at}", tenths(age)), WARN),
+        Some(age) => (format!("in sync {at}, {} old", tenths(age)), PLAIN),
+    }
+}
+
+fn pending(set: &SetReport) -> String {
+    let files = if set.pending_files == 1 { "file" } else { "files" };
+    format!("{} {files} / {} pending", set.pending_files, octets(set.pending_bytes))
 }
 
 fn well(check: &Check) -> bool {

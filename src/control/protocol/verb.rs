@@ -106,6 +106,8 @@ pub enum Verb {
     Reload {},
     /// Go on as the program that is installed now, without letting go of anything.
     Reexec {},
+    /// From here on this connection is that of the replicator ([`vipd_core::replica`]).
+    Replicate {},
 }
 
 impl Verb {
@@ -128,6 +130,7 @@ impl Verb {
             Self::Ack { .. } => "ack",
             Self::Reload {} => "reload",
             Self::Reexec {} => "reexec",
+            Self::Replicate {} => "replicate",
         }
     }
 
@@ -137,6 +140,7 @@ impl Verb {
             Self::Status {}
             | Self::History { .. }
             | Self::Subscribe { .. }
+            | Self::Replicate {}
             | Self::Simulate { .. } => false,
             Self::Move { .. }
             | Self::Drain { .. }
@@ -172,7 +176,8 @@ impl Verb {
             | Self::Freeze { .. }
             | Self::Thaw {}
             | Self::Reload {}
-            | Self::Reexec {} => None,
+            | Self::Reexec {}
+            | Self::Replicate {} => None,
         }
     }
 

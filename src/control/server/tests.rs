@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::super::client;
-use super::super::protocol::{Body, How, Verb, Word};
+use super::super::protocol::{Body, How, Request, Verb, Word, parse};
 use super::super::status::{SCHEMA, Scheduling, Status};
 use super::*;
 use std::io::{BufRead, BufReader as StdReader, Read, Write};
@@ -12,6 +12,12 @@ use std::thread;
 struct Fixed;
 
 impl Handler for Fixed {
+    type Request = Request;
+
+    fn parse(line: &[u8]) -> Result<Request, Answer> {
+        parse(line)
+    }
+
     async fn answer(
         &self,
         request: Request,
@@ -52,6 +58,7 @@ fn status() -> Status {
         scheduling: Scheduling::default(),
         instances: vec![],
         checks: vec![],
+        replicator: None,
         peers: vec![],
         interfaces: vec![],
         alarms: vec![],

@@ -62,6 +62,7 @@ impl Stage {
     pub fn start(&mut self, ix: usize) -> anyhow::Result<Instant> {
         let at = self.note(ix, "agent started");
         self.agents[ix].start(self.room.host(ix).ns()?)?;
+        self.start_replicator(ix)?;
         Ok(at)
     }
 
@@ -127,6 +128,9 @@ impl Stage {
         }
         self.eyes.close(ix, at);
         self.agents[ix].lost();
+        if let Some(replicator) = self.replicators.get_mut(ix) {
+            replicator.lost();
+        }
         // The folder of a running system is in memory and goes with the power.
         let _not_there = std::fs::remove_dir_all(self.agents[ix].dir().join("run"));
         Ok(at)

@@ -28,7 +28,11 @@ pub(super) fn order(model: &Model, verb: &Verb) -> Result<Order, String> {
     let ix = verb.instance().map(|name| instance(model, name)).transpose()?;
     let until = verb.term().map(|term| clock::monotonic() + term);
     let order = match verb {
-        Verb::Status {} | Verb::History { .. } | Verb::Subscribe { .. } | Verb::Simulate { .. } => {
+        Verb::Status {}
+        | Verb::History { .. }
+        | Verb::Subscribe { .. }
+        | Verb::Simulate { .. }
+        | Verb::Replicate {} => {
             return Err(format!("{} changes nothing", verb.word()));
         }
         Verb::Reload {} => return Ok(Order::Main(Task::Reload)),

@@ -49,7 +49,7 @@ impl Reporter {
     ///
     /// # Errors
     /// When the protocol thread has ended or does not answer.
-    pub(super) async fn since(&self, when: Instant) -> Result<Arc<Report>, Unanswered> {
+    pub(in crate::runtime) async fn since(&self, when: Instant) -> Result<Arc<Report>, Unanswered> {
         // Whoever waits here finds the report that was made meanwhile.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last {

@@ -3,6 +3,7 @@
 use super::{Figures, Labels, Out, in_seconds, plainly};
 use crate::telemetry::tally::Tally;
 use crate::telemetry::text::alarm_code;
+use crate::telemetry::{REPLICA, REPLICATOR_MISSING};
 use std::collections::BTreeSet;
 use std::fmt;
 use vipd_core::config::model::Model;
@@ -11,7 +12,7 @@ use vipd_core::engine::snapshot::Snapshot;
 
 /// The agent itself; the only figures when the protocol thread does not answer.
 pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
-    let Figures { model, tally, now } = figures;
+    let Figures { model, tally, now, replicas: _ } = figures;
     let up = plainly("vipd_up", "Does the protocol thread answer? 0: nothing else is known.");
     out.gauge(up, u64::from(now.is_some()))?;
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -60,11 +61,12 @@ pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
             (vec![("interface", link.name.to_string())], u64::from(up))
         }),
     )?;
-    alarms(out, model, snapshot)
+    alarms(out, figures, snapshot)
 }
 
 /// Alarms that stand, once each: two peers with the same trouble are one series.
-fn alarms(out: &mut Out<'_>, model: &Model, snapshot: &Snapshot) -> fmt::Result {
+fn alarms(out: &mut Out<'_>, figures: &Figures, snapshot: &Snapshot) -> fmt::Result {
+    let model = &figures.model;
     let name = |alarm: &Alarm| alarm_code(alarm);
     let standing: BTreeSet<_> =
         snapshot.alarms.iter().map(|(ix, alarm)| (ix.map(|ix| ix.0), name(alarm))).collect();
@@ -78,8 +80,20 @@ fn alarms(out: &mut Out<'_>, model: &Model, snapshot: &Snapshot) -> fmt::Result 
             "vipd_alarm",
             "A condition to look at that stands now; without instance: of the host.",
         ),
-        standing.into_iter().map(|alarm| (labels(alarm), 1u64)),
+        standing.into_iter().map(labels).chain(of_replicas(figures)).map(|alarm| (alarm, 1u64)),
     )
+}
+
+/// Alarms of the replicator and about it.
+fn of_replicas(figures: &Figures) -> Vec<Labels> {
+    let Some(replicas) = &figures.replicas else { return Vec::new() };
+    let alarmed = replicas.sets.iter().filter(|set| !set.alarms.is_empty());
+    let instances: BTreeSet<&str> = alarmed.map(|set| &*set.instance).collect();
+    let label = |instance: &str, code: &str| -> Labels {
+        vec![("vipd_instance", instance.to_owned()), ("alarm", code.to_owned())]
+    };
+    let of_host = replicas.missing.then(|| label("", REPLICATOR_MISSING));
+    instances.into_iter().map(|instance| label(instance, REPLICA)).chain(of_host).collect()
 }
 
 /// The other hosts, where heartbeats run.

@@ -82,9 +82,59 @@ fn a_protocol_thread_that_is_silent_is_told() {
     let text = "[hosts.a]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
                 addresses = [\"192.0.2.10/24\"]\npriority = { a = 150 }\n";
     let model = Arc::new(load_all_hosts(text, "vipd.toml").unwrap().0.remove(0));
-    let figures = Figures { tally: Tally::new(&model), model, now: None };
+    let figures = Figures { tally: Tally::new(&model), model, now: None, replicas: None };
     let text = figures.text(Format::Plain).unwrap();
     assert!(text.contains("vipd_up{vipd_cluster=\"\"} 0\n"), "{text}");
     assert!(text.contains("process_resident_memory_bytes"), "{text}");
     assert!(!text.contains("vipd_is_active"), "{text}");
+}
+
+#[test]
+fn replicas_have_figures_by_set_and_peer() {
+    let text = "[hosts.a]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
+                addresses = [\"192.0.2.10/24\"]\npriority = { a = 150 }\n";
+    let model = Arc::new(load_all_hosts(text, "vipd.toml").unwrap().0.remove(0));
+    let peer = vipd_core::replica::PeerReport {
+        host: "b".into(),
+        connected: true,
+        in_sync: true,
+        ..Default::default()
+    };
+    let set = SetReport {
+        set: "leases".into(),
+        instance: "web".into(),
+        owns: true,
+        rpo_ms: Some(1500),
+        pending_bytes: 7,
+        rescued_files: 3,
+        peers: vec![peer],
+        errors: [("io".to_owned(), 2)].into(),
+        ..SetReport::default()
+    };
+    let replicas = Some(Replicas { connected: true, missing: false, sets: vec![set] });
+    let figures = Figures { tally: Tally::new(&model), model, now: None, replicas };
+    let mut out = String::new();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(OnlyReplicas(figures)));
+    text::encode(&mut out, &registry).unwrap();
+    let of = "vipd_instance=\"web\",set=\"leases\"";
+    for line in [
+        "vipd_replica_connected{} 1".to_owned(),
+        format!("vipd_replica_rpo_seconds{{{of}}} 1.5"),
+        format!("vipd_replica_pending_bytes{{{of}}} 7"),
+        format!("vipd_divergent_files{{{of}}} 3"),
+        format!("vipd_replica_in_sync{{{of},peer=\"b\"}} 1"),
+        format!("vipd_replica_errors_total{{{of},kind=\"io\"}} 2"),
+    ] {
+        assert!(out.lines().any(|l| l == line), "{line}\n{out}");
+    }
+}
+
+#[derive(Debug)]
+struct OnlyReplicas(Figures);
+
+impl Collector for OnlyReplicas {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        replica::replicas(&mut Out(encoder), self.0.replicas.as_ref().unwrap())
+    }
 }

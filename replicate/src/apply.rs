@@ -1,0 +1,479 @@
+//! Puts a tree in place, step by step, from an intent that is on disk: so a crash in the middle is finished when the set is
+//! opened again, and whoever reads a file meanwhile sees the old or the new one.
+//!
+//! Called by a stage's commit and by [`Shared::settle`]. Every step may be done twice. Must never remove anything that the plan
+//! does not name.
+
+use crate::clock;
+use crate::disk::{Dir, Seen, What};
+use crate::error::Error;
+use crate::intent::Intent;
+use crate::keep::{self, Keep, Keeper};
+use crate::manifest::{Entry, Kind};
+use crate::meta;
+use crate::owner;
+use crate::path::RelPath;
+use crate::plan::{Act, Expect};
+use crate::root::Root;
+use crate::scan;
+use crate::set::LogLine;
+use crate::stage::{STAGE, ready_name};
+use crate::state::{Shared, Work};
+use crate::store;
+use crate::swap;
+use crate::tree::Mark;
+use rustix::io::Errno;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// So many folders are brought to the disk one by one; more, with everything else of their file system.
+const SINGLY: usize = 32;
+
+/// A root that is being changed.
+struct Site<'a> {
+    keeper: Keeper<'a>,
+    config: &'a vipd_core::config::model::Replicate,
+    /// What is put, and so may be there already.
+    put: HashSet<&'a RelPath>,
+    /// Folders in which names changed.
+    touched: BTreeSet<std::path::PathBuf>,
+    /// Where what goes is moved from: the root, or what was the root before it was swapped.
+    old: Dir,
+    swapped: bool,
+}
+
+impl Shared {
+    /// Finishes what a crash interrupted, or, where that cannot be, says so and makes sure that the next tree looks at every
+    /// file.
+    pub(crate) fn settle(&self, work: &mut Work) -> Result<(), Error> {
+        let Some(mut intent) = Intent::read(work.store.folder())? else { return Ok(()) };
+        let (done, based) = {
+            let state = self.state();
+            (state.record.position == intent.to && state.root == intent.root, state.tree_position())
+        };
+        let roots = self.roots()?;
+        if done {
+            Intent::remove(work.store.folder())?;
+            return self.clean(&roots);
+        }
+        if based != intent.based {
+            return self.abandon(work, "it was interrupted, and another tree came since");
+        }
+        match self.forward(work, &roots, &mut intent) {
+            Ok(()) => {
+                let text = format!(
+                    "[replicate.{}] a tree that was interrupted while it was put in place is complete: {}.{}",
+                    self.config.name, intent.to.epoch, intent.to.generation
+                );
+                self.state().notice(text, false);
+                Ok(())
+            }
+            Err(error) => {
+                self.half_done(work, &error);
+                // What cannot be finished is no obstacle to the next tree; a full disk is.
+                if Intent::read(work.store.folder())?.is_some() { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// A step failed. A disk that is full, broken or gone: tried again later. Anything else was changed by somebody, and stays
+    /// as it is: the next tree looks at every file.
+    pub(crate) fn half_done(&self, work: &mut Work, error: &Error) {
+        let later = match error {
+            Error::Io { source, .. } => {
+                let errno = source.raw_os_error();
+                [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::PERM, Errno::ACCESS]
+                    .iter()
+                    .any(|known| errno == Some(known.raw_os_error()))
+                    || errno.is_none()
+            }
+            _ => true,
+        };
+        let text = format!("[replicate.{}] a tree is in place in part: {error}", self.config.name);
+        self.state().alarm("half", text);
+        if !later && let Err(error) = self.abandon(work, "somebody changed what it needed") {
+            self.alarm_error("record", &error);
+        }
+    }
+
+    fn abandon(&self, work: &mut Work, why: &str) -> Result<(), Error> {
+        self.update(work, |record| record.suspect = true)?;
+        Intent::remove(work.store.folder())?;
+        let text = format!(
+            "[replicate.{}] a tree could not be put in place as a whole ({why}); the next one compares every file",
+            self.config.name
+        );
+        self.state().alarm("half", text);
+        Ok(())
+    }
+
+    /// Everything from the intent to the commit, and the cleaning after it.
+    pub(crate) fn forward(
+        &self,
+        work: &mut Work,
+        roots: &[Root],
+        intent: &mut Intent,
+    ) -> Result<(), Error> {
+        let mut marks: HashMap<RelPath, Mark> = HashMap::new();
+        for root in roots {
+            self.forward_root(root, intent, &mut marks)
+                .map_err(|(path, error)| Error::io(root.path.join(path), error))?;
+        }
+        self.commit_tree(work, roots, intent, &marks)?;
+        // True from here on: what fails now is litter at worst, and removed with the next tree.
+        let cleaned = Intent::remove(work.store.folder()).and_then(|()| self.clean(roots));
+        if let Err(error) = cleaned.and_then(|()| self.thin(roots, intent)) {
+            self.alarm_error("clean", &error);
+        } else {
+            self.state().clear("clean");
+        }
+        if !intent.rescued.is_empty() {
+            let octets: u64 = intent.rescued.iter().map(|line| line.size).sum();
+            let text = format!(
+                "[replicate.{}] divergence: files={} bytes={octets}: what this host had changed is in {}/{}",
+                self.config.name,
+                intent.rescued.len(),
+                keep::RESCUE,
+                intent.rescue
+            );
+            let mut state = self.state();
+            state.notice(text, true);
+            state.count("diverged-files");
+        }
+        self.count_rescued();
+        Ok(())
+    }
+
+    fn forward_root(
+        &self,
+        root: &Root,
+        intent: &Intent,
+        marks: &mut HashMap<RelPath, Mark>,
+    ) -> Result<(), (std::path::PathBuf, io::Error)> {
+        let here = |error| (std::path::PathBuf::new(), error);
+        let own = root.own(&self.config).map_err(here)?;
+        let keeper = Keeper { root, own: &own, trash: &intent.trash, rescue: &intent.rescue };
+        let begin = || {
+            // Contents have another name by now, and a second one would change their ctime later.
+            own.remove_tree(&Path::new(STAGE).join("c"))?;
+            keeper.list(&intent.rescued)?;
+            if intent.acts.iter().any(|act| act.trashes(root.ix)) {
+                keeper.stamp(intent.at_s)?;
+            }
+            match intent.swap.iter().find(|(ix, _)| *ix == root.ix) {
+                Some((_, ino)) => swap::exchange(root, &own, *ino).map(Some),
+                None => Ok(None),
+            }
+        };
+        let swapped = begin().map_err(here)?;
+        let mut site = Site {
+            keeper,
+            config: &self.config,
+            put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
+            touched: BTreeSet::new(),
+            swapped: swapped.is_some(),
+            old: match swapped {
+                Some(old) => old,
+                None => root.dir.at(".").map_err(here)?,
+            },
+        };
+        let acts = intent.acts.iter().filter(|act| act.path().root() == root.ix);
+        for act in acts {
+            site.act(act).map_err(|error| (act.path().as_path().to_path_buf(), error))?;
+        }
+        if site.swapped {
+            site.rescue_strays(&intent.delta).map_err(here)?;
+        }
+        site.sync().map_err(here)?;
+        // As they are now: what is not on the disk as the kernel stamped it is hashed again one day.
+        let dir = if site.swapped { Dir::open(&root.path).map_err(here)? } else { site.old };
+        let now_ns = clock::stamp_ns();
+        for act in intent.acts.iter().filter(|act| act.path().root() == root.ix) {
+            if let Act::Folder { entry } | Act::Place { entry, .. } | Act::Adjust { entry } = act
+                && let Some(seen) = dir.see(entry.path.as_path()).map_err(here)?
+                && site_agrees(entry, &seen)
+            {
+                marks.insert(entry.path.clone(), scan::mark(&seen, now_ns));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_tree(
+        &self,
+        work: &mut Work,
+        roots: &[Root],
+        intent: &Intent,
+        marks: &HashMap<RelPath, Mark>,
+    ) -> Result<(), Error> {
+        let (_, mut record) = self.next_record();
+        let standing = self.state().tree.clone();
+        let manifest = Arc::new(standing.manifest().with(&intent.delta));
+        if manifest.root() != intent.root {
+            return Err(Error::Refused(
+                "the tree that was put in place has another hash".to_owned(),
+            ));
+        }
+        let next = standing.rebased(manifest, |entry| Mark {
+            born: intent.to,
+            ..marks.get(&entry.path).copied().unwrap_or_default()
+        });
+        // Repaired where the entry is the same as before.
+        let next = next.refreshed(marks);
+        let next = if intent.swap.is_empty() { next } else { swap::restamp(roots, next) };
+        record.position = intent.to;
+        record.lineage.clone_from(&intent.lineage);
+        record.known = record.known.max(intent.to.epoch);
+        record.synced = Some(intent.to);
+        record.from = Some(intent.from.clone());
+        (record.refused, record.suspect, record.forgot) = (None, false, false);
+        record.marks = owner::marked(roots)?;
+        work.store.commit(&mut record, &standing, &next)?;
+        {
+            let mut state = self.state();
+            (state.record, state.tree, state.root) = (record, next, intent.root);
+            (state.acknowledged, state.pending) = (None, (0, 0));
+            state.drifted.clear();
+            for kind in ["guard", "diverged", "drift", "half", "open", "disk"] {
+                state.clear(kind);
+            }
+        }
+        let bytes = intent.delta.put.iter().map(|entry| match entry.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        });
+        let line = LogLine {
+            at_s: intent.at_s,
+            position: (intent.to.epoch.number, intent.to.epoch.host, intent.to.generation),
+            root: store::short(&intent.root),
+            from: Some(intent.from.clone()),
+            put: intent.delta.put.len() as u64,
+            gone: intent.delta.gone.len() as u64,
+            bytes: bytes.sum(),
+            rescued: intent.rescued.len() as u64,
+        };
+        if let Err(error) = work.store.log_line(&line) {
+            self.alarm_error("log", &error);
+        }
+        Ok(())
+    }
+
+    /// Removes stages and trees that were swapped out.
+    fn clean(&self, roots: &[Root]) -> Result<(), Error> {
+        for root in roots {
+            let clean = || {
+                let own = root.own(&self.config)?;
+                own.remove_tree(swap::NEXT.as_ref())?;
+                own.remove_tree(STAGE.as_ref())
+            };
+            clean().map_err(|error| Error::io(&root.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the trash within the number of versions.
+    fn thin(&self, roots: &[Root], intent: &Intent) -> Result<(), Error> {
+        for root in roots {
+            let thin = || {
+                let kept = intent.acts.iter().filter(|act| act.trashes(root.ix)).map(Act::path);
+                keep::prune_versions(&root.own(&self.config)?, &self.config, kept)
+            };
+            thin().map_err(|error| Error::io(&root.path, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is there is what was put there: nobody changed it in between.
+fn site_agrees(entry: &Entry, seen: &Seen) -> bool {
+    match (&entry.kind, seen.what) {
+        (Kind::File { size, .. }, What::File) => {
+            (*size, entry.mtime_ns) == (seen.size, seen.mtime_ns)
+        }
+        (Kind::Folder, What::Folder) | (Kind::Link { .. }, What::Link) => true,
+        _ => false,
+    }
+}
+
+impl Act {
+    pub(crate) const fn path(&self) -> &RelPath {
+        match self {
+            Self::Aside { path, .. } | Self::Rmdir { path } => path,
+            Self::Folder { entry } | Self::Place { entry, .. } | Self::Adjust { entry } => {
+                &entry.path
+            }
+        }
+    }
+
+    const fn puts(&self) -> bool {
+        matches!(self, Self::Folder { .. } | Self::Place { .. })
+    }
+
+    fn trashes(&self, root: u16) -> bool {
+        match self {
+            Self::Aside { path, keep: Keep::Trash, .. } => path.root() == root,
+            Self::Place { entry, keep: Keep::Trash, .. } => entry.path.root() == root,
+            _ => false,
+        }
+    }
+}
+
+impl Site<'_> {
+    fn root(&self) -> &Dir {
+        &self.keeper.root.dir
+    }
+
+    fn act(&mut self, act: &Act) -> io::Result<()> {
+        let path = act.path().as_path();
+        let parent = path.parent().unwrap_or_else(|| Path::new(""));
+        self.touched.insert(parent.to_path_buf());
+        match act {
+            Act::Aside { path, keep, expect } => self.aside(path, *keep, *expect),
+            // With a swap only what is kept counts: the new tree is there as a whole.
+            Act::Rmdir { .. } | Act::Folder { .. } | Act::Adjust { .. } if self.swapped => Ok(()),
+            Act::Place { entry, keep, expect, .. } if self.swapped => match keep {
+                Keep::Nothing if expect.is_none() => Ok(()),
+                _ => self.aside(&entry.path, *keep, *expect),
+            },
+            Act::Rmdir { path } => self.rmdir(path),
+            Act::Folder { entry } => self.folder(entry),
+            Act::Place { number, entry, keep, expect } => {
+                self.place(*number, entry, *keep, *expect)
+            }
+            Act::Adjust { entry } => self.adjust(entry),
+        }
+    }
+
+    /// What to do with what is there, which may be other than what was planned for.
+    fn judge(
+        &self,
+        path: &RelPath,
+        seen: &Seen,
+        keep: Keep,
+        expect: Option<Expect>,
+    ) -> io::Result<Keep> {
+        if keep == Keep::Rescue || expect.is_some_and(|expect| expect.meets(seen)) {
+            return Ok(keep);
+        }
+        self.keeper.list_late(path, seen)?;
+        Ok(Keep::Rescue)
+    }
+
+    fn aside(&self, path: &RelPath, keep: Keep, expect: Option<Expect>) -> io::Result<()> {
+        let Some(seen) = self.old.see(path.as_path())? else { return Ok(()) };
+        if !self.swapped
+            && self.put.contains(path)
+            && !expect.is_some_and(|expect| expect.meets(&seen))
+        {
+            // It went before, and this is what came in its place; or that step deals with it.
+            return Ok(());
+        }
+        match self.judge(path, &seen, keep, expect)? {
+            Keep::Nothing => self.old.unlink(path.as_path()),
+            keep => self.keeper.aside(&self.old, keep, path.as_path()),
+        }
+    }
+
+    fn rmdir(&self, path: &RelPath) -> io::Result<()> {
+        match self.root().rmdir(path.as_path()) {
+            // Excluded files live on in it; or it went before, and a file came in its place.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn folder(&self, entry: &Entry) -> io::Result<()> {
+        let (parent, name) = self.root().parent(entry.path.as_path())?;
+        parent.make_here(name)?;
+        meta::apply(parent.at(name)?, entry, self.config)
+    }
+
+    fn place(
+        &self,
+        number: u32,
+        entry: &Entry,
+        keep: Keep,
+        expect: Option<Expect>,
+    ) -> io::Result<()> {
+        let ready = ready_name(number);
+        let own = self.keeper.own;
+        if own.see(&ready)?.is_none() {
+            // Done before, or lost: only the former may pass.
+            let seen = self.root().see(entry.path.as_path())?;
+            return match seen {
+                Some(seen) if site_agrees(entry, &seen) => Ok(()),
+                _ => Err(Errno::NOENT.into()),
+            };
+        }
+        let path = entry.path.as_path();
+        if let Some(seen) = self.root().see(path)? {
+            match self.judge(&entry.path, &seen, keep, expect)? {
+                Keep::Nothing => {}
+                keep if seen.what == What::Folder => self.keeper.aside(&self.old, keep, path)?,
+                keep => self.keeper.link(keep, path, &seen)?,
+            }
+        }
+        own.rename(&ready, self.root(), path)
+    }
+
+    fn adjust(&self, entry: &Entry) -> io::Result<()> {
+        meta::apply_at(self.root(), entry.path.as_path(), entry, self.config)
+    }
+
+    /// What appeared in a tree while it was swapped out is in no other place.
+    fn rescue_strays(&self, delta: &crate::manifest::Delta) -> io::Result<()> {
+        let gone: HashSet<_> = delta.gone.iter().collect();
+        swap::strays(&self.old, self.keeper.root, &gone, |path, seen| {
+            self.keeper.list_late(path, seen)?;
+            self.keeper.aside(&self.old, Keep::Rescue, path.as_path())
+        })
+    }
+
+    /// All names that changed are on the disk, in the root and aside.
+    fn sync(&self) -> io::Result<()> {
+        if self.swapped || self.touched.len() > SINGLY {
+            return self.keeper.own.sync_all();
+        }
+        for path in &self.touched {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            match self.root().at(path) {
+                Ok(dir) => dir.sync()?,
+                // It went itself, or became a file.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // And where the old versions went, with the folders on the way.
+        let own = self.keeper.own;
+        for (kind, name) in [(keep::TRASH, self.keeper.trash), (keep::RESCUE, self.keeper.rescue)] {
+            let top = Path::new(kind).join(name);
+            if own.see(&top)?.is_some() {
+                sync_tree(&own.at(&top)?)?;
+                own.at(kind)?.sync()?;
+            }
+        }
+        own.sync()
+    }
+}
+
+fn sync_tree(dir: &Dir) -> io::Result<()> {
+    for name in dir.list()? {
+        if dir.see_here(&name)?.is_some_and(|seen| seen.what == What::Folder) {
+            sync_tree(&dir.at(&name)?)?;
+        }
+    }
+    dir.sync()
+}

@@ -1,0 +1,403 @@
+//! What is in the roots of a set: entries with their hashes.
+//!
+//! Used by the owner (what to push), by receivers before they take a tree (what would be lost), and by `drift`. Reads
+//! only what changed since it was last hashed. Must never follow a link, leave a file system, or take a root that is
+//! not there for an empty one.
+
+use crate::clock;
+use crate::disk::{Dir, Seen, What};
+use crate::error::Error;
+use crate::manifest::{Entry, Hash, Kind};
+use crate::meta;
+use crate::path::{OWN_FOLDER, RelPath};
+use crate::root::Root;
+use crate::rules::{self, Rules};
+use crate::set::{Place, Scope};
+use crate::tree::{Item, Mark, Tree};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use vipd_core::config::model::Replicate;
+
+/// Read again so often when a file changed while it was read.
+const TRIES: u32 = 3;
+/// A file that changed so shortly before it was hashed may change again within the same stamp: nanoseconds. The kernel's
+/// clock for stamps is at most 10 ms coarse; file systems with whole seconds get whole seconds.
+const COARSE_NS: i64 = 50_000_000;
+/// More places than this, and everything is scanned.
+const MAX_PLACES: usize = 10_000;
+/// Octets that are read at once.
+const CHUNK: usize = 256 * 1024;
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) tree: Tree,
+    /// Kept changing, or could not be read: their last good version is in the tree.
+    pub(crate) deferred: Vec<RelPath>,
+    /// Left out, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// A scan that is on.
+struct Scan<'a> {
+    config: &'a Replicate,
+    rules: &'a Rules,
+    /// What was known before.
+    base: &'a Tree,
+    items: Vec<Item>,
+    deferred: Vec<RelPath>,
+    skipped: Vec<String>,
+    buffer: Vec<u8>,
+}
+
+/// Scans `scope`; `base` is what was known before, and is believed outside of it.
+pub(crate) fn scan(
+    config: &Replicate,
+    rules: &Rules,
+    roots: &[Root],
+    base: &Tree,
+    scope: &Scope,
+) -> Result<Found, Error> {
+    let mut scan = Scan {
+        config,
+        rules,
+        base,
+        items: Vec::new(),
+        deferred: Vec::new(),
+        skipped: Vec::new(),
+        buffer: vec![0; CHUNK],
+    };
+    let places = match scope {
+        Scope::Places(places) if places.len() <= MAX_PLACES => Some(places),
+        _ => None,
+    };
+    let tree = match places {
+        None => {
+            for root in roots {
+                scan.folders(root, None)?;
+            }
+            Tree::new(std::mem::take(&mut scan.items))
+        }
+        Some(places) => {
+            let mut dropped = vec![false; base.manifest().entries().len()];
+            for place in places {
+                scan.place(roots, place, &mut dropped)?;
+            }
+            let items = std::mem::take(&mut scan.items);
+            if items.is_empty() && !dropped.contains(&true) {
+                base.clone()
+            } else {
+                base.with(&dropped, items)
+            }
+        }
+    };
+    Ok(Found { tree, deferred: scan.deferred, skipped: scan.skipped })
+}
+
+impl Scan<'_> {
+    /// One name, or a folder with all below it.
+    fn place(&mut self, roots: &[Root], place: &Place, dropped: &mut [bool]) -> Result<(), Error> {
+        let mut path = place.path.clone();
+        let mut deep = place.deep;
+        if self.rules.excludes_deep(&path) {
+            return Ok(());
+        }
+        let Some(root) = roots.get(usize::from(path.root())) else { return Ok(()) };
+        // A folder on the way that is not known yet is new as a whole, one that is gone takes all with it.
+        let octets = place.path.as_bytes();
+        for end in octets.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at) {
+            let Ok(parent) = RelPath::new(path.root(), octets.get(..end).unwrap_or_default())
+            else {
+                continue;
+            };
+            let known = self.base.get(&parent).is_some_and(|(e, _)| e.kind == Kind::Folder);
+            let seen = root.dir.see(parent.as_path()).map_err(|e| self.at(root, &parent, e))?;
+            if !known || seen.is_none_or(|seen| seen.what != What::Folder) {
+                (path, deep) = (parent, true);
+                break;
+            }
+        }
+        let seen = root.dir.see(path.as_path()).map_err(|e| self.at(root, &path, e))?;
+        let folder = seen.is_some_and(|seen| seen.what == What::Folder);
+        let was_folder = self.base.get(&path).is_some_and(|(e, _)| e.kind == Kind::Folder);
+        let mut drop = |at: usize| {
+            if let Some(dropped) = dropped.get_mut(at) {
+                *dropped = true;
+            }
+        };
+        let entries = self.base.manifest().entries();
+        if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&path)) {
+            drop(at);
+        }
+        if deep || folder != was_folder {
+            self.base.below(&path).for_each(&mut drop);
+        }
+        match seen {
+            None => Ok(()),
+            Some(_) if folder && (deep || !was_folder) => self.folders(root, Some(&path)),
+            Some(_) if folder => self.folder(root, &path).map(drop_value),
+            Some(seen) => {
+                let (dir, name) =
+                    root.dir.parent(path.as_path()).map_err(|e| self.at(root, &path, e))?;
+                self.leaf(root, &dir, name, &path, &seen)
+            }
+        }
+    }
+
+    fn at(&self, root: &Root, path: &RelPath, error: io::Error) -> Error {
+        Error::io(root.path.join(path.as_path()), error)
+    }
+
+    /// A folder with all below it; `None`: the root, which is no entry itself.
+    fn folders(&mut self, root: &Root, top: Option<&RelPath>) -> Result<(), Error> {
+        let mut waiting = vec![top.cloned()];
+        while let Some(path) = waiting.pop() {
+            let dir = match &path {
+                None => root.dir.at(".").map_err(|e| Error::io(&root.path, e))?,
+                Some(path) => match self.folder(root, path)? {
+                    Some(dir) => dir,
+                    None => continue,
+                },
+            };
+            let prefix = path.as_ref().map_or(&[] as &[u8], RelPath::as_bytes);
+            let here = path.as_ref().map_or_else(|| Path::new(""), RelPath::as_path);
+            let names = dir.list().map_err(|e| Error::io(root.path.join(here), e))?;
+            for name in names {
+                self.child(root, &dir, prefix, &name, &mut waiting)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn child(
+        &mut self,
+        root: &Root,
+        dir: &Dir,
+        prefix: &[u8],
+        name: &OsStr,
+        waiting: &mut Vec<Option<RelPath>>,
+    ) -> Result<(), Error> {
+        if prefix.is_empty() && name == OWN_FOLDER {
+            return Ok(());
+        }
+        let octets = if prefix.is_empty() {
+            name.as_bytes().to_vec()
+        } else {
+            [prefix, b"/", name.as_bytes()].concat()
+        };
+        let path = match RelPath::new(root.ix, &octets) {
+            Ok(path) => path,
+            Err(why) => {
+                let full = root.path.join(OsStr::from_bytes(&octets));
+                self.skipped.push(format!("{}: {why}", full.display()));
+                return Ok(());
+            }
+        };
+        if self.rules.excludes(&path) {
+            return Ok(());
+        }
+        let seen = dir.see_here(name).map_err(|e| self.at(root, &path, e))?;
+        match seen {
+            // Gone since the folder was listed.
+            None => Ok(()),
+            Some(seen) if seen.what == What::Folder => {
+                waiting.push(Some(path));
+                Ok(())
+            }
+            Some(seen) => self.leaf(root, dir, name, &path, &seen),
+        }
+    }
+
+    /// The entry of a folder itself; open, unless it is gone or another file system.
+    fn folder(&mut self, root: &Root, path: &RelPath) -> Result<Option<Dir>, Error> {
+        let dir = match root.dir.at(path.as_path()) {
+            Ok(dir) => dir,
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.skip(root, path, "another file system is mounted there");
+                return Ok(None);
+            }
+            Err(error) => return Err(self.at(root, path, error)),
+        };
+        let seen = dir.seen().map_err(|e| self.at(root, path, e))?;
+        let xattrs = meta::read_xattrs(&dir, self.config).map_err(|e| self.at(root, path, e))?;
+        let (mode, uid, gid) = (meta::kept_mode(&seen, self.config), seen.uid, seen.gid);
+        let entry =
+            Entry { path: path.clone(), kind: Kind::Folder, mode, uid, gid, mtime_ns: 0, xattrs };
+        let mark = Mark { ino: seen.ino, ..Mark::default() };
+        self.found(entry, mark);
+        Ok(Some(dir))
+    }
+
+    fn skip(&mut self, root: &Root, path: &RelPath, why: &str) {
+        self.skipped.push(format!("{}: {why}", root.path.join(path.as_path()).display()));
+    }
+
+    /// Whatever is no folder.
+    fn leaf(
+        &mut self,
+        root: &Root,
+        dir: &Dir,
+        name: &OsStr,
+        path: &RelPath,
+        seen: &Seen,
+    ) -> Result<(), Error> {
+        match seen.what {
+            What::Other(what) => {
+                self.skip(root, path, &format!("a {what} is never part of a set"));
+                Ok(())
+            }
+            // Became one since it was looked at: the next scan finds it.
+            What::Folder => Ok(()),
+            What::Link => {
+                let target = match dir.link_target(Path::new(name)) {
+                    Ok(target) => target,
+                    Err(error) if gone(&error) => return Ok(()),
+                    Err(error) => return Err(self.at(root, path, error)),
+                };
+                if !self.config.outward_links && rules::leads_out(&root.path, path, &target) {
+                    self.skip(root, path, "a link out of its root (outward-links is not set)");
+                    return Ok(());
+                }
+                let entry = Entry {
+                    path: path.clone(),
+                    kind: Kind::Link { target },
+                    mode: 0o777,
+                    uid: seen.uid,
+                    gid: seen.gid,
+                    mtime_ns: 0,
+                    xattrs: Vec::new(),
+                };
+                self.found(entry, Mark { ino: seen.ino, ..Mark::default() });
+                Ok(())
+            }
+            What::File => self.file(root, dir, name, path, seen),
+        }
+    }
+
+    fn file(
+        &mut self,
+        root: &Root,
+        dir: &Dir,
+        name: &OsStr,
+        path: &RelPath,
+        seen: &Seen,
+    ) -> Result<(), Error> {
+        let base = self.base;
+        if let Some((known, mark)) = base.get(path)
+            && mark.proves(known, seen)
+            && (known.uid, known.gid) == (seen.uid, seen.gid)
+            && known.mode == meta::kept_mode(seen, self.config)
+        {
+            let entry = known.clone();
+            self.items.push((entry, mark));
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            match self.read(dir, name, path) {
+                Ok(Some((entry, mark))) => {
+                    self.found(entry, mark);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(error) if gone(&error) => return Ok(()),
+                // Nobody may take a file for deleted because it could not be read.
+                Err(error) if base.get(path).is_none() => {
+                    self.skip(root, path, &format!("cannot be read: {error}"));
+                    self.deferred.push(path.clone());
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.skip(
+                        root,
+                        path,
+                        &format!("cannot be read, its last version stays: {error}"),
+                    );
+                    break;
+                }
+            }
+        }
+        self.deferred.push(path.clone());
+        if let Some((known, mark)) = base.get(path) {
+            let known = known.clone();
+            self.items.push((known, Mark { ctime_ns: 0, ..mark }));
+        }
+        Ok(())
+    }
+
+    /// Reads a file once; `None`: it changed meanwhile.
+    fn read(&mut self, dir: &Dir, name: &OsStr, path: &RelPath) -> io::Result<Option<Item>> {
+        let mut file = dir.file(name)?;
+        let now_ns = clock::stamp_ns();
+        let before = Seen::of(&file)?;
+        let xattrs = meta::read_xattrs(&file, self.config)?;
+        let (size, hash) = hash(&mut file, &mut self.buffer)?;
+        let after = Seen::of(&file)?;
+        if !before.same(&after) || size != after.size {
+            return Ok(None);
+        }
+        let entry = Entry {
+            path: path.clone(),
+            kind: Kind::File { size, hash },
+            mode: meta::kept_mode(&after, self.config),
+            uid: after.uid,
+            gid: after.gid,
+            mtime_ns: after.mtime_ns,
+            xattrs,
+        };
+        Ok(Some((entry, Mark { born: Default::default(), ..mark(&after, now_ns) })))
+    }
+
+    /// An entry; its mark keeps since when it is so, where it is as it was.
+    fn found(&mut self, entry: Entry, mut mark: Mark) {
+        if let Some((known, was)) = self.base.get(&entry.path)
+            && *known == entry
+        {
+            mark.born = was.born;
+        }
+        self.items.push((entry, mark));
+    }
+}
+
+fn drop_value<T>(_: T) {}
+
+/// Vanished, or became something else, since its folder was listed.
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
+    ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+/// The mark of a file that was seen at `now_ns` and hashed after that.
+pub(crate) fn mark(seen: &Seen, now_ns: i64) -> Mark {
+    let whole_seconds = seen.ctime_ns % 1_000_000_000 == 0;
+    let coarse = if whole_seconds { 1_000_000_000 + COARSE_NS } else { COARSE_NS };
+    // A clock that was set back makes stamps from the future: never believed.
+    let settled = now_ns.saturating_sub(seen.ctime_ns) > coarse;
+    let ctime_ns = if settled { seen.ctime_ns } else { 0 };
+    Mark { ino: seen.ino, ctime_ns, ..Mark::default() }
+}
+
+/// Size and hash of what is left to read of `file`.
+pub(crate) fn hash(file: &mut File, buffer: &mut [u8]) -> io::Result<(u64, Hash)> {
+    let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+    loop {
+        let length = match file.read(buffer) {
+            Ok(0) => return Ok((size, *hasher.finalize().as_bytes())),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(buffer.get(..length).unwrap_or_default());
+        size += length as u64;
+    }
+}
+
+/// A buffer for [`hash`].
+pub(crate) fn buffer() -> Vec<u8> {
+    vec![0; CHUNK]
+}

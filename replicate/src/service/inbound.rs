@@ -1,0 +1,128 @@
+//! What other hosts push to this one: the listener on the heartbeat addresses, and which set takes what from whom.
+
+use super::worker::Worker;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use vipd_core::config::model::Model;
+use vipd_replicator::net::link::Options;
+use vipd_replicator::net::listen::{Limits, Listener};
+use vipd_replicator::net::receive::{Opened, Receiver, Sets};
+use vipd_replicator::net::{Event, Events, Me, SetId};
+use vipd_replicator::ports::Refusal;
+
+/// A set, and the hosts that may push it.
+pub(super) type Open = (SetId, Arc<Worker>, Vec<Arc<str>>);
+
+/// Listens until stopped.
+pub(super) struct Inbound {
+    addresses: Vec<SocketAddr>,
+    receiver: Arc<Receiver>,
+    events: Events,
+    listener: Mutex<Option<Listener>>,
+    sets: Arc<Directory>,
+}
+
+struct Directory(Vec<Open>);
+
+impl Directory {
+    fn find(&self, set: &str) -> Option<&Open> {
+        self.0.iter().find(|(id, ..)| *id.name == *set)
+    }
+}
+
+impl Sets for Directory {
+    fn open(&self, set: &str, from: &str) -> Result<Opened, Refusal> {
+        let Some((id, worker, hosts)) = self.find(set) else {
+            return Err(Refusal::NotHere(format!(
+                "no set {set} in the configuration of this host"
+            )));
+        };
+        if !hosts.iter().any(|host| **host == *from) {
+            return Err(Refusal::NotHere(format!(
+                "{from} is no host of {}",
+                worker.shared.instance
+            )));
+        }
+        worker.shared.receives().map_err(Refusal::NotHere)?;
+        Ok(Opened { digest: id.digest, target: worker.set.target() })
+    }
+}
+
+impl Inbound {
+    /// Listens on the heartbeat addresses of this host for pushes of `sets`.
+    pub(super) fn start(model: &Model, me: Me, sets: Vec<Open>) -> Self {
+        let paths = model.hosts.get(usize::from(model.host.0)).map(|host| host.paths.as_slice());
+        let addresses = paths.unwrap_or_default().iter();
+        let addresses =
+            addresses.map(|path| SocketAddr::new(*path, model.replicate_port)).collect();
+        let sets = Arc::new(Directory(sets));
+        let events = events(Arc::clone(&sets));
+        let receiver =
+            Arc::new(Receiver::new(me, Arc::clone(&sets) as Arc<dyn Sets>, Arc::clone(&events)));
+        let inbound = Self { addresses, receiver, events, listener: Mutex::new(None), sets };
+        inbound.look();
+        inbound
+    }
+
+    /// Listens, if that did not work yet.
+    pub(super) fn look(&self) {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if listener.is_some() {
+            return;
+        }
+        let receiver = Arc::clone(&self.receiver);
+        let events = Arc::clone(&self.events);
+        let started = Listener::start(
+            &self.addresses,
+            receiver,
+            Limits::default(),
+            Options::default(),
+            events,
+        );
+        match started {
+            Ok(started) => {
+                *listener = Some(started);
+                self.sets.0.iter().for_each(|(_, worker, _)| worker.shared.mend("listener"));
+            }
+            Err(error) => {
+                let said = format!("nothing can be pushed to this host: {error}");
+                self.sets.0.iter().for_each(|(_, worker, _)| {
+                    worker.shared.fault("listener", said.clone());
+                });
+            }
+        }
+    }
+
+    /// Ends the session of `set`: this host owns it now. Does not wait.
+    pub(super) fn close(&self, set: &str) {
+        let _ = self.receiver.close(set, "this host owns the instance now", Duration::ZERO);
+    }
+
+    /// The sender of `set` may offer again.
+    pub(super) fn ask_again(&self, set: &str) {
+        self.receiver.ask_again(set);
+    }
+
+    /// Listens no more; sessions end, at the latest after `limit`.
+    pub(super) fn stop(&self, limit: Duration) {
+        drop(self.listener.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for (id, ..) in &self.sets.0 {
+            let _ = self.receiver.close(&id.name, "this host stops", limit);
+        }
+    }
+}
+
+/// What the sessions tell: with the set that it is about, else in the log of this process alone.
+fn events(sets: Arc<Directory>) -> Events {
+    Arc::new(move |event: Event| match event.set.as_deref().and_then(|set| sets.find(set)) {
+        Some((_, worker, _)) => {
+            worker.shared.count(event.kind);
+            worker.shared.tell(event.to_string(), false);
+        }
+        None => {
+            sets.0.iter().for_each(|(_, worker, _)| worker.shared.count(event.kind));
+            tracing::warn!("{event}");
+        }
+    })
+}

@@ -1,0 +1,444 @@
+//! The process `vipd-replicate`: joins the agent, the disk (`vipd_replicator::set`) and the network
+//! (`vipd_replicator::net`).
+//!
+//! ```text
+//!             agent                     worker, one a set              pushing, one a set and other host
+//!  control.sock ──> Order ──> Service ──> role, barrier ──> Set ──> wake ──> Pusher ══> their Receiver
+//!        Word <──────────────────┘                           ^
+//!                            answer: replica.sock            └── inbound: Listener, Receiver <══ their Pusher
+//! ```
+//!
+//! The main thread runs tokio and does nothing that blocks; everything that touches a file has a thread of its own. It
+//! pushes only while the agent says that this host owns, and stops when the agent has been gone for [`GRACE`]. It never
+//! decides who owns, and touches no address.
+
+mod agent;
+mod answer;
+mod inbound;
+mod pushing;
+mod worker;
+
+use agent::FromAgent;
+use answer::Answers;
+use inbound::Inbound;
+use pushing::Others;
+use sd_notify::NotifyState;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedSender;
+use vipd_agent::control::socket_path;
+use vipd_agent::runtime::keys::{self, KeyError};
+use vipd_agent::runtime::load::{self, LoadError};
+use vipd_agent::sys::clock;
+use vipd_agent::telemetry;
+use vipd_core::config::model::{Model, Replicate};
+use vipd_core::replica::{Order, SetReport, Word};
+use vipd_core::time::Instant;
+use vipd_replicator::clock::Clock;
+use vipd_replicator::net::noise::LinkKey;
+use vipd_replicator::net::{Me, SetId};
+use vipd_replicator::set::Set;
+use worker::{Stand, Worker};
+
+/// Between two reports.
+const REPORT: Duration = Duration::from_secs(1);
+/// An agent that is away for longer may have lost the address: nothing is pushed any more.
+const GRACE: Duration = Duration::from_secs(3);
+/// Time for a thread to end.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Where this replicator lives: the same four options as the agent's.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Configuration file.
+    pub(crate) config: PathBuf,
+    /// Which host of it this is.
+    pub(crate) host: String,
+    /// Folder of the agent's control socket and of `replica.sock`.
+    pub(crate) runtime_dir: PathBuf,
+    /// Folder of what survives a restart of the machine.
+    pub(crate) state_dir: PathBuf,
+}
+
+/// Why the replicator does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    /// The configuration is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// The cluster key is missing or wrong.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Sets without a key: the configuration check does not let that pass.
+    #[error("replication needs [cluster] key-file and [hosts.NAME] paths")]
+    NoKey,
+    /// What a set has on the disk cannot be used.
+    #[error("set {set}: {error}")]
+    Set {
+        /// `[replicate.NAME]`.
+        set: String,
+        /// What is wrong.
+        error: vipd_replicator::error::Error,
+    },
+    /// The kernel refused something.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's words.
+        error: io::Error,
+    },
+}
+
+fn io_at(what: &'static str) -> impl Fn(io::Error) -> ServiceError {
+    move |error| ServiceError::Io { what, error }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start.
+pub(crate) fn run(options: &Options) -> Result<(), ServiceError> {
+    telemetry::init();
+    let what = "cannot start the main loop";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(io_at(what))?;
+    let done = runtime.block_on(Service::serve(options));
+    runtime.shutdown_background();
+    done
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot reach the service manager: {error}");
+    }
+}
+
+/// The sets of one configuration, at work.
+struct Sets {
+    model: Arc<Model>,
+    workers: Vec<Arc<Worker>>,
+    inbound: Option<Arc<Inbound>>,
+}
+
+impl Sets {
+    fn open(
+        options: &Options,
+        model: Model,
+        words: &UnboundedSender<Word>,
+    ) -> Result<Self, ServiceError> {
+        let model = Arc::new(model);
+        if model.replicates.is_empty() {
+            tracing::info!("no [replicate.NAME] for this host: nothing to do");
+            return Ok(Self { model, workers: Vec::new(), inbound: None });
+        }
+        let key = keys::cluster(&model)?.ok_or(ServiceError::NoKey)?;
+        let me = Me {
+            cluster: Arc::clone(&model.cluster),
+            host: Arc::clone(model.host_name(model.host)),
+            key: LinkKey::derive(&key, &model.cluster),
+        };
+        let mut workers = Vec::new();
+        let mut sets = Vec::new();
+        for configured in &model.replicates {
+            let at = |error| ServiceError::Set { set: configured.name.to_string(), error };
+            let set = Set::open(Arc::new(configured.clone()), &options.state_dir, Clock::system())
+                .map_err(at)?;
+            let id = identity(configured);
+            let others =
+                Others { me: me.clone(), id: id.clone(), hosts: others(&model, configured) };
+            let instance = Arc::clone(&model.instance(configured.instance).name);
+            let worker = Worker::start(set, instance, others, words.clone())
+                .map_err(io_at("cannot start a thread"))?;
+            let worker = Arc::new(worker);
+            sets.push((id, Arc::clone(&worker), hosts(&model, configured)));
+            workers.push(worker);
+        }
+        let inbound = Arc::new(Inbound::start(&model, me, sets));
+        Ok(Self { model, workers, inbound: Some(inbound) })
+    }
+
+    /// Ends everything; blocks for some seconds at most.
+    fn stop(mut self) {
+        if let Some(inbound) = self.inbound.take() {
+            inbound.stop(STOP);
+        }
+        self.workers.iter().for_each(|worker| worker.stop_pushing());
+        self.workers.iter().for_each(|worker| worker.stop(STOP));
+    }
+
+    fn of<'s>(&'s self, instance: &'s str) -> impl Iterator<Item = &'s Arc<Worker>> {
+        self.workers.iter().filter(move |worker| *worker.shared.instance == *instance)
+    }
+
+    fn reports(&self) -> Vec<SetReport> {
+        self.workers.iter().map(|worker| worker.report()).collect()
+    }
+}
+
+/// The hosts of the instance of a set beside this one, by name.
+fn hosts(model: &Model, set: &Replicate) -> Vec<Arc<str>> {
+    let priorities = &model.instance(set.instance).priorities;
+    let each = model.hosts.iter().zip(priorities).enumerate();
+    each.filter(|(ix, (_, priority))| priority.is_some() && *ix != usize::from(model.host.0))
+        .map(|(_, (host, _))| Arc::clone(&host.name))
+        .collect()
+}
+
+/// As [`hosts`], with the addresses of each.
+fn others(model: &Model, set: &Replicate) -> Vec<(Arc<str>, Vec<SocketAddr>)> {
+    let names = hosts(model, set);
+    let of = |name: &Arc<str>| {
+        let host = model.hosts.iter().find(|host| host.name == *name);
+        let paths = host.map(|host| host.paths.as_slice()).unwrap_or_default();
+        paths.iter().map(|path| SocketAddr::new(*path, model.replicate_port)).collect()
+    };
+    names.iter().map(|name| (Arc::clone(name), of(name))).collect()
+}
+
+/// What two hosts must have in common of a set before one takes a tree of the other.
+fn identity(set: &Replicate) -> SetId {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |octets: &[u8]| {
+        hasher.update(&(octets.len() as u64).to_be_bytes());
+        hasher.update(octets);
+    };
+    part(set.name.as_bytes());
+    part(&(set.paths.len() as u64).to_be_bytes());
+    for path in &set.paths {
+        part(path.as_os_str().as_encoded_bytes());
+    }
+    for pattern in &set.exclude {
+        part(pattern.as_bytes());
+    }
+    part(&[u8::from(set.xattrs), u8::from(set.setuid), u8::from(set.outward_links)]);
+    SetId { name: Arc::clone(&set.name), digest: *hasher.finalize().as_bytes() }
+}
+
+/// A barrier over all sets of an instance.
+struct Gathering {
+    waits_for: usize,
+    failed: Option<String>,
+}
+
+/// The main thread.
+struct Service<'o> {
+    options: &'o Options,
+    sets: Sets,
+    answers: Answers,
+    words: UnboundedSender<Word>,
+    to_agent: UnboundedSender<Word>,
+    barriers: BTreeMap<u64, Gathering>,
+    /// Since when the agent is gone.
+    gone_since: Option<Instant>,
+    /// Was that said?
+    gone_told: bool,
+    state: String,
+}
+
+impl<'o> Service<'o> {
+    async fn serve(options: &'o Options) -> Result<(), ServiceError> {
+        let signals = io_at("cannot listen to signals");
+        let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(&signals)?;
+        let loaded = load::for_host(&options.config, &options.host)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{}", warning.trim_end());
+        }
+        let (words, mut said) = mpsc::unbounded_channel();
+        let sets = Sets::open(options, loaded.meaning, &words)?;
+        let (tell, mut agent) = mpsc::unbounded_channel();
+        let (to_agent, from_here) = mpsc::unbounded_channel();
+        let answers = Answers::default();
+        answers.show(&sets.workers, sets.inbound.clone());
+        let socket = options.runtime_dir.join(answer::SOCKET);
+        tokio::spawn(answer::serve(socket, answers.clone()));
+        tokio::spawn(agent::speak(socket_path(&options.runtime_dir), tell, from_here));
+        let mut service = Self {
+            options,
+            sets,
+            answers,
+            words,
+            to_agent,
+            barriers: BTreeMap::new(),
+            gone_since: Some(clock::monotonic()),
+            gone_told: false,
+            state: String::new(),
+        };
+        notify(&[NotifyState::Ready]);
+        tracing::info!(
+            "vipd-replicate {} on host {}, {} sets",
+            env!("CARGO_PKG_VERSION"),
+            options.host,
+            service.sets.workers.len()
+        );
+        let mut tick = tokio::time::interval(REPORT);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(heard) = agent.recv() => service.heard(heard),
+                Some(word) = said.recv() => service.pass(word),
+                _ = tick.tick() => service.look(),
+                _ = hangup.recv() => service.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("stops");
+        service.sets.stop();
+        Ok(())
+    }
+
+    fn heard(&mut self, heard: FromAgent) {
+        match heard {
+            FromAgent::Here => {
+                tracing::info!("the agent is there");
+                (self.gone_since, self.gone_told) = (None, false);
+                self.report();
+            }
+            FromAgent::Gone(why) => {
+                if !self.gone_told {
+                    tracing::warn!("{why}; trying again");
+                    self.gone_told = true;
+                }
+                self.gone_since.get_or_insert_with(clock::monotonic);
+                // Whoever waited there waits no longer.
+                for id in std::mem::take(&mut self.barriers).into_keys() {
+                    self.sets.workers.iter().for_each(|worker| worker.barrier_over(id));
+                }
+            }
+            FromAgent::Order(Order::Roles(roles)) => {
+                for role in roles {
+                    let stand = Stand { owns: role.owns, epoch: role.epoch.into() };
+                    for worker in self.sets.of(&role.instance) {
+                        worker.stand(stand);
+                        if let (true, Some(inbound)) = (stand.owns, &self.sets.inbound) {
+                            inbound.close(&worker.shared.name);
+                        }
+                    }
+                }
+                self.report();
+            }
+            FromAgent::Order(Order::Barrier(barrier)) => {
+                let limit = Duration::from_millis(barrier.deadline_ms);
+                let workers: Vec<_> = self.sets.of(&barrier.instance).collect();
+                let gathering = Gathering { waits_for: workers.len(), failed: None };
+                if workers.is_empty() {
+                    let failed = Some(format!("no set follows {} here", barrier.instance));
+                    let _ = self.to_agent.send(Word::Barrier { id: barrier.id, failed });
+                    return;
+                }
+                for worker in workers {
+                    worker.barrier(barrier.id, barrier.to.clone(), limit);
+                }
+                self.barriers.insert(barrier.id, gathering);
+            }
+            FromAgent::Order(Order::BarrierOver { id }) => {
+                self.barriers.remove(&id);
+                self.sets.workers.iter().for_each(|worker| worker.barrier_over(id));
+            }
+        }
+    }
+
+    /// A word of a worker, on its way to the agent.
+    fn pass(&mut self, word: Word) {
+        let word = match word {
+            Word::Barrier { id, failed } => {
+                let Some(gathering) = self.barriers.get_mut(&id) else { return };
+                gathering.waits_for = gathering.waits_for.saturating_sub(1);
+                gathering.failed = gathering.failed.take().or(failed);
+                if gathering.waits_for > 0 && gathering.failed.is_none() {
+                    return;
+                }
+                let failed = self.barriers.remove(&id).and_then(|gathering| gathering.failed);
+                Word::Barrier { id, failed }
+            }
+            Word::Event { set, text, alarm } => {
+                if alarm {
+                    tracing::warn!("set {set}: {text}");
+                } else {
+                    tracing::info!("set {set}: {text}");
+                }
+                self.answers.note(&set, &text, alarm);
+                Word::Event { set, text, alarm }
+            }
+            word @ Word::Report(_) => word,
+        };
+        let _ = self.to_agent.send(word);
+    }
+
+    fn look(&mut self) {
+        if self.gone_since.is_some_and(|since| clock::monotonic().since(since) >= GRACE) {
+            self.sets.workers.iter().for_each(|worker| worker.agent_gone());
+        }
+        if let Some(inbound) = &self.sets.inbound {
+            inbound.look();
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        self.sets.workers.iter().for_each(|worker| worker.pass_notices());
+        let reports = self.sets.reports();
+        let state = state(&reports, self.gone_since.is_some());
+        if state != self.state {
+            notify(&[NotifyState::Status(&state)]);
+            self.state = state;
+        }
+        if !reports.is_empty() {
+            let _ = self.to_agent.send(Word::Report(reports));
+        }
+    }
+
+    /// Reads the file anew; a bad one changes nothing, and one that means the same neither.
+    fn reload(&mut self) {
+        let loaded = match load::for_host(&self.options.config, &self.options.host) {
+            Ok(loaded) => loaded.meaning,
+            Err(error) => {
+                tracing::error!("{error}\nthe old configuration stays in use");
+                return;
+            }
+        };
+        let same = loaded.replicates == self.sets.model.replicates
+            && loaded.replicate_port == self.sets.model.replicate_port
+            && loaded.hosts == self.sets.model.hosts
+            && loaded.heartbeat == self.sets.model.heartbeat
+            && loaded.instances == self.sets.model.instances;
+        if same {
+            tracing::info!("the configuration means the same as before");
+            return;
+        }
+        let empty =
+            Sets { model: Arc::clone(&self.sets.model), workers: Vec::new(), inbound: None };
+        std::mem::replace(&mut self.sets, empty).stop();
+        match Sets::open(self.options, loaded, &self.words) {
+            Ok(sets) => {
+                self.sets = sets;
+                self.answers.show(&self.sets.workers, self.sets.inbound.clone());
+                tracing::info!("goes on with the new configuration");
+                // Roles come with the next connection.
+                let _ = self.to_agent.send(Word::Report(Vec::new()));
+            }
+            Err(error) => tracing::error!("{error}; nothing is replicated until the next reload"),
+        }
+    }
+}
+
+/// One line for the service manager.
+fn state(reports: &[SetReport], alone: bool) -> String {
+    if reports.is_empty() {
+        return "no sets".to_owned();
+    }
+    let pushes = reports.iter().filter(|report| report.owns).count();
+    let alarms: usize = reports.iter().map(|report| report.alarms.len()).sum();
+    let agent = if alone { ", the agent is away" } else { "" };
+    format!("{} sets, {pushes} pushed from here, {alarms} alarms{agent}", reports.len())
+}

@@ -1,0 +1,147 @@
+//! What sessions that send see of a set.
+
+use crate::disk::Dir;
+use crate::manifest::Hash;
+use crate::path::RelPath;
+use crate::ports::{Offer, Position, ReadSeek, Refusal, Source};
+use crate::set::Place;
+use crate::state::Shared;
+use crate::store;
+use std::cmp::Ordering;
+use std::io;
+use std::sync::Arc;
+
+/// A set as a [`Source`].
+pub(crate) struct SetSource(pub(crate) Arc<Shared>);
+
+impl Source for SetSource {
+    fn offer(&mut self) -> Option<Offer> {
+        let state = self.0.state();
+        let position = state.record.position;
+        let fenced =
+            state.stopped.is_some() || state.record.forgot || state.record.known > position.epoch;
+        if !state.owns || fenced || position.generation == 0 {
+            return None;
+        }
+        Some(Offer {
+            position,
+            lineage: state.record.lineage.clone(),
+            manifest: state.tree.manifest().clone(),
+            root: state.root,
+        })
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>> {
+        let root = self.0.config.paths.get(usize::from(path.root()));
+        let root = root.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Dir::open(root)?.file(path.as_path())?))
+    }
+
+    fn changed_underway(&mut self, path: &RelPath) {
+        let now_ms = self.0.clock.steady_ms();
+        let mut state = self.0.state();
+        let place = Place { path: path.clone(), deep: false };
+        if !state.hints.contains(&place) {
+            state.hints.push(place);
+        }
+        state.dirty_ms.get_or_insert(now_ms);
+        state.count("changed-underway");
+    }
+
+    fn acknowledged(&mut self, peer: &str, position: Position, root: Hash) {
+        let mut state = self.0.state();
+        let own = state.record.position;
+        if position.epoch == own.epoch && position > own || position == own && root != state.root {
+            drop(state);
+            return self.0.forgot(peer, position);
+        }
+        let known = state.peers.entry(peer.to_owned()).or_default();
+        (known.acknowledged, known.refused) = (Some(position), None);
+        let first = state.synced().is_none_or(|synced| synced.epoch < position.epoch);
+        state.acknowledged = state.acknowledged.max(Some(position));
+        let least = state.peers.values().filter_map(|p| p.acknowledged).max();
+        let best = least.filter(|p| p.epoch == own.epoch).map_or(0, |p| p.generation);
+        while state.sealed_ms.front().is_some_and(|(generation, _)| *generation <= best) {
+            state.sealed_ms.pop_front();
+        }
+        drop(state);
+        // That this ownership has something in common with another host decides later whose tree is taken: it must be
+        // known after a crash. Where somebody works, that work writes it.
+        if first
+            && let Ok(work) = self.0.work.try_lock()
+            && let Err(error) = self.0.update(&work, |_| {})
+        {
+            drop(work);
+            self.0.alarm_error("record", &error);
+        }
+    }
+
+    fn peer_stands(&mut self, peer: &str, position: Position, root: Hash) {
+        let (own, own_root, owns) = {
+            let state = self.0.state();
+            (state.record.position, state.root, state.owns)
+        };
+        if !owns || position.epoch != own.epoch || position.generation == 0 {
+            return;
+        }
+        let foreign = match position.generation.cmp(&own.generation) {
+            Ordering::Greater => true,
+            Ordering::Equal => root != own_root,
+            Ordering::Less => {
+                // What the log does not reach back to is believed.
+                let log = self.0.work().store.log().unwrap_or_default();
+                let numbers = (own.epoch.number, own.epoch.host, position.generation);
+                let made = log.iter().rev().find(|line| line.position == numbers);
+                made.is_some_and(|line| line.root != store::short(&root))
+            }
+        };
+        if foreign {
+            self.0.forgot(peer, position);
+        }
+    }
+
+    fn refused(&mut self, peer: &str, refusal: &Refusal) {
+        let mut state = self.0.state();
+        let known = state.peers.entry(peer.to_owned()).or_default();
+        let text = refusal.to_string();
+        if known.refused.as_ref() != Some(&text) {
+            known.refused = Some(text.clone());
+            let text = format!("[replicate.{}] {peer} refuses: {text}", self.0.config.name);
+            state.notice(text, true);
+        }
+        state.count("refused");
+        let own = state.record.position;
+        if let Refusal::Diverged(position) = refusal
+            && position.epoch == own.epoch
+            && *position >= own
+        {
+            drop(state);
+            return self.0.forgot(peer, *position);
+        }
+        if let Refusal::StaleEpoch(epoch) = refusal {
+            state.stopped = Some(*epoch);
+            let text = format!(
+                "[replicate.{}] {peer} knows ownership {epoch}: this host pushes nothing any more",
+                self.0.config.name
+            );
+            state.alarm("stale", text);
+        }
+    }
+}
+
+impl Shared {
+    /// Another host has a tree of this host's ownership that this host did not make.
+    fn forgot(&self, peer: &str, position: Position) {
+        let text = format!(
+            "[replicate.{}] {peer} has {}.{} of this ownership, which is no tree that this host made: its state folder was \
+             lost or put back, and nothing is pushed any more; move the address once, so that a new ownership begins, and \
+             acknowledge its tree on the other hosts",
+            self.config.name, position.epoch, position.generation
+        );
+        self.state().alarm("forgot", text);
+        let work = self.work();
+        if let Err(error) = self.update(&work, |record| record.forgot = true) {
+            self.alarm_error("record", &error);
+        }
+    }
+}

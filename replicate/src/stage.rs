@@ -1,0 +1,444 @@
+//! A tree in the making, beside the one that is there: contents by their hash, so that what was complete before a
+//! transfer was cut off is not sent again.
+//!
+//! Below the own folder of each root: `stage/c` complete contents, `stage/p` such that are not, `stage/f` files with
+//! owner and mode, ready for a rename. Touches nothing outside of the own folders before [`crate::apply`] does.
+
+use crate::disk::{self, Dir};
+use crate::error::Error;
+use crate::fail;
+use crate::intent::Intent;
+use crate::keep;
+use crate::manifest::{Entry, Hash, Kind};
+use crate::meta;
+use crate::plan::{From, Make, Plan, hash_of};
+use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
+use crate::record::Folder;
+use crate::root::Root;
+use crate::scan;
+use crate::state::{Shared, Work};
+use crate::store::hex;
+use crate::take::disk as refusal;
+use crate::tree::Tree;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Below the own folder.
+pub(crate) const STAGE: &str = "stage";
+/// So many files are brought to the disk one by one; more, with everything else of their file system.
+const SINGLY: usize = 16;
+/// Zeros in pieces of this size become holes.
+const HOLE: usize = 4096;
+
+/// What was decided when the offer was taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) plan: Plan,
+    /// What is on this host.
+    pub(crate) local: Tree,
+    pub(crate) offer: Offer,
+    pub(crate) from: String,
+    /// The tree that it is based on.
+    pub(crate) based: Position,
+}
+
+/// A set's [`Stage`].
+pub(crate) struct SetStage {
+    shared: Arc<Shared>,
+    owns: Vec<Dir>,
+    taken: Taken,
+    /// Contents that are still to come, by root and hash.
+    missing: HashMap<(u16, Hash), Need>,
+}
+
+fn complete_name(hash: &Hash) -> PathBuf {
+    Path::new(STAGE).join("c").join(hex(hash))
+}
+
+fn part_name(hash: &Hash, suffix: &str) -> PathBuf {
+    Path::new(STAGE).join("p").join(format!("{}.{suffix}", hex(hash)))
+}
+
+pub(crate) fn ready_name(number: u32) -> PathBuf {
+    Path::new(STAGE).join("f").join(number.to_string())
+}
+
+/// The content with this hash is in the stage.
+pub(crate) fn complete(own: &Dir, hash: &Hash) -> bool {
+    own.see(complete_name(hash)).is_ok_and(|seen| seen.is_some())
+}
+
+impl SetStage {
+    /// Opens the stage; what is of use in it stays, everything else goes.
+    pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
+        let mut stage = Self { shared, owns, taken, missing: HashMap::new() };
+        for make in stage.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
+            let entry = stage.taken.offer.manifest.entries().get(make.entry as usize);
+            if let Some(Entry { path, kind: Kind::File { size, hash }, .. }) = entry {
+                let need = Need { entry: make.entry, size: *size };
+                stage.missing.entry((path.root(), *hash)).or_insert(need);
+            }
+        }
+        for at in 0..stage.owns.len() {
+            let root = u16::try_from(at).unwrap_or(u16::MAX);
+            if let Err(error) = stage.resume(root) {
+                let path = stage.shared.config.paths.get(at).cloned().unwrap_or_default();
+                return Err(Error::io(path, error));
+            }
+        }
+        stage.tell_pending();
+        Ok(stage)
+    }
+
+    fn tell_pending(&self) {
+        let octets = self.missing.values().map(|need| need.size).sum();
+        self.shared.state().pending = (self.missing.len() as u64, octets);
+    }
+
+    fn own(&self, root: u16) -> io::Result<&Dir> {
+        self.owns.get(usize::from(root)).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Looks through what is left of an earlier attempt. Nothing of it is believed before it was hashed again.
+    fn resume(&mut self, root: u16) -> io::Result<()> {
+        let stage = self.own(root)?.make(STAGE)?;
+        stage.remove_tree("f".as_ref())?;
+        for name in ["c", "p", "f"] {
+            stage.make(name)?;
+        }
+        let wanted: HashMap<String, Hash> = self
+            .missing
+            .keys()
+            .filter(|(of, _)| *of == root)
+            .map(|(_, hash)| (hex(hash), *hash))
+            .collect();
+        let complete = stage.at("c")?;
+        let mut buffer = scan::buffer();
+        for name in complete.list()? {
+            let hash = name.to_str().and_then(|name| wanted.get(name));
+            let good = match hash {
+                Some(hash) => scan::hash(&mut complete.file(&name)?, &mut buffer)?.1 == *hash,
+                None => false,
+            };
+            match hash.filter(|_| good) {
+                Some(hash) => drop(self.missing.remove(&(root, *hash))),
+                None => {
+                    if hash.is_some() {
+                        self.shared.state().count("corrupt-stage");
+                    }
+                    complete.remove_tree(name.as_ref())?;
+                }
+            }
+        }
+        let parts = stage.at("p")?;
+        for name in parts.list()? {
+            let hash = name.to_str().and_then(|name| name.get(..64)).and_then(|n| wanted.get(n));
+            if !hash.is_some_and(|hash| self.missing.contains_key(&(root, *hash))) {
+                parts.remove_tree(name.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stage for SetStage {
+    fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<_> = self.missing.values().cloned().collect();
+        needs.sort_by_key(|need| need.entry);
+        needs
+    }
+
+    fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>> {
+        let local = self.taken.local.get(&entry.path).filter(|(e, _)| hash_of(e).is_some());
+        if local.is_some() {
+            let root = self.shared.config.paths.get(usize::from(entry.path.root()))?;
+            return Some(Box::new(Dir::open(root).ok()?.file(entry.path.as_path()).ok()?));
+        }
+        let (own, hash) = (self.own(entry.path.root()).ok()?, hash_of(entry)?);
+        let part = |suffix| own.file(part_name(hash, suffix)).ok();
+        let file = match (part("part"), part("prev")) {
+            (Some(part), Some(prev)) => {
+                let size = |file: &File| file.metadata().map_or(0, |m| m.len());
+                if size(&part) > size(&prev) { part } else { prev }
+            }
+            (part, prev) => part.or(prev)?,
+        };
+        Some(Box::new(file))
+    }
+
+    fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
+        let Kind::File { size, hash } = entry.kind else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
+        };
+        let root = entry.path.root();
+        let own = self.own(root)?.at(".")?;
+        let (part, prev) = (part_name(&hash, "part"), part_name(&hash, "prev"));
+        // What an earlier attempt wrote is what this one may copy from.
+        let length = |path: &Path| io::Result::Ok(own.see(path)?.map(|seen| seen.size));
+        if length(&part)? > length(&prev)? {
+            own.rename(&part, &own, &prev)?;
+        }
+        let sink = Sink::new(own.create(&part)?);
+        self.missing.remove(&(root, hash));
+        let (shared, hasher) = (self.shared.clone(), blake3::Hasher::new());
+        Ok(Box::new(Part { shared, own, sink, hasher, hash, size }))
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), Refusal> {
+        let shared = self.shared.clone();
+        let mut work = shared.work();
+        let done = self.put_in_place(&mut work);
+        drop(work);
+        if let Err(Refusal::Disk(text)) = &done {
+            let mut state = shared.state();
+            state.count("disk");
+            state.alarm("disk", format!("[replicate.{}] {text}", shared.config.name));
+        }
+        done
+    }
+}
+
+impl SetStage {
+    fn put_in_place(&self, work: &mut Work) -> Result<(), Refusal> {
+        let (shared, offer) = (&self.shared, &self.taken.offer);
+        {
+            let state = shared.state();
+            let name = &shared.config.name;
+            if state.owns {
+                return Err(Refusal::NotHere(format!("this host owns the set {name} itself")));
+            }
+            if state.record.known > offer.position.epoch {
+                return Err(Refusal::StaleEpoch(state.record.known));
+            }
+            if state.tree_position() != self.taken.based {
+                let text = "another tree was taken meanwhile: offer this one again";
+                return Err(Refusal::NotHere(text.to_owned()));
+            }
+        }
+        let unchanged = {
+            let state = shared.state();
+            state.record.position == offer.position
+                && state.root == offer.root
+                && !state.record.suspect
+                && self.taken.plan.acts.is_empty()
+        };
+        if unchanged {
+            return Ok(());
+        }
+        let roots = shared.roots().map_err(refusal)?;
+        let swap = match self.prepare(&roots) {
+            Ok(swap) => swap,
+            Err(error) => {
+                // Contents stay for the next attempt.
+                for own in &self.owns {
+                    let _ = own.remove_tree(&Path::new(STAGE).join("f"));
+                }
+                return Err(refusal(error));
+            }
+        };
+        let at_s = shared.clock.wall_s();
+        let (standing, lost) = {
+            let state = shared.state();
+            (state.tree.manifest().clone(), state.tree_position())
+        };
+        let plan = &self.taken.plan;
+        let mut intent = Intent {
+            based: self.taken.based,
+            to: offer.position,
+            lineage: offer.lineage.clone(),
+            root: offer.root,
+            from: self.taken.from.clone(),
+            at_s,
+            trash: keep::trash_name(offer.position),
+            rescue: keep::rescue_name(lost, at_s),
+            delta: standing.delta(&offer.manifest),
+            acts: plan.acts.clone(),
+            rescued: plan.rescued.clone(),
+            swap,
+        };
+        let folder: &Folder = work.store.folder();
+        intent.write(folder).map_err(refusal)?;
+        shared.forward(work, &roots, &mut intent).map_err(|error| {
+            shared.half_done(work, &error);
+            refusal(error)
+        })
+    }
+
+    /// Everything that is to be renamed, complete with owner and mode, on the disk. For trees that are swapped the tree itself.
+    fn prepare(&self, roots: &[Root]) -> Result<Vec<(u16, u64)>, Error> {
+        for root in roots {
+            let own = self.own(root.ix).map_err(|error| Error::io(&root.path, error))?;
+            let mut first: HashMap<Hash, ()> = HashMap::new();
+            let makes =
+                self.taken.plan.makes.iter().filter(|make| {
+                    self.entry(make).is_some_and(|entry| entry.path.root() == root.ix)
+                });
+            let makes: Vec<_> = makes.collect();
+            let singly = makes.len() <= SINGLY;
+            for make in &makes {
+                let Some(entry) = self.entry(make) else { continue };
+                self.make(roots, own, make, entry, &mut first, singly)
+                    .map_err(|error| Error::io(root.path.join(entry.path.as_path()), error))?;
+            }
+            let sync = || {
+                if !singly {
+                    own.sync_all()?;
+                } else if !makes.is_empty() {
+                    own.at(Path::new(STAGE).join("f"))?.sync()?;
+                }
+                io::Result::Ok(())
+            };
+            sync().map_err(|error| Error::io(&root.path, error))?;
+        }
+        if self.shared.config.atomic {
+            return self.shared.build(roots, &self.owns, &self.taken);
+        }
+        Ok(Vec::new())
+    }
+
+    fn entry(&self, make: &Make) -> Option<&Entry> {
+        self.taken.offer.manifest.entries().get(make.entry as usize)
+    }
+
+    fn make(
+        &self,
+        roots: &[Root],
+        own: &Dir,
+        make: &Make,
+        entry: &Entry,
+        first: &mut HashMap<Hash, ()>,
+        singly: bool,
+    ) -> io::Result<()> {
+        let ready = ready_name(make.number);
+        let (size, hash) = match &entry.kind {
+            Kind::Link { target } => {
+                own.symlink(&ready, OsStr::from_bytes(target))?;
+                return own.own_link(&ready, entry.uid, entry.gid);
+            }
+            Kind::Folder => return Ok(()),
+            Kind::File { size, hash } => (*size, *hash),
+        };
+        match &make.from {
+            From::Staged if first.insert(hash, ()).is_none() => {
+                own.link(&complete_name(&hash), own, &ready)?;
+            }
+            From::Staged => copy(&mut own.file(complete_name(&hash))?, own, &ready, size, &hash)?,
+            From::Local(path) => {
+                let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
+                copy(&mut root.dir.file(path.as_path())?, own, &ready, size, &hash)?;
+            }
+            From::Link => {}
+        }
+        let file = own.file(&ready)?;
+        meta::apply(&file, entry, &self.shared.config)?;
+        if singly { disk::sync_file(&file) } else { Ok(()) }
+    }
+}
+
+/// Copies `from`, which must have the content with `hash`.
+fn copy(from: &mut File, own: &Dir, to: &Path, size: u64, hash: &Hash) -> io::Result<()> {
+    let mut sink = Sink::new(own.create(to)?);
+    let (mut buffer, mut hasher) = (scan::buffer(), blake3::Hasher::new());
+    loop {
+        let length = from.read(&mut buffer)?;
+        let octets = buffer.get(..length).unwrap_or_default();
+        if octets.is_empty() {
+            break;
+        }
+        hasher.update(octets);
+        sink.write(octets)?;
+    }
+    sink.end()?;
+    if sink.length == size && hasher.finalize().as_bytes() == hash {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "changed while it was copied"))
+}
+
+/// Writes with holes where there are zeros.
+struct Sink {
+    file: File,
+    length: u64,
+}
+
+impl Sink {
+    const fn new(file: File) -> Self {
+        Self { file, length: 0 }
+    }
+
+    fn write(&mut self, mut octets: &[u8]) -> io::Result<()> {
+        while !octets.is_empty() {
+            let zeros = octets.chunks(HOLE).take_while(|piece| hole(piece)).map(<[u8]>::len).sum();
+            self.length += zeros as u64;
+            octets = octets.get(zeros..).unwrap_or_default();
+            let data = octets.chunks(HOLE).take_while(|p| !hole(p)).map(<[u8]>::len).sum();
+            let (write, rest) = octets.split_at_checked(data).unwrap_or_default();
+            if zeros > 0 {
+                self.file.seek(SeekFrom::Start(self.length))?;
+            }
+            self.file.write_all(write)?;
+            self.length += data as u64;
+            octets = rest;
+        }
+        Ok(())
+    }
+
+    /// A hole at the end belongs to the file too.
+    fn end(&self) -> io::Result<()> {
+        self.file.set_len(self.length)
+    }
+}
+
+fn hole(piece: &[u8]) -> bool {
+    piece.len() == HOLE && piece.iter().all(|octet| *octet == 0)
+}
+
+/// A file that comes in.
+struct Part {
+    shared: Arc<Shared>,
+    own: Dir,
+    sink: Sink,
+    hasher: blake3::Hasher,
+    /// What it is to become.
+    hash: Hash,
+    size: u64,
+}
+
+impl Write for Part {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.sink.length.saturating_add(octets.len() as u64) > self.size {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "more octets than announced"));
+        }
+        self.sink.write(octets)?;
+        self.hasher.update(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StageFile for Part {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
+        self.sink.end()?;
+        if self.sink.length != self.size || *self.hasher.finalize().as_bytes() != self.hash {
+            self.own.unlink(&part)?;
+            let text = "the content is not what the manifest says";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        fail::point("staged")?;
+        self.own.rename(&part, &self.own, &complete_name(&self.hash))?;
+        self.own.unlink(&prev)?;
+        let mut state = self.shared.state();
+        let (files, octets) = state.pending;
+        state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! What all threads that work with a set share, and how it is told to people.
+//!
+//! Two locks: `work` for whatever scans, applies or writes, one at a time; `state` for a moment only, never while the disk is
+//! touched. Whoever needs both takes `work` first.
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::manifest::Hash;
+use crate::path::RelPath;
+use crate::ports::Position;
+use crate::record::Record;
+use crate::root::Root;
+use crate::rules::Rules;
+use crate::set::{Notice, Place};
+use crate::store::Store;
+use crate::tree::Tree;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vipd_core::config::model::Replicate;
+use vipd_core::replica::{PeerReport, SetReport};
+use vipd_core::types::Epoch;
+
+/// Notices that wait for the service.
+const MAX_NOTICES: usize = 1000;
+/// Names in one line for people.
+pub(crate) const NAMED: usize = 3;
+
+/// A set, shared.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Replicate>,
+    pub(crate) rules: Rules,
+    pub(crate) clock: Clock,
+    pub(crate) work: Mutex<Work>,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What one thread at a time may use.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) store: Store,
+}
+
+/// What is known at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// As on the disk.
+    pub(crate) record: Record,
+    /// The committed tree.
+    pub(crate) tree: Tree,
+    /// Its hash.
+    pub(crate) root: Hash,
+    pub(crate) owns: bool,
+    /// A full scan was sealed since the set was opened or claimed.
+    pub(crate) scanned: bool,
+    /// The newest tree that was acknowledged; goes to the record with its next change.
+    pub(crate) acknowledged: Option<Position>,
+    /// A receiver refused because it knows this ownership: nothing is offered any more.
+    pub(crate) stopped: Option<Epoch>,
+    /// The oldest change that is in no generation yet.
+    pub(crate) dirty_ms: Option<u64>,
+    /// Generations, and the oldest change in each, steady milliseconds.
+    pub(crate) sealed_ms: VecDeque<(u64, u64)>,
+    /// What sessions found changed.
+    pub(crate) hints: Vec<Place>,
+    pub(crate) peers: BTreeMap<String, Peer>,
+    /// When the owner last said that this host has everything, steady milliseconds.
+    pub(crate) fresh_ms: Option<u64>,
+    /// As receiver: files and octets still to come.
+    pub(crate) pending: (u64, u64),
+    /// Changed behind the replicator's back: replaced with the next tree.
+    pub(crate) drifted: Vec<RelPath>,
+    pub(crate) rescued: u64,
+    pub(crate) notices: Vec<Notice>,
+    /// By kind.
+    pub(crate) alarms: BTreeMap<&'static str, String>,
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// Another host, as the owner knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) acknowledged: Option<Position>,
+    pub(crate) refused: Option<String>,
+}
+
+impl State {
+    /// The newest tree in common with another host.
+    pub(crate) fn synced(&self) -> Option<Position> {
+        self.record.synced.max(self.acknowledged)
+    }
+
+    /// The position of the tree on the disk: with a claim that sealed nothing yet, the one before.
+    pub(crate) fn tree_position(&self) -> Position {
+        match self.record.position {
+            Position { generation: 0, .. } => {
+                self.record.lineage.last().copied().unwrap_or_default()
+            }
+            position => position,
+        }
+    }
+
+    pub(crate) fn notice(&mut self, text: String, alarm: bool) {
+        if self.notices.len() < MAX_NOTICES {
+            self.notices.push(Notice { text, alarm });
+        }
+    }
+
+    /// An alarm that stands until it is cleared; told once.
+    pub(crate) fn alarm(&mut self, kind: &'static str, text: String) {
+        if self.alarms.get(kind) != Some(&text) {
+            self.notice(text.clone(), true);
+            self.alarms.insert(kind, text);
+        }
+    }
+
+    pub(crate) fn clear(&mut self, kind: &'static str) {
+        if let Some(text) = self.alarms.remove(kind) {
+            self.notice(format!("over: {text}"), false);
+        }
+    }
+
+    pub(crate) fn count(&mut self, kind: &str) {
+        *self.errors.entry(kind.to_owned()).or_insert(0) += 1;
+    }
+}
+
+impl Shared {
+    pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
+        // What a panic interrupted is settled from the disk, as after a crash.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the record, durably; nothing is written where nothing changes.
+    pub(crate) fn update(
+        &self,
+        work: &Work,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), Error> {
+        let (old, mut record) = self.next_record();
+        change(&mut record);
+        if record != old {
+            work.store.write(&record)?;
+            self.state().record = record;
+        }
+        Ok(())
+    }
+
+    /// The record as it is, and as it is to be with what was acknowledged since.
+    pub(crate) fn next_record(&self) -> (Record, Record) {
+        let state = self.state();
+        let mut next = state.record.clone();
+        next.synced = state.synced();
+        (state.record.clone(), next)
+    }
+
+    /// Opens the roots; a root that is not what it was is an alarm.
+    pub(crate) fn roots(&self) -> Result<Vec<Root>, Error> {
+        let marks = self.state().record.marks.clone();
+        let opened = Root::open_all(&self.config, &marks);
+        let mut state = self.state();
+        match &opened {
+            Ok(_) => state.clear("root"),
+            Err(error) => {
+                state.count(error.kind());
+                state.alarm("root", error.to_string());
+            }
+        }
+        opened
+    }
+
+    /// An error that is not the caller's.
+    pub(crate) fn alarm_error(&self, kind: &'static str, error: &Error) {
+        let mut state = self.state();
+        state.count(error.kind());
+        if !matches!(error, Error::Root(_)) {
+            state.alarm(kind, format!("[replicate.{}] {error}", self.config.name));
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn report(&self) -> SetReport {
+        let now_ms = self.clock.steady_ms();
+        let state = self.state();
+        let position = state.record.position;
+        let current = |peer: &Peer| {
+            peer.acknowledged.filter(|p| p.epoch == position.epoch).map(|p| p.generation)
+        };
+        let age_ms =
+            if state.owns { Some(0) } else { state.fresh_ms.map(|at| now_ms.saturating_sub(at)) };
+        let best = state.peers.values().filter_map(current).max();
+        let rpo_ms = if state.owns {
+            best.map(|best| {
+                let missing = state.sealed_ms.iter().find(|(generation, _)| *generation > best);
+                let oldest = missing.map(|(_, at)| *at).into_iter().chain(state.dirty_ms).min();
+                oldest.map_or(0, |at| now_ms.saturating_sub(at))
+            })
+        } else {
+            age_ms
+        };
+        let pending = if state.owns { state.unsent(best) } else { state.pending };
+        let peers = state.peers.iter().map(|(host, peer)| PeerReport {
+            host: host.clone(),
+            in_sync: position.generation > 0 && current(peer) == Some(position.generation),
+            generation: current(peer).unwrap_or(0),
+            refused: peer.refused.clone(),
+            ..PeerReport::default()
+        });
+        SetReport {
+            set: self.config.name.to_string(),
+            owns: state.owns,
+            epoch: position.epoch.into(),
+            generation: position.generation,
+            age_ms,
+            rpo_ms,
+            pending_files: pending.0,
+            pending_bytes: pending.1,
+            peers: peers.collect(),
+            rescued_files: state.rescued,
+            alarms: state.alarms.values().cloned().collect(),
+            errors: state.errors.clone(),
+            verified_s: state.record.verified_s,
+            ..SetReport::default()
+        }
+    }
+}
+
+impl State {
+    /// Files and octets that the best standby does not have yet, by what it acknowledged.
+    fn unsent(&self, best: Option<u64>) -> (u64, u64) {
+        let position = self.record.position;
+        let new = |born: Position| match best {
+            Some(best) => born.epoch == position.epoch && born.generation > best,
+            None => true,
+        };
+        let mut unsent = (0, 0);
+        if best == Some(position.generation) {
+            return unsent;
+        }
+        for (entry, mark) in self.tree.iter() {
+            if let crate::manifest::Kind::File { size, .. } = entry.kind
+                && new(mark.born)
+            {
+                unsent = (unsent.0 + 1, unsent.1 + size);
+            }
+        }
+        unsent
+    }
+}
+
+/// The first of `names` for one line, and how many more there are.
+pub(crate) fn some_of(names: &[impl ToString]) -> String {
+    let mut text: Vec<_> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    if names.len() > NAMED {
+        text.push(format!("and {} more", names.len() - NAMED));
+    }
+    text.join(", ")
+}

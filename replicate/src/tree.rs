@@ -1,0 +1,209 @@
+//! A manifest with what this host knows beside it: how each file looked when it was hashed, and since when it is so.
+//!
+//! Made by the scanner and by apply, kept by the store. `born` decides what a new owner's tree already descends from.
+
+use crate::codec::{In, Malformed, Out};
+use crate::disk::Seen;
+use crate::manifest::{Entry, Kind, Manifest};
+use crate::path::RelPath;
+use crate::ports::Position;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What this host knows of an entry.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Of the file that was hashed.
+    pub(crate) ino: u64,
+    /// When the file last changed before it was hashed; 0: so shortly before that another change might not show.
+    pub(crate) ctime_ns: i64,
+    /// The generation that brought this version.
+    pub(crate) born: Position,
+}
+
+/// An entry with its mark.
+pub(crate) type Item = (Entry, Mark);
+
+/// A manifest and a mark for each of its entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree {
+    manifest: Arc<Manifest>,
+    marks: Arc<Vec<Mark>>,
+}
+
+/// From one tree to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub(crate) put: Vec<Item>,
+    pub(crate) gone: Vec<RelPath>,
+}
+
+impl Tree {
+    /// Of `items` in any order; of two with one path the last counts.
+    pub(crate) fn new(mut items: Vec<Item>) -> Self {
+        items.reverse();
+        items.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+        items.dedup_by(|b, a| a.0.path == b.0.path);
+        let (entries, marks): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        Self { manifest: Arc::new(Manifest::new(entries)), marks: Arc::new(marks) }
+    }
+
+    /// `manifest` with the marks of `self` where the entry is the same, otherwise with `fresh`.
+    pub(crate) fn rebased(
+        &self,
+        manifest: Arc<Manifest>,
+        mut fresh: impl FnMut(&Entry) -> Mark,
+    ) -> Self {
+        let mut marks = Vec::with_capacity(manifest.entries().len());
+        let mut old = self.iter().peekable();
+        for entry in manifest.entries() {
+            while old.next_if(|(known, _)| known.path < entry.path).is_some() {}
+            marks.push(match old.peek() {
+                Some((known, mark)) if *known == entry => *mark,
+                _ => fresh(entry),
+            });
+        }
+        Self { manifest, marks: Arc::new(marks) }
+    }
+
+    /// With everything that no generation brought yet brought by `position`.
+    pub(crate) fn born(mut self, position: Position) -> Self {
+        for mark in Arc::make_mut(&mut self.marks) {
+            if mark.born == Position::default() {
+                mark.born = position;
+            }
+        }
+        self
+    }
+
+    /// With what is known anew of some files.
+    pub(crate) fn refreshed(mut self, fresh: &HashMap<RelPath, Mark>) -> Self {
+        if !fresh.is_empty() {
+            let marks = Arc::make_mut(&mut self.marks);
+            for (entry, mark) in self.manifest.entries().iter().zip(marks) {
+                if let Some(fresh) = fresh.get(&entry.path) {
+                    *mark = Mark { born: mark.born, ..*fresh };
+                }
+            }
+        }
+        self
+    }
+
+    pub(crate) const fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Entry, Mark)> {
+        self.manifest.entries().iter().zip(self.marks.iter().copied())
+    }
+
+    pub(crate) fn get(&self, path: &RelPath) -> Option<(&Entry, Mark)> {
+        let entries = self.manifest.entries();
+        let at = entries.binary_search_by(|e| e.path.cmp(path)).ok()?;
+        Some((entries.get(at)?, self.marks.get(at).copied().unwrap_or_default()))
+    }
+
+    /// Positions of all that is below the folder `path`.
+    pub(crate) fn below(&self, path: &RelPath) -> Range<usize> {
+        below(&self.manifest, path)
+    }
+
+    /// Files and links.
+    pub(crate) fn files(&self) -> u64 {
+        files(&self.manifest)
+    }
+
+    /// `self` without the entries at `dropped`, and with `items`.
+    pub(crate) fn with(&self, dropped: &[bool], items: Vec<Item>) -> Self {
+        let kept = self.iter().zip(dropped).filter(|(_, dropped)| !**dropped);
+        let kept = kept.map(|((entry, mark), _)| (entry.clone(), mark));
+        Self::new(kept.chain(items).collect())
+    }
+
+    /// `self` after `step`.
+    pub(crate) fn after(&self, step: Step) -> Self {
+        let mut dropped = vec![false; self.marks.len()];
+        for path in &step.gone {
+            let at = self.manifest.entries().binary_search_by(|e| e.path.cmp(path));
+            if let Some(dropped) = at.ok().and_then(|at| dropped.get_mut(at)) {
+                *dropped = true;
+            }
+        }
+        self.with(&dropped, step.put)
+    }
+
+    /// What leads from `self` to `next`, marks included.
+    pub(crate) fn step_to(&self, next: &Self) -> Step {
+        let (mut step, mut old) = (Step::default(), self.iter().peekable());
+        for (entry, mark) in next.iter() {
+            while let Some((gone, _)) = old.next_if(|(known, _)| known.path < entry.path) {
+                step.gone.push(gone.path.clone());
+            }
+            match old.next_if(|(known, _)| known.path == entry.path) {
+                Some(same) if same == (entry, mark) => {}
+                _ => step.put.push((entry.clone(), mark)),
+            }
+        }
+        step.gone.extend(old.map(|(entry, _)| entry.path.clone()));
+        step
+    }
+}
+
+/// Positions in `manifest` of all that is below the folder `path`.
+pub(crate) fn below(manifest: &Manifest, path: &RelPath) -> Range<usize> {
+    let entries = manifest.entries();
+    let prefix = [path.as_bytes(), b"/"].concat();
+    let start = entries
+        .partition_point(|e| (e.path.root(), e.path.as_bytes()) < (path.root(), prefix.as_slice()));
+    let rest = entries.get(start..).unwrap_or_default();
+    let length = rest.partition_point(|e| {
+        e.path.root() == path.root() && e.path.as_bytes().starts_with(&prefix)
+    });
+    start..start + length
+}
+
+/// Files and links of `manifest`.
+pub(crate) fn files(manifest: &Manifest) -> u64 {
+    manifest.entries().iter().filter(|e| e.kind != Kind::Folder).count() as u64
+}
+
+impl Mark {
+    /// `seen` is the very file of this mark and of `entry`, unchanged since it was hashed.
+    pub(crate) fn proves(&self, entry: &Entry, seen: &Seen) -> bool {
+        let Kind::File { size, .. } = entry.kind else { return false };
+        self.ctime_ns != 0
+            && (self.ino, self.ctime_ns) == (seen.ino, seen.ctime_ns)
+            && (size, entry.mtime_ns) == (seen.size, seen.mtime_ns)
+    }
+}
+
+impl Step {
+    pub(crate) fn encode(&self, out: &mut Out) {
+        out.u64(self.put.len() as u64);
+        for (entry, mark) in &self.put {
+            out.entry(entry);
+            out.u64(mark.ino);
+            out.i64(mark.ctime_ns);
+            out.position(mark.born);
+        }
+        out.u64(self.gone.len() as u64);
+        for path in &self.gone {
+            out.path(path);
+        }
+    }
+
+    pub(crate) fn decode(octets: &mut In<'_>) -> Result<Self, Malformed> {
+        let mut step = Self::default();
+        for _ in 0..octets.u64()? {
+            let entry = octets.entry()?;
+            let mark =
+                Mark { ino: octets.u64()?, ctime_ns: octets.i64()?, born: octets.position()? };
+            step.put.push((entry, mark));
+        }
+        for _ in 0..octets.u64()? {
+            step.gone.push(octets.path()?);
+        }
+        Ok(step)
+    }
+}

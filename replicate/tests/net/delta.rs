@@ -1,0 +1,61 @@
+//! What a change of a large file costs on the link.
+
+use crate::pipe::{Run, pusher, run};
+use crate::trees::*;
+use vipd_replicator::net::send::{Ended, Memory};
+
+const SIZE: usize = 256 << 20;
+const CHANGE: usize = 1 << 20;
+
+/// From one content of a file to another; all that both sides said, as the link carries it before it is encrypted.
+fn cost(before: Vec<u8>, after: Vec<u8>) -> Run {
+    let target = MemTarget::new(Tree::of(&[("large", before)]), at(1, 1));
+    let source = MemSource::new(Tree::of(&[("large", after)]), at(1, 2));
+    let pusher = pusher();
+    source.stop_after(1, &pusher.handle);
+    let run = run(&pusher, &source, &mut Memory::default(), &target, None);
+    assert!(matches!(run.sender, Ok(Ended::Stopped)), "{:?}", run.sender);
+    assert!(target.lock().tree == source.lock().tree);
+    run
+}
+
+#[test]
+fn a_change_in_the_middle_costs_its_own_size_and_a_list() {
+    let before = octets(1, SIZE);
+    let mut after = before.clone();
+    after[SIZE / 2..][..CHANGE].copy_from_slice(&octets(2, CHANGE));
+    let run = cost(before, after);
+    // The change, up to two chunks of 256 KiB around it, and 36 octets for each chunk.
+    let there = run.octets(0);
+    assert!((CHANGE..CHANGE + 700_000).contains(&there), "{there} octets");
+    assert!(run.octets(1) < 3000, "{} octets back", run.octets(1));
+}
+
+#[test]
+fn an_insertion_in_the_middle_costs_its_own_size_and_a_list() {
+    let before = octets(1, SIZE);
+    let after = [&before[..SIZE / 2], &octets(2, CHANGE), &before[SIZE / 2..]].concat();
+    let there = cost(before, after).octets(0);
+    assert!((CHANGE..CHANGE + 700_000).contains(&there), "{there} octets");
+}
+
+#[test]
+fn what_grows_at_its_end_costs_its_end() {
+    let before = octets(1, 32 << 20);
+    let after = [before.as_slice(), &octets(2, 10_000)].concat();
+    let there = cost(before, after).octets(0);
+    assert!(there < 300_000, "{there} octets");
+}
+
+#[test]
+fn runs_of_zeros_cost_nothing() {
+    let target = MemTarget::default();
+    let mut sparse = vec![0; 64 << 20];
+    sparse[40 << 20] = 1;
+    let source = MemSource::new(Tree::of(&[("sparse", sparse)]), at(1, 2));
+    let pusher = pusher();
+    source.stop_after(1, &pusher.handle);
+    let run = run(&pusher, &source, &mut Memory::default(), &target, None);
+    assert!(target.lock().tree == source.lock().tree);
+    assert!(run.octets(0) < 64_000, "{} octets", run.octets(0));
+}

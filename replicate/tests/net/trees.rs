@@ -1,0 +1,336 @@
+//! Trees in memory: a source, and a target that keeps to the contract of the ports.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, Cursor, ErrorKind, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
+use vipd_core::types::Epoch;
+use vipd_replicator::manifest::{Entry, Hash, Kind, Manifest};
+use vipd_replicator::net::send::Handle;
+use vipd_replicator::path::RelPath;
+use vipd_replicator::ports::*;
+
+pub(crate) fn path(name: &str) -> RelPath {
+    RelPath::new(0, name.as_bytes()).unwrap()
+}
+
+pub(crate) fn at(epoch: u64, generation: u64) -> Position {
+    Position { epoch: Epoch { number: epoch, host: 1 }, generation }
+}
+
+/// The same octets for the same seed.
+pub(crate) fn octets(seed: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_be_bytes());
+    hasher.finalize_xof().fill(&mut out);
+    out
+}
+
+pub(crate) fn entry(name: &str, kind: Kind) -> Entry {
+    let (mode, uid, gid, mtime_ns) = (0o640, 7, 8, 1_700_000_000_000_000_009);
+    Entry { path: path(name), kind, mode, uid, gid, mtime_ns, xattrs: Vec::new() }
+}
+
+pub(crate) fn file(name: &str, content: &[u8]) -> Entry {
+    let (size, hash) = (content.len() as u64, *blake3::hash(content).as_bytes());
+    entry(name, Kind::File { size, hash })
+}
+
+/// A tree with the contents of its files.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tree {
+    pub(crate) entries: BTreeMap<RelPath, Entry>,
+    pub(crate) contents: BTreeMap<RelPath, Arc<Vec<u8>>>,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.entries.values().map(|e| (&e.path, &e.kind))).finish()
+    }
+}
+
+impl Tree {
+    pub(crate) fn of(files: &[(&str, Vec<u8>)]) -> Self {
+        let mut tree = Self::default();
+        for (name, content) in files {
+            tree.put(name, content.clone());
+        }
+        tree
+    }
+
+    pub(crate) fn put(&mut self, name: &str, content: Vec<u8>) {
+        self.entries.insert(path(name), file(name, &content));
+        self.contents.insert(path(name), Arc::new(content));
+    }
+
+    pub(crate) fn put_entry(&mut self, entry: Entry) {
+        self.entries.insert(entry.path.clone(), entry);
+    }
+
+    pub(crate) fn manifest(&self) -> Arc<Manifest> {
+        Arc::new(Manifest::new(self.entries.values().cloned().collect()))
+    }
+}
+
+/// What happens next.
+type Then = Box<dyn FnMut(&mut Owner) + Send>;
+
+/// What the owner has, and what it was told.
+#[derive(Default)]
+pub(crate) struct Owner {
+    pub(crate) tree: Tree,
+    pub(crate) position: Position,
+    pub(crate) retired: bool,
+    pub(crate) pending: (u64, u64),
+    pub(crate) acknowledged: Vec<(Position, Hash)>,
+    pub(crate) refused: Vec<Refusal>,
+    pub(crate) changed: Vec<RelPath>,
+    /// Called at each acknowledgement.
+    pub(crate) after: Option<Then>,
+    /// Called when a file changed underway.
+    pub(crate) rescan: Option<Then>,
+    /// Files that read otherwise than their entry says.
+    pub(crate) drifted: HashMap<RelPath, Vec<u8>>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct MemSource(pub(crate) Arc<Mutex<Owner>>);
+
+impl MemSource {
+    pub(crate) fn new(tree: Tree, position: Position) -> Self {
+        Self(Arc::new(Mutex::new(Owner { tree, position, ..Owner::default() })))
+    }
+
+    /// Stops `handle` after so many acknowledgements.
+    pub(crate) fn stop_after(&self, count: usize, handle: &Handle) {
+        let handle = handle.clone();
+        self.lock().after = Some(Box::new(move |owner| {
+            if owner.acknowledged.len() >= count {
+                handle.stop();
+            }
+        }));
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Owner> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Source for MemSource {
+    fn offer(&mut self) -> Option<Offer> {
+        let owner = self.lock();
+        let manifest = owner.tree.manifest();
+        let (position, root) = (owner.position, manifest.root());
+        (!owner.retired).then_some(Offer { position, lineage: vec![at(1, 1)], manifest, root })
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>> {
+        let owner = self.lock();
+        if let Some(other) = owner.drifted.get(path) {
+            return Ok(Box::new(Cursor::new(other.clone())));
+        }
+        let content = owner.tree.contents.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(Box::new(Cursor::new(Shared(Arc::clone(content)))))
+    }
+
+    fn changed_underway(&mut self, path: &RelPath) {
+        let mut owner = self.lock();
+        owner.changed.push(path.clone());
+        if let Some(mut rescan) = owner.rescan.take() {
+            rescan(&mut owner);
+            owner.rescan = Some(rescan);
+        }
+    }
+
+    fn pending(&self) -> (u64, u64) {
+        self.lock().pending
+    }
+
+    fn acknowledged(&mut self, _: &str, position: Position, root: Hash) {
+        let mut owner = self.lock();
+        owner.acknowledged.push((position, root));
+        if let Some(mut after) = owner.after.take() {
+            after(&mut owner);
+            owner.after = Some(after);
+        }
+    }
+
+    fn refused(&mut self, _: &str, refusal: &Refusal) {
+        self.lock().refused.push(refusal.clone());
+    }
+}
+
+/// Reads without copying the whole.
+pub(crate) struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What the standby has, and what it was told.
+#[derive(Default)]
+pub(crate) struct Standby {
+    pub(crate) tree: Tree,
+    pub(crate) position: Position,
+    /// Complete files of stages that were not committed.
+    pub(crate) staged: HashMap<Hash, Arc<Vec<u8>>>,
+    /// Answers to the next offers, before those that follow from epochs.
+    pub(crate) refuse: VecDeque<Refusal>,
+    /// The disk is full when so many octets have been written.
+    pub(crate) room: Option<u64>,
+    pub(crate) commits: u64,
+    pub(crate) currents: Vec<Position>,
+    pub(crate) pendings: Vec<(u64, u64)>,
+    /// Octets that came into files from anywhere.
+    pub(crate) written: u64,
+    /// What a base reads, in place of the version that is there.
+    pub(crate) false_bases: bool,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct MemTarget(pub(crate) Arc<Mutex<Standby>>);
+
+impl MemTarget {
+    pub(crate) fn new(tree: Tree, position: Position) -> Self {
+        Self(Arc::new(Mutex::new(Standby { tree, position, ..Standby::default() })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Standby> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Target for MemTarget {
+    fn standing(&self) -> (Position, Arc<Manifest>) {
+        let standby = self.lock();
+        (standby.position, standby.tree.manifest())
+    }
+
+    fn take(&mut self, _: &str, offer: &Offer) -> Result<Box<dyn Stage>, Refusal> {
+        let mut standby = self.lock();
+        if let Some(refusal) = standby.refuse.pop_front() {
+            return Err(refusal);
+        }
+        if offer.position.epoch < standby.position.epoch {
+            return Err(Refusal::StaleEpoch(standby.position.epoch));
+        }
+        Ok(Box::new(MemStage { standby: Arc::clone(&self.0), offer: offer.clone() }))
+    }
+
+    fn current(&mut self, _: &str, position: Position) {
+        self.lock().currents.push(position);
+    }
+
+    fn pending(&mut self, _: &str, files: u64, octets: u64) {
+        self.lock().pendings.push((files, octets));
+    }
+}
+
+struct MemStage {
+    standby: Arc<Mutex<Standby>>,
+    offer: Offer,
+}
+
+impl MemStage {
+    fn content(standby: &Standby, path: &RelPath, hash: &Hash) -> Option<Arc<Vec<u8>>> {
+        let there = standby.tree.contents.get(path);
+        let same = there.filter(|content| blake3::hash(content) == *hash);
+        same.or_else(|| standby.staged.get(hash)).cloned()
+    }
+}
+
+impl Stage for MemStage {
+    fn needs(&self) -> Vec<Need> {
+        let standby = self.standby.lock().unwrap();
+        let mut needs = Vec::new();
+        for (number, entry) in self.offer.manifest.entries().iter().enumerate() {
+            if let Kind::File { size, hash } = entry.kind
+                && Self::content(&standby, &entry.path, &hash).is_none()
+            {
+                needs.push(Need { entry: number as u32, size });
+            }
+        }
+        needs
+    }
+
+    fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>> {
+        let standby = self.standby.lock().unwrap();
+        let content = standby.tree.contents.get(&entry.path)?;
+        if standby.false_bases {
+            return Some(Box::new(Fickle(Cursor::new(content.to_vec()))));
+        }
+        Some(Box::new(Cursor::new(Shared(Arc::clone(content)))))
+    }
+
+    fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
+        let Kind::File { hash, .. } = entry.kind else { return Err(ErrorKind::Other.into()) };
+        Ok(Box::new(MemFile { standby: Arc::clone(&self.standby), content: Vec::new(), hash }))
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), Refusal> {
+        let mut standby = self.standby.lock().unwrap();
+        let mut tree = Tree::default();
+        for entry in self.offer.manifest.entries() {
+            if let Kind::File { hash, .. } = &entry.kind {
+                let content = Self::content(&standby, &entry.path, hash).expect("complete");
+                tree.contents.insert(entry.path.clone(), content);
+            }
+            tree.put_entry(entry.clone());
+        }
+        standby.tree = tree;
+        standby.staged.clear();
+        standby.position = self.offer.position;
+        standby.commits += 1;
+        Ok(())
+    }
+}
+
+struct MemFile {
+    standby: Arc<Mutex<Standby>>,
+    content: Vec<u8>,
+    hash: Hash,
+}
+
+impl Write for MemFile {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let mut standby = self.standby.lock().unwrap();
+        standby.written += octets.len() as u64;
+        if standby.room.is_some_and(|room| standby.written > room) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.content.extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StageFile for MemFile {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        if blake3::hash(&self.content) != self.hash {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        self.standby.lock().unwrap().staged.insert(self.hash, Arc::new(self.content));
+        Ok(())
+    }
+}
+
+/// Reads the truth from the start, and something else after a seek: what was indexed is not what is copied.
+struct Fickle(Cursor<Vec<u8>>);
+
+impl io::Read for Fickle {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl io::Seek for Fickle {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.0.get_mut().fill(0);
+        self.0.seek(to)
+    }
+}

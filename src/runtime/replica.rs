@@ -1,0 +1,410 @@
+//! The agent's side of the way to the replicator (`vipd-replicate`): roles and barriers go there, reports come back.
+//!
+//! Runs on the main thread. One replicator at a time is attached, over the control socket; a newer one takes the place of
+//! an older. It is told who owns what at every change, and asked for a barrier in a planned move; what it says goes into
+//! status, metrics, log and history, and to the engine, which decides what a stale replica does to a claim. Nothing here
+//! decides, and nobody waits for it but a barrier, whose end the engine sets.
+
+use super::chronicle::Chronicle;
+use super::control::reporter::Reporter;
+use super::moving::Replicator;
+use super::protocol::Report;
+use super::queue::Sender;
+use crate::control::protocol::{Answer, Body, Code, Word as Said};
+use crate::control::rights;
+use crate::control::server::{Caller, Gone, Wire};
+use crate::control::status::Replicator as ReplicatorView;
+use crate::sys::clock;
+use crate::telemetry::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use vipd_core::config::model::{Model, Replicate};
+use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{HostIx, InstanceIx, State};
+
+/// A replicator that says nothing for so long is missing. It reports each second.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Between two looks at what no event tells.
+const LOOK: Duration = Duration::from_secs(1);
+/// Orders that wait for the replicator to read them; it takes them at once.
+const ORDERS: usize = 16;
+/// Alarms of one set that are shown.
+const ALARMS: usize = 16;
+/// Longest line of the replicator that goes into log and history, in characters.
+const LONGEST_LINE: usize = 500;
+
+/// The room of the replicator. A clone is the same room.
+#[derive(Clone, Debug)]
+pub(super) struct Replication(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    model: Arc<Model>,
+    engine: Sender,
+    reporter: Reporter,
+    chronicle: Chronicle,
+    roles: watch::Sender<Vec<Role>>,
+    books: Mutex<Books>,
+}
+
+/// What is known of the replicator.
+#[derive(Debug)]
+struct Books {
+    /// Who is attached: its number, and the way to it.
+    attached: Option<(u64, mpsc::Sender<Order>)>,
+    /// How many were.
+    count: u64,
+    /// When it spoke last, or this agent started.
+    heard: Instant,
+    /// Did it ever speak?
+    spoke: bool,
+    /// Was it said that it is missing?
+    missing: bool,
+    /// The last report on each set, and when it came.
+    sets: BTreeMap<String, (Instant, SetReport)>,
+    /// Alarms that stand, by set.
+    alarms: BTreeSet<(String, String)>,
+    /// Who waits for the end of a barrier.
+    barriers: HashMap<u64, oneshot::Sender<Result<(), String>>>,
+    teller: ReplicaTeller,
+}
+
+/// What is shown of the replicator at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    /// `None`: no sets are configured.
+    pub replicator: Option<ReplicatorView>,
+    /// Silent for too long.
+    pub missing: bool,
+    /// The sets, by name; their ages as of now.
+    pub sets: Vec<SetReport>,
+}
+
+impl Replication {
+    /// For the sets of `model`.
+    pub(super) fn new(model: Arc<Model>, engine: Sender, chronicle: Chronicle) -> Self {
+        let books = Books {
+            attached: None,
+            count: 0,
+            heard: clock::monotonic(),
+            spoke: false,
+            missing: false,
+            sets: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            barriers: HashMap::new(),
+            teller: ReplicaTeller::default(),
+        };
+        Self(Arc::new(Shared {
+            model,
+            reporter: Reporter::new(engine.clone()),
+            engine,
+            chronicle,
+            roles: watch::Sender::new(Vec::new()),
+            books: Mutex::new(books),
+        }))
+    }
+
+    /// Keeps roles up to date and looks whether the replicator is there; for ever.
+    pub(super) async fn tend(self) {
+        if self.0.model.replicates.is_empty() {
+            return;
+        }
+        let (_, mut live) = self.0.chronicle.follow(0);
+        loop {
+            // Behind or not: what is said next is how things are.
+            let _ = tokio::time::timeout(LOOK, live.recv()).await;
+            if let Ok(report) = self.0.reporter.since(clock::monotonic()).await {
+                let roles = roles(&self.0.model, &report);
+                self.0.roles.send_if_modified(|last| {
+                    let changed = *last != roles;
+                    *last = roles;
+                    changed
+                });
+            }
+            self.look();
+        }
+    }
+
+    /// Is it silent for too long?
+    fn look(&self) {
+        let mut books = self.lock();
+        let silent = clock::monotonic().since(books.heard) >= SILENCE;
+        if silent == books.missing {
+            return;
+        }
+        books.missing = silent;
+        drop(books);
+        let line = if silent {
+            format!("alarm: {}", missing_text())
+        } else {
+            "over: the replicator speaks again".to_owned()
+        };
+        replica_alarm(REPLICATOR_MISSING, None, None, &line, silent);
+        self.0.chronicle.alarm(REPLICATOR_MISSING, None, line, silent);
+        self.feed();
+    }
+
+    /// What is shown.
+    pub(super) fn standing(&self) -> Standing {
+        if self.0.model.replicates.is_empty() {
+            return Standing::default();
+        }
+        let (now, books) = (clock::monotonic(), self.lock());
+        let heard_s = books.spoke.then(|| now.since(books.heard).as_secs_f64());
+        Standing {
+            replicator: Some(ReplicatorView { connected: books.attached.is_some(), heard_s }),
+            missing: books.missing,
+            sets: books.sets.values().map(|(at, report)| aged(report, now.since(*at))).collect(),
+        }
+    }
+
+    /// Tells the engine how the replicas of this host stand.
+    fn feed(&self) {
+        let standing = self.standing();
+        for report in &standing.sets {
+            let Some(_instance) = instance(&self.0.model, &report.instance) else { continue };
+            // The gate is fed here.
+        }
+        let _ = &self.0.engine;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection of a replicator.
+impl Replication {
+    /// Speaks with the replicator at the other end of `wire`, until it goes or another one comes.
+    pub(super) async fn converse(&self, caller: Caller, mut wire: Wire) {
+        if !rights::is_replicator(&caller).await {
+            let said = format!("only root and the user {} replicate", rights::REPLICATOR);
+            let _ = wire.answer(&Answer::error(Code::Forbidden, said)).await;
+            return;
+        }
+        if self.0.model.replicates.is_empty() {
+            let said = "no sets of state files are configured: [replicate.NAME]";
+            let _ = wire.answer(&Answer::error(Code::Refused, said)).await;
+            return;
+        }
+        let message = "roles follow".to_owned();
+        let accepted = Answer::new(Body::Accepted(Said { operation: None, message }));
+        if wire.answer(&accepted).await.is_err() {
+            return;
+        }
+        let (tx, orders) = mpsc::channel(ORDERS);
+        let number = {
+            let mut books = self.lock();
+            books.count += 1;
+            // The older one hears nothing more, and its connection ends.
+            books.attached = Some((books.count, tx));
+            books.heard = clock::monotonic();
+            books.count
+        };
+        tracing::info!("the replicator is there, process {}", caller.pid.unwrap_or(0));
+        self.look();
+        let _ = self.exchange(&mut wire, orders).await;
+        let mut books = self.lock();
+        let gone = matches!(&books.attached, Some((attached, _)) if *attached == number);
+        if gone {
+            books.attached = None;
+            for (_, waits) in books.barriers.drain() {
+                let _ = waits.send(Err("the replicator has gone".to_owned()));
+            }
+        }
+        drop(books);
+        tracing::info!(
+            "the replicator of process {} {}",
+            caller.pid.unwrap_or(0),
+            if gone { "has gone" } else { "was replaced by a newer one" }
+        );
+    }
+
+    async fn exchange(
+        &self,
+        wire: &mut Wire,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> Result<(), Gone> {
+        let mut roles = self.0.roles.subscribe();
+        roles.mark_changed();
+        loop {
+            tokio::select! {
+                biased;
+                changed = roles.changed() => {
+                    changed.map_err(|_| Gone)?;
+                    let now = roles.borrow_and_update().clone();
+                    // Nothing is known before the first look at the engine.
+                    if !now.is_empty() {
+                        wire.say(&Order::Roles(now)).await?;
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(order) => wire.say(&order).await?,
+                    None => return Err(Gone),
+                },
+                word = wire.hear::<Word>() => self.take(word?),
+            }
+        }
+    }
+
+    fn take(&self, word: Word) {
+        let now = clock::monotonic();
+        {
+            let mut books = self.lock();
+            books.heard = now;
+            books.spoke = true;
+        }
+        self.look();
+        match word {
+            Word::Report(reports) => self.take_reports(reports, now),
+            Word::Barrier { id, failed } => {
+                if let Some(waits) = self.lock().barriers.remove(&id) {
+                    let _ = waits.send(failed.map_or(Ok(()), Err));
+                }
+            }
+            Word::Event { set, text, alarm } => {
+                let Some(configured) = self.set(&set) else { return };
+                let instance = self.0.model.instance(configured.instance).name.to_string();
+                let line = one_line(&format!("{instance}: replica {set}: {text}"));
+                self.lock().teller.told(Some(&instance), &set, &line, alarm, now);
+                self.0.chronicle.replica(Some(&instance), &set, line, alarm);
+            }
+        }
+    }
+
+    fn take_reports(&self, reports: Vec<SetReport>, now: Instant) {
+        let known = reports.into_iter().filter(|report| self.set(&report.set).is_some());
+        let sets: BTreeMap<_, _> = known
+            .map(|mut report| {
+                report.alarms.truncate(ALARMS);
+                for alarm in &mut report.alarms {
+                    *alarm = one_line(alarm);
+                }
+                (report.set.clone(), (now, report))
+            })
+            .collect();
+        let standing: BTreeSet<_> = sets
+            .values()
+            .flat_map(|(_, r)| r.alarms.iter().map(|alarm| (r.set.clone(), alarm.clone())))
+            .collect();
+        let before = {
+            let mut books = self.lock();
+            books.sets = sets;
+            std::mem::replace(&mut books.alarms, standing.clone())
+        };
+        for (set, alarm) in standing.difference(&before) {
+            self.tell_alarm(set, &format!("alarm: {alarm}"), true);
+        }
+        for (set, alarm) in before.difference(&standing) {
+            self.tell_alarm(set, &format!("over: {alarm}"), false);
+        }
+        self.feed();
+    }
+
+    fn tell_alarm(&self, set: &str, text: &str, on: bool) {
+        let Some(configured) = self.set(set) else { return };
+        let instance = self.0.model.instance(configured.instance).name.to_string();
+        let line = format!("{instance}: replica {set}: {text}");
+        replica_alarm(REPLICA, Some(&instance), Some(set), &line, on);
+        self.0.chronicle.alarm(REPLICA, Some(&instance), line, on);
+    }
+
+    fn set(&self, name: &str) -> Option<&Replicate> {
+        self.0.model.replicates.iter().find(|set| &*set.name == name)
+    }
+}
+
+/// Barriers of planned moves.
+impl Replicator for Replication {
+    async fn barrier(
+        &self,
+        order: u64,
+        instance: InstanceIx,
+        to: HostIx,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), String> {
+        if self.0.model.sets_of(instance).next().is_none() {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let barrier = Barrier {
+            id: order,
+            instance: self.0.model.instance(instance).name.to_string(),
+            to: self.0.model.host_name(to).to_string(),
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        };
+        let (tx, rx) = oneshot::channel();
+        {
+            let mut books = self.lock();
+            let Some((_, orders)) = &books.attached else {
+                return Err("the replicator does not run: systemctl status vipd-replicate".into());
+            };
+            if orders.try_send(Order::Barrier(barrier)).is_err() {
+                return Err("the replicator does not read its orders".into());
+            }
+            books.barriers.insert(order, tx);
+        }
+        // Whoever waits here ends it at the deadline; then the other end finds nobody.
+        rx.await.unwrap_or_else(|_| Err("the replicator has gone".into()))
+    }
+
+    fn over(&self, order: u64) {
+        let mut books = self.lock();
+        books.barriers.remove(&order);
+        if let Some((_, orders)) = &books.attached {
+            let _ = orders.try_send(Order::BarrierOver { id: order });
+        }
+    }
+}
+
+/// What is said of a replicator that does not speak.
+pub(super) fn missing_text() -> String {
+    format!(
+        "the replicator has said nothing for {} s: state files do not follow the address \
+         (systemctl status vipd-replicate)",
+        SILENCE.as_secs()
+    )
+}
+
+/// The instance of that name.
+fn instance(model: &Model, name: &str) -> Option<InstanceIx> {
+    model.iter().find(|(_, instance)| &*instance.name == name).map(|(ix, _)| ix)
+}
+
+/// The replicator reads lines from others; they go into the log.
+fn one_line(text: &str) -> String {
+    text.chars().take(LONGEST_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `report`, so long after it came: a standby ages while nobody speaks.
+fn aged(report: &SetReport, since: Duration) -> SetReport {
+    let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let mut report = report.clone();
+    if !report.owns {
+        report.age_ms = report.age_ms.map(|age| age.saturating_add(ms));
+        report.rpo_ms = report.rpo_ms.map(|rpo| rpo.saturating_add(ms));
+    } else if since >= SILENCE {
+        // Nobody looks at the files any more.
+        report.rpo_ms = None;
+    }
+    report
+}
+
+/// Who owns what, for the instances that have sets.
+fn roles(model: &Model, report: &Report) -> Vec<Role> {
+    let with_sets: BTreeSet<InstanceIx> = model.replicates.iter().map(|set| set.instance).collect();
+    // Of an instance whose families run by themselves the first one counts.
+    let unit = |ix: &InstanceIx| report.snapshot.units.iter().find(|unit| unit.instance == *ix);
+    let role = |ix: &InstanceIx| {
+        let unit = unit(ix)?;
+        Some(Role {
+            instance: model.instance(*ix).name.to_string(),
+            owns: unit.state == State::Active,
+            owner: unit.owner_host.map(|host| model.host_name(host).to_string()),
+            epoch: unit.epoch.into(),
+        })
+    };
+    with_sets.iter().filter_map(role).collect()
+}
