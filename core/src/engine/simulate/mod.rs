@@ -160,7 +160,8 @@ pub enum Supposed {
 }
 
 impl Engine {
-    /// This engine at this moment, for [`Picture::play`]. Costs a copy, which grows with the number of instances.
+    /// This engine at this moment, for [`Picture::play`]. Costs a copy, which grows with the number of instances: 0.6 ms
+    /// for a thousand of them.
     pub fn picture(&self) -> Picture {
         let mut copy = Box::new(self.clone());
         copy.outputs.clear();
