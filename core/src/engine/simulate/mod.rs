@@ -5,10 +5,11 @@
 //! say is supposed, and the answer names it ([`Supposed`]). It is the engine that decides, here as in production: nothing
 //! in this room may come to a verdict of its own, and nothing leaves it but the answer.
 //!
-//! Rooms: `group` the players, their kernels and the network between them; `stand_in` a peer out of its last word;
+//! Rooms: `group` the players and their kernels; `network` what is between them; `stand_in` a peer out of its last word;
 //! `story` what was seen, told by instance.
 
 mod group;
+mod network;
 mod stand_in;
 mod story;
 
