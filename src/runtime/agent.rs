@@ -13,17 +13,19 @@ use super::ending::{Ending, Next, Turn};
 use super::handover::Left;
 use super::hooks::Hooks;
 use super::keys::{self, KeyError};
-use super::load::{self, LoadError};
+use super::load::LoadError;
 use super::lock::{Lock, LockError};
-use super::observe::{self, Counting};
+use super::observe::{self, Counting, Serving};
 use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
-use super::queue::{self, Message, Sender};
+use super::queue::{self, Message, Reload, Sender};
+use super::reload::{self, Asker, Candidate, Reloads, Trouble};
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
+use super::standing::{self, InForce, Keeper, Start};
 use super::successor::{self, Successor};
-use super::tasks::{Asked, Task, Tasks};
+use super::tasks::{Asked, No, Task, Tasks};
 use super::threads::{self, Threads};
 use super::{boot, memory};
 use crate::control::server::{Limits, Server};
@@ -43,15 +45,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use vipd_core::config::model::{Check, Model, Probe};
+use vipd_core::config::model::{Call, Check, HookRun, Model, Probe, Program};
 use vipd_core::engine::io::{Event, EventKind, Handover, OperationStep, Reading};
+use vipd_core::engine::reload::Renumber;
+use vipd_core::types::CheckIx;
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
 /// The last words of a clean stop.
 const STOPPED: &str = "stopped; nothing is owned by this host";
-/// The answer to whoever wants one.
-const NO_RELOAD: &str = "reload is not in this version; restart to use a changed configuration";
+/// Said at a start with a file that cannot be used.
+const LAST_GOOD: &str = "the configuration file cannot be used: runs on the last good one; mend the file, then `vipd reload`";
 /// The last word before another agent goes on.
 const REPLACED: &str = "ends for the next agent of this host; addresses stay";
 /// For signals that came before they were held back.
@@ -126,11 +130,12 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         // The folder first: its holder can be named.
         None => (Lock::take(&options.runtime_dir)?, NamespaceLock::acquire()?),
     };
-    let loaded = load::for_host(&options.config, &options.host)?;
+    let Start { loaded, trouble } = standing::start(options)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.trim_end());
     }
     let model = Arc::new(loaded.meaning);
+    let in_force = InForce::new(Arc::clone(&model), trouble.as_ref().map(|(line, _)| line.clone()));
     let secrets = keys::secrets(&model)?;
     let boot = boot::next(&options.state_dir, &options.runtime_dir);
     if let Some(warning) = &boot.warning {
@@ -147,6 +152,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot start the thread of the history"))?;
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
+    }
+    if let Some((line, full)) = trouble.as_ref() {
+        tracing::error!("{full}");
+        tracing::error!("{LAST_GOOD}");
+        chronicle.file(true, LAST_GOOD.into(), Some(line.clone()));
     }
 
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
@@ -188,9 +198,16 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
         let first = first_dump(&mut monitor, model.links.len()).await?;
         let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+        let keeper = Keeper::new(options);
+        if trouble.is_none() {
+            keeper.keep(loaded.text.into());
+        }
         let main = Main {
             options,
             model,
+            in_force,
+            reloads: Reloads::new(options),
+            keeper,
             boot: boot.counter,
             monitor,
             events,
@@ -241,7 +258,11 @@ fn notify(states: &[NotifyState<'_>]) {
 /// What the main thread owns.
 struct Main<'a> {
     options: &'a Options,
+    /// By which the events that come are numbered.
     model: Arc<Model>,
+    in_force: InForce,
+    reloads: Reloads,
+    keeper: Keeper,
     /// Number of this start.
     boot: u64,
     monitor: Monitor,
@@ -262,8 +283,12 @@ struct Duties {
     counting: Counting,
     hooks: Hooks,
     activations: Activations,
+    /// The way to the programs of `vipd exec`.
+    runner: Runner,
+    readings: Readings,
     /// They end with it.
-    _checks: Checks,
+    checks: Option<Checks>,
+    monitoring: Option<Serving>,
 }
 
 impl Main<'_> {
@@ -271,17 +296,17 @@ impl Main<'_> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
         let facts = Facts {
-            model: Arc::clone(&self.model),
+            in_force: self.in_force.clone(),
             scheduling: Arc::clone(&self.threads.scheduling),
             memory: Arc::clone(&self.threads.memory),
         };
         let mut duties = self.duties();
-        let _monitoring = observe::start(&facts, &duties.counting, &self.sender);
+        duties.monitoring = observe::start(&facts, &duties.counting, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
-        let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
+        let handler = Control::new(facts.clone(), sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
-        let ended = self.serve(&mut duties, &mut asked).await;
+        let ended = self.serve(&mut duties, &mut asked, facts).await;
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -301,28 +326,44 @@ impl Main<'_> {
     }
 
     fn duties(&self) -> Duties {
-        let runner =
-            if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
-        let readings = Readings::new(&self.model);
+        let runner = self.runner();
+        let readings = Readings::default();
         let counting = Counting::new(&self.model);
-        let model = || Arc::clone(&self.model);
-        let report = {
-            let (readings, counting) = (readings.clone(), counting.clone());
-            let engine = self.sender.clone();
-            move |check, reading: Reading| {
-                readings.note(check, &reading);
-                counting.check(check, &reading);
-                engine.offer(Message::Check(check, reading));
-            }
-        };
-        let scripts = ScriptChecks::new(model(), runner.clone());
+        let engine = self.sender.clone();
+        let activations =
+            Activations::new(self.in_force.clone(), runner.clone(), readings.clone(), engine);
         Duties {
-            _checks: Checks::start(&self.model, report, scripts),
-            teller: Teller::new(model()),
+            checks: Some(self.checks(&counting, &readings, &runner)),
+            teller: Teller::new(Arc::clone(&self.model)),
             counting,
-            hooks: Hooks::new(model(), runner.clone()),
-            activations: Activations::new(model(), runner, readings, self.sender.clone()),
+            hooks: Hooks::new(Arc::clone(&self.model), runner.clone()),
+            activations,
+            runner,
+            readings,
+            monitoring: None,
         }
+    }
+
+    /// A way to the programs of the configuration in force.
+    fn runner(&self) -> Runner {
+        if programs(&self.model).is_empty() {
+            Runner::none()
+        } else {
+            Runner::start(self.executor())
+        }
+    }
+
+    /// The checks of the configuration in force, started.
+    fn checks(&self, counting: &Counting, readings: &Readings, runner: &Runner) -> Checks {
+        let (readings, counting) = (readings.clone(), counting.clone());
+        let (engine, model) = (self.sender.clone(), Arc::clone(&self.model));
+        let report = move |check: CheckIx, reading: Reading| {
+            readings.note(&model.check(check).name, &reading);
+            counting.check(check, &reading);
+            engine.offer(Message::Check(check, reading));
+        };
+        let scripts = ScriptChecks::new(Arc::clone(&self.model), runner.clone());
+        Checks::start(&self.model, report, scripts)
     }
 
     /// Where `vipd exec` is, and how it is started as a child: the same program with the same four options.
@@ -350,6 +391,7 @@ impl Main<'_> {
         &mut self,
         duties: &mut Duties,
         asked: &mut mpsc::Receiver<Asked>,
+        facts: Facts,
     ) -> Result<Ended, RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
@@ -398,13 +440,24 @@ impl Main<'_> {
                     Turn::Tell(id, step) => self.tell_step(duties, id, step),
                     Turn::OutOfPatience => return Err(self.remove_by_force()),
                 },
+                turn = self.reloads.next() => match turn {
+                    reload::Turn::Read(asker, read) => self.judge(duties, asker, read),
+                    reload::Turn::Retired(candidate, operation) => {
+                        self.put_in_force(duties, *candidate, operation, &facts).await;
+                    }
+                },
                 Some(told) = self.events.recv() => self.tell(duties, told),
                 event = self.monitor.next() => {
                     let event = event.map_err(io_at("cannot watch the network"))?;
                     self.hand_over(Message::Network(event));
                 }
                 Some(asked) = asked.recv() => self.take(asked),
-                _ = hangup.recv() => tracing::warn!("SIGHUP: {NO_RELOAD}"),
+                _ = hangup.recv() => {
+                    let began = NotifyState::monotonic_usec_now().ok();
+                    let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(began).collect();
+                    notify(&states);
+                    self.reloads.ask(Asker::Signal, self.in_force.model());
+                }
                 _ = terminate.recv() => self.ending.terminate(),
                 _ = interrupt.recv() => {
                     if self.ending.stop("SIGINT").is_some() {
@@ -458,11 +511,137 @@ impl Main<'_> {
     /// What an operator asks of this thread.
     fn take(&mut self, asked: Asked) {
         match asked.task {
+            Task::Reexec if self.reloads.busy() => {
+                let _ = asked.answer.send(Err(No::Refused("a reload is under way".into())));
+            }
             Task::Reexec => self.ending.reexec(asked),
-            Task::Reload => {
-                let _ = asked.answer.send(Err(NO_RELOAD.into()));
+            Task::Reload => self.reloads.ask(Asker::Operator(asked), self.in_force.model()),
+        }
+    }
+
+    /// The file was read for a reload.
+    fn judge(&mut self, duties: &mut Duties, asker: Asker, read: Result<Box<Candidate>, Trouble>) {
+        let (candidate, asked) = match (read, asker) {
+            (Ok(candidate), Asker::Signal) => (candidate, None),
+            (Ok(candidate), Asker::Operator(asked)) => (candidate, Some(asked)),
+            (Err(trouble), asker) => return self.keep_running(asker, trouble),
+        };
+        if !self.ending.running() {
+            if let Some(asked) = asked {
+                let why = "the agent is about to end or to be replaced";
+                let _ = asked.answer.send(Err(No::Refused(why.into())));
+            }
+            return self.reload_over();
+        }
+        let dry_run = asked.as_ref().is_some_and(|asked| asked.dry_run);
+        let operation = asked.as_ref().map(|asked| asked.id);
+        // Nobody waits for it any more: not done either.
+        let gone = asked.is_some_and(|a| a.answer.send(Ok(candidate.summary())).is_err());
+        if gone || dry_run {
+            return self.reload_over();
+        }
+        for warning in &candidate.warnings {
+            tracing::warn!("{}", warning.trim_end());
+        }
+        if let Some(id) = operation {
+            self.tell_step(duties, id, OperationStep::Started);
+        }
+        let (done, retired) = oneshot::channel();
+        self.hand_over(Message::Retire { model: Arc::clone(&candidate.model), done });
+        self.reloads.retire(candidate, operation, retired);
+    }
+
+    /// The file cannot be used: nothing changes.
+    fn keep_running(&mut self, asker: Asker, trouble: Trouble) {
+        let Trouble { line, full } = trouble;
+        let dry_run = matches!(&asker, Asker::Operator(asked) if asked.dry_run);
+        if !dry_run {
+            tracing::error!("the configuration was not reloaded, nothing has changed: {full}");
+            if self.in_force.set_trouble(Some(line.clone())) {
+                let said = "the configuration file cannot be used; the one before stays in force";
+                self.chronicle.file(true, said.into(), Some(line));
             }
         }
+        if let Asker::Operator(asked) = asker {
+            let _ = asked.answer.send(Err(No::Config(full)));
+        }
+        self.reload_over();
+    }
+
+    fn reload_over(&mut self) {
+        let again = self.reloads.over();
+        notify(&[NotifyState::Ready]);
+        if again {
+            self.reloads.ask(Asker::Signal, self.in_force.model());
+        }
+    }
+
+    /// What had to go is gone: the new configuration comes into force, everywhere at once.
+    async fn put_in_force(
+        &mut self,
+        duties: &mut Duties,
+        candidate: Candidate,
+        operation: Option<u64>,
+        facts: &Facts,
+    ) {
+        if !self.ending.running() {
+            let why = "the agent ends; the next one reads the file";
+            if let Some(id) = operation {
+                self.tell_step(duties, id, OperationStep::Aborted(why.into()));
+            }
+            return self.reload_over();
+        }
+        let headline = candidate.headline();
+        let Candidate { model, secrets, text, recalled, .. } = candidate;
+        let renumber = Renumber::between(&self.model, &model);
+        let new_programs = programs(&self.model) != programs(&model);
+        let new_checks = checks_differ(&self.model, &model);
+        let listens = self.model.telemetry != model.telemetry;
+        // Nothing is awaited up to the message: what this thread sends is numbered by the old configuration before it,
+        // and by the new one after it.
+        if new_checks {
+            duties.checks = None;
+        }
+        self.monitor.reload(&model);
+        self.in_force.replace(Arc::clone(&model));
+        let (told, events) = mpsc::channel(EVENTS);
+        let model_too = Arc::clone(&model);
+        let reload = Reload { model: model_too, secrets, recalled, told };
+        self.hand_over(Message::Reload(Box::new(reload)));
+        // What the engine said under the old one; the way closes when the new one is in force.
+        let mut before = std::mem::replace(&mut self.events, events);
+        while let Some(told) = before.recv().await {
+            self.tell(duties, told);
+        }
+        self.model = model;
+        duties.teller.reload(Arc::clone(&self.model), &renumber);
+        duties.counting.reload(&self.model, &renumber);
+        self.chronicle.reload(Arc::clone(&self.model), &renumber);
+        if new_programs {
+            duties.runner = self.runner();
+        }
+        duties.hooks.reload(&self.model, &renumber, duties.runner.clone());
+        duties.activations.reload(duties.runner.clone());
+        if new_checks {
+            let checks = self.checks(&duties.counting, &duties.readings, &duties.runner);
+            duties.checks = Some(checks);
+        }
+        if listens {
+            // The old one first: it may be the same port.
+            duties.monitoring = None;
+            tokio::task::yield_now().await;
+            duties.monitoring = observe::start(facts, &duties.counting, &self.sender);
+        }
+        self.ending.set_patience(patience(&self.model));
+        self.keeper.keep(text);
+        tracing::info!("{headline}");
+        if self.in_force.set_trouble(None) {
+            self.chronicle.file(false, "the configuration file is in use again".into(), None);
+        }
+        if let Some(id) = operation {
+            self.tell_step(duties, id, OperationStep::Done(headline.into()));
+        }
+        self.reload_over();
     }
 
     fn hand_over(&self, message: Message) {
@@ -523,12 +702,42 @@ impl Main<'_> {
     }
 }
 
-/// Is there anything for `vipd exec` to do?
-fn has_programs(model: &Model) -> bool {
-    let script = |check: &Check| matches!(check.probe, Probe::Script(_));
-    !model.hooks.is_empty()
-        || model.checks.iter().any(script)
-        || model.instances.iter().any(|instance| instance.standby.activation().is_some())
+/// Everything that `vipd exec` may be asked to run: what, under which name.
+fn programs(model: &Model) -> Vec<(&'static str, Arc<str>, HookRun)> {
+    let plain = |program: &Program| HookRun::Program(program.clone(), Call::Vipd);
+    let hooks = model.hooks.iter().map(|h| ("hook", Arc::clone(&h.name), h.run.clone()));
+    let scripts = model.checks.iter().filter_map(|check| match &check.probe {
+        Probe::Script(program) => {
+            let program = Program { timeout: check.timeout, ..program.clone() };
+            Some(("check", Arc::clone(&check.name), plain(&program)))
+        }
+        _ => None,
+    });
+    let activations = model.instances.iter().filter_map(|instance| {
+        let activation = instance.standby.activation()?;
+        Some(("activation", Arc::clone(&instance.name), plain(&activation.program)))
+    });
+    hooks.chain(scripts).chain(activations).collect()
+}
+
+/// Do the checks have to be started anew? What runs knows them by their positions.
+fn checks_differ(old: &Model, new: &Model) -> bool {
+    let link = |model: &Model, check: &Check| match check.probe {
+        Probe::Gateway { link, .. } => {
+            model.links.get(usize::from(link.0)).map(|link| Arc::clone(&link.name))
+        }
+        _ => None,
+    };
+    let same = |(a, b): (&Check, &Check)| match (&a.probe, &b.probe) {
+        // Judged by the engine, which numbers instances by itself.
+        (Probe::Instance { .. }, Probe::Instance { .. }) => a.name == b.name,
+        (Probe::Gateway { addr, .. }, Probe::Gateway { addr: now, .. }) => {
+            let rest = |c: &Check| (Arc::clone(&c.name), c.interval, c.timeout);
+            addr == now && link(old, a) == link(new, b) && rest(a) == rest(b)
+        }
+        _ => a == b,
+    };
+    old.checks.len() != new.checks.len() || !old.checks.iter().zip(&new.checks).all(same)
 }
 
 /// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.

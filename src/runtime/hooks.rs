@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vipd_core::config::model::{Call, Hook, HookRun, Model, Moment, Program};
 use vipd_core::engine::io::Event;
+use vipd_core::engine::reload::Renumber;
 use vipd_core::types::InstanceIx;
 
 /// Beside a program's own time: for a missing `vipd exec` to come, and for TERM and KILL.
@@ -30,8 +31,11 @@ pub(super) struct Hooks {
     farewell: Duration,
 }
 
-/// What runs and what waits, by hook and whom it is about.
-type Lanes = Arc<Mutex<HashMap<(usize, Whom), Lane>>>;
+/// What runs and what waits.
+type Lanes = Arc<Mutex<HashMap<LaneKey, Lane>>>;
+
+/// A hook, and whom it is about: a group or an instance, by name. Names outlive a reload.
+type LaneKey = (Arc<str>, bool, String);
 
 /// There while something runs.
 #[derive(Debug, Default)]
@@ -51,6 +55,23 @@ impl Hooks {
         }
     }
 
+    /// Another configuration: what runs goes on, hooks of instances that are gone hear that these stopped.
+    pub(super) fn reload(&mut self, model: &Arc<Model>, renumber: &Renumber, runner: Runner) {
+        let old = Arc::clone(&self.model);
+        for (ix, _) in old.iter().filter(|(ix, _)| renumber.instance(*ix).is_none()) {
+            self.tell_stop(Whom::Instance(ix));
+        }
+        self.roles.reload(Arc::clone(model), renumber);
+        self.model = Arc::clone(model);
+        self.runner = runner;
+    }
+
+    fn tell_stop(&self, whom: Whom) {
+        let role = self.role(whom);
+        let change = Change { whom, from: role, to: role.unwrap_or(Role::Backup) };
+        self.deliver(&change, Word::Stop);
+    }
+
     /// Hands on what `event` changed.
     pub(super) fn observe(&mut self, event: &Event) {
         for change in self.roles.observe(event) {
@@ -68,9 +89,7 @@ impl Hooks {
         let instances = self.model.iter().map(|(ix, _)| Whom::Instance(ix));
         let groups = (0..self.model.sync_groups.len()).map(Whom::Group);
         for whom in instances.chain(groups).collect::<Vec<_>>() {
-            let role = self.role(whom);
-            let change = Change { whom, from: role, to: role.unwrap_or(Role::Backup) };
-            self.deliver(&change, Word::Stop);
+            self.tell_stop(whom);
         }
         let quiet = async {
             while !lock(&self.lanes).is_empty() {
@@ -91,10 +110,9 @@ impl Hooks {
 
     /// What waits, taken from its lane.
     fn late(&self) -> Vec<(Which, Occasion)> {
-        let hooks = &self.model.hooks;
         let mut lanes = lock(&self.lanes);
-        let late = lanes.iter_mut().filter_map(|((at, _), lane)| {
-            Some((Which::Hook(hooks.get(*at)?.name.to_string()), lane.waiting.take()?))
+        let late = lanes.iter_mut().filter_map(|((hook, ..), lane)| {
+            Some((Which::Hook(hook.to_string()), lane.waiting.take()?))
         });
         late.collect()
     }
@@ -113,14 +131,16 @@ impl Hooks {
 
     fn deliver(&self, change: &Change, word: Word) {
         let occasion = self.occasion(change.whom, change.from, word);
-        for (at, hook) in self.model.hooks.iter().enumerate() {
+        for hook in &self.model.hooks {
             if !hook.on.contains(&moment(word)) || !self.concerns(hook, change.whom) {
                 continue;
             }
             match &hook.run {
                 HookRun::Program(_, Call::Vipd) if matches!(change.whom, Whom::Group(_)) => {}
                 HookRun::Program(program, _) => {
-                    self.queue((at, change.whom), hook, program, occasion.clone());
+                    let group = matches!(change.whom, Whom::Group(_));
+                    let lane = (Arc::clone(&hook.name), group, occasion.name.clone());
+                    self.queue(lane, hook, program, occasion.clone());
                 }
                 HookRun::Fifo(_) => {
                     if !self.runner.line(&hook.name, occasion.clone()) {
@@ -202,7 +222,7 @@ impl Hooks {
         occasion
     }
 
-    fn queue(&self, lane: (usize, Whom), hook: &Hook, program: &Program, mut occasion: Occasion) {
+    fn queue(&self, lane: LaneKey, hook: &Hook, program: &Program, mut occasion: Occasion) {
         let mut lanes = lock(&self.lanes);
         if let Some(busy) = lanes.get_mut(&lane) {
             if let Some(late) = &busy.waiting {
@@ -217,7 +237,7 @@ impl Hooks {
             busy.waiting = Some(occasion);
             return;
         }
-        lanes.insert(lane, Lane::default());
+        lanes.insert(lane.clone(), Lane::default());
         drop(lanes);
         let limit = program.timeout + PATIENCE;
         let (lanes, runner) = (Arc::clone(&self.lanes), self.runner.clone());

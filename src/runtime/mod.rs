@@ -12,6 +12,7 @@
 //! | `worker` | the kernel thread |
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
+//! | `standing`, `reload` | which configuration is in force, the last good one; how another one comes into force |
 //! | `control` | the handler of the control socket: reads, changes, subscriptions |
 //! | `report` | the engine's snapshot as status document |
 //! | `chronicle` | what happened: history, subscribers, who waits for an operation |
@@ -43,11 +44,13 @@ mod observe;
 mod protocol;
 mod pulse;
 mod queue;
+pub mod reload;
 mod report;
 mod roles;
 mod scripts;
 mod slots;
 mod sockets;
+pub mod standing;
 mod successor;
 mod tasks;
 mod threads;

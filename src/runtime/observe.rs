@@ -11,33 +11,47 @@ use crate::telemetry::http::{self, Limits, Pages, Verdict};
 use crate::telemetry::metrics::{Figures, Format, Loop};
 use crate::telemetry::{Tally, cause_text};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Reading};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
 use vipd_core::types::{CheckIx, Class, State};
 
-/// The tally that the main thread fills and scrapes read.
+/// Between two looks whether a reload is through, and how many of them: it takes milliseconds.
+const SOON: Duration = Duration::from_millis(20);
+const ROUNDS: u32 = 50;
+
+/// The tally that the main thread fills and scrapes read, with the configuration that numbers it.
 #[derive(Clone, Debug)]
-pub(super) struct Counting(Arc<Mutex<Tally>>);
+pub(super) struct Counting(Arc<Mutex<(Tally, Arc<Model>)>>);
 
 impl Counting {
     /// Nothing has happened yet.
-    pub(super) fn new(model: &Model) -> Self {
-        Self(Arc::new(Mutex::new(Tally::new(model))))
+    pub(super) fn new(model: &Arc<Model>) -> Self {
+        Self(Arc::new(Mutex::new((Tally::new(model), Arc::clone(model)))))
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn reload(&self, model: &Arc<Model>, renumber: &Renumber) {
+        self.with(|(tally, numbers)| {
+            tally.reload(model, renumber);
+            numbers.clone_from(model);
+        });
     }
 
     /// Something happened.
     pub(super) fn observe(&self, event: &Event) {
-        self.with(|tally| tally.observe(event));
+        self.with(|(tally, _)| tally.observe(event));
     }
 
     /// A check was run.
     pub(super) fn check(&self, check: CheckIx, reading: &Reading) {
-        self.with(|tally| tally.check(check, reading));
+        self.with(|(tally, _)| tally.check(check, reading));
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Tally) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut (Tally, Arc<Model>)) -> T) -> T {
         // Counts are whole between two events, whoever panicked.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -45,7 +59,7 @@ impl Counting {
 
 /// Serves until aborted; `None`: nothing is to be served.
 pub(super) fn start(facts: &Facts, counting: &Counting, protocol: &Sender) -> Option<Serving> {
-    let at = facts.model.telemetry.listen.clone()?;
+    let at = facts.in_force.model().telemetry.listen.clone()?;
     let pages = Monitoring {
         facts: facts.clone(),
         counting: counting.clone(),
@@ -94,10 +108,22 @@ impl Monitoring {
 impl Pages for Monitoring {
     async fn metrics(&self, format: Format) -> Verdict {
         // Without an answer the scrape says so: `vipd_up` is 0.
-        let report = self.report().await.ok();
+        let (mut report, mut counted) =
+            (self.report().await.ok(), self.counting.with(|t| t.clone()));
+        for _ in 0..ROUNDS {
+            // In the middle of a reload one of them is ahead.
+            if report.as_ref().is_none_or(|report| Arc::ptr_eq(&report.model, &counted.1)) {
+                break;
+            }
+            tokio::time::sleep(SOON).await;
+            (report, counted) = (self.report().await.ok(), self.counting.with(|t| t.clone()));
+        }
+        let (tally, model) = counted;
+        report.take_if(|report| !Arc::ptr_eq(&report.model, &model));
         let figures = Figures {
-            model: Arc::clone(&self.facts.model),
-            tally: self.counting.with(|tally| tally.clone()),
+            model,
+            tally,
+            config_used: self.facts.in_force.trouble().is_none(),
             now: report.map(|report| (report.snapshot.clone(), self.counted(&report))),
         };
         figures.text(format).map_err(|error| format!("the figures could not be written: {error}"))
@@ -109,7 +135,7 @@ impl Pages for Monitoring {
 
     async fn readiness(&self) -> Verdict {
         let report = self.report().await?;
-        readiness(&self.facts.model, &report.snapshot)
+        readiness(&report.model, &report.snapshot)
     }
 }
 

@@ -5,16 +5,17 @@
 
 use super::neighbours::{Filter, announcement, question};
 use super::pulse::Pulse;
-use super::queue::{Inbox, Message};
+use super::queue::{Inbox, Message, Reload};
 use super::slots::Slots;
 use super::sockets::{Sockets, Token};
 use crate::kernel::MonitorEvent;
 use crate::sys::{DeadlineTimer, Poller, clock};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::histogram::{Histogram, LATENESS};
@@ -59,6 +60,8 @@ pub(super) enum End {
 /// Answer to [`Message::Report`].
 #[derive(Clone, Debug)]
 pub(super) struct Report {
+    /// The configuration by which the rest is numbered.
+    pub model: Arc<Model>,
     /// What the engine says.
     pub snapshot: Snapshot,
     /// What the loop counted.
@@ -106,6 +109,10 @@ pub(super) struct Protocol {
     inbox: Inbox,
     slots: Slots,
     told: mpsc::Sender<Told>,
+    /// Where to tell once another configuration is in force.
+    told_next: Option<mpsc::Sender<Told>>,
+    /// Waits for the engine to be ready for another configuration.
+    retiring: Option<oneshot::Sender<()>>,
     sockets: Sockets,
     filters: Vec<Filter>,
     pulse: Option<Pulse>,
@@ -177,6 +184,8 @@ impl Protocol {
             inbox,
             slots,
             told,
+            told_next: None,
+            retiring: None,
             pulse,
             counters: LoopCounters::default(),
             tokens: Vec::new(),
@@ -206,6 +215,10 @@ impl Protocol {
             self.act();
             if self.engine.stopped() {
                 return Ok(End::Stopped);
+            }
+            if let Some(done) = self.retiring.take_if(|_| self.engine.retired()) {
+                // Whoever waited for it may have something else to do by now.
+                let _ = done.send(());
             }
             if self.engine.may_exec() {
                 // Nothing is read or said after this.
@@ -388,6 +401,11 @@ impl Protocol {
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }
+            Message::Retire { model, done } => {
+                self.retiring = Some(done);
+                self.feed(Input::Retire(model));
+            }
+            Message::Reload(reload) => self.reload(*reload),
             Message::PrepareRestart => self.feed(Input::PrepareRestart),
             Message::AbortRestart => self.feed(Input::AbortRestart),
             Message::Stop => self.feed(Input::Stop),
@@ -415,6 +433,51 @@ impl Protocol {
             }
             MonitorEvent::FrameSeen(link) => self.frame_seen(link),
         }
+    }
+
+    fn reload(&mut self, reload: Reload) {
+        let Reload { model, secrets, recalled, told } = reload;
+        self.told_next = Some(told);
+        self.feed(Input::Reload(model, secrets));
+        recall(&mut self.engine, recalled);
+        self.carry_out();
+        if let Some(told) = self.told_next.take() {
+            // The engine stops, and wants no other configuration: who drains the old way must see its end all the same.
+            self.told = told;
+        }
+    }
+
+    /// What the engine says from here on is numbered by `model`.
+    fn put_in_force(&mut self, model: Arc<Model>) {
+        // First: nothing of the old numbers may be carried out under the new ones.
+        self.slots.reload(&model);
+        let renumber = Renumber::between(&self.model, &model);
+        let filters = (0u16..).map(LinkIx).zip(&model.links);
+        let fresh = filters.map(|(link, _)| Filter::new(&model, link)).collect();
+        let before = std::mem::replace(&mut self.filters, fresh);
+        for (was, filter) in (0u16..).map(LinkIx).zip(before) {
+            let now = renumber.link(was).and_then(|ix| self.filters.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                mine.go_on(filter);
+            }
+        }
+        let before = std::mem::replace(&mut self.announced, vec![0; model.instances.len()]);
+        for (was, count) in (0u16..).map(InstanceIx).zip(before) {
+            let now =
+                renumber.instance(was).and_then(|ix| self.announced.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = count;
+            }
+        }
+        if let Some(pulse) = &mut self.pulse {
+            pulse.reload(&model);
+        }
+        if let Some(told) = self.told_next.take() {
+            self.told = told;
+        }
+        let news = self.sockets.reload(&model, &self.poller, clock::monotonic());
+        self.model = model;
+        self.tell_sockets(news);
     }
 
     fn feed(&mut self, input: Input<'_>) {
@@ -453,6 +516,7 @@ impl Protocol {
                     self.tell(Told::Activate { instance, order })
                 }
                 Output::Event(event) => self.tell(Told::Event(event)),
+                Output::Reloaded(model) => self.put_in_force(model),
             }
         }
     }
@@ -477,7 +541,8 @@ impl Protocol {
     fn report(&self) -> Report {
         let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
         let snapshot = self.engine.snapshot(clock::monotonic());
-        Report { snapshot, counters, announced: self.announced.clone() }
+        let model = Arc::clone(&self.model);
+        Report { model, snapshot, counters, announced: self.announced.clone() }
     }
 }
 

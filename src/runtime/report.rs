@@ -4,6 +4,7 @@ mod health;
 mod why;
 
 use super::protocol::Report;
+use super::standing::InForce;
 use crate::control::status::{
     Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
@@ -17,11 +18,14 @@ use vipd_core::time::Instant;
 use vipd_core::types::{Class, InstanceIx, State};
 use vipd_core::vrrp::Expiry;
 
+/// Code of the alarm that stands while the configuration file cannot be used.
+pub(super) const CONFIG_NOT_USED: &str = "config-not-used";
+
 /// What the main thread knows by itself.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// The configuration in use.
-    pub model: Arc<Model>,
+    /// The configuration in force.
+    pub in_force: InForce,
     /// Was real-time scheduling granted?
     pub scheduling: Arc<OnceLock<Granted>>,
     /// Was locking memory granted?
@@ -42,7 +46,7 @@ impl Facts {
 
 /// The status document.
 pub(super) fn document(facts: &Facts, report: &Report) -> Status {
-    let model = &facts.model;
+    let model = &report.model;
     let snapshot = &report.snapshot;
     let loops = [
         ("wakeups", report.counters.wakeups),
@@ -62,7 +66,7 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         checks: snapshot.checks.iter().map(|check| health::check(model, check)).collect(),
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
-        alarms: alarms(model, snapshot, None),
+        alarms: of_file(facts).into_iter().chain(alarms(model, snapshot, None)).collect(),
         counters: snapshot
             .counters
             .iter()
@@ -70,6 +74,15 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
             .map(|(name, count)| (name.to_owned(), count))
             .collect(),
     }
+}
+
+/// The file is not the one in force.
+fn of_file(facts: &Facts) -> Option<Alarm> {
+    let why = facts.in_force.trouble()?;
+    Some(Alarm {
+        code: CONFIG_NOT_USED.into(),
+        message: format!("runs on the last good configuration, the file is not used: {why}"),
+    })
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {

@@ -7,6 +7,7 @@ use super::text::cause_code;
 use std::collections::{BTreeMap, HashMap};
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, Reading};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::histogram::{Histogram, OUTAGES};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{CheckIx, Family, InstanceIx, State};
@@ -86,6 +87,30 @@ impl Tally {
             claiming: HashMap::new(),
             two_owners: HashMap::new(),
         }
+    }
+
+    /// Another configuration: what was counted of what it has as well goes on.
+    pub fn reload(&mut self, model: &Model, renumber: &Renumber) {
+        let before = std::mem::replace(self, Self::new(model));
+        self.heartbeats_refused = before.heartbeats_refused;
+        for (was, tally) in (0u16..).map(InstanceIx).zip(before.instances) {
+            let now =
+                renumber.instance(was).and_then(|ix| self.instances.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = tally;
+            }
+        }
+        for (was, tally) in (0u16..).map(CheckIx).zip(before.checks) {
+            let now = renumber.check(was).and_then(|ix| self.checks.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = tally;
+            }
+        }
+        let place = |ix: InstanceIx| renumber.instance(ix);
+        self.claiming =
+            before.claiming.into_iter().filter_map(|(ix, at)| Some((place(ix)?, at))).collect();
+        self.two_owners =
+            before.two_owners.into_iter().filter_map(|(ix, n)| Some((place(ix)?, n))).collect();
     }
 
     /// A check was run.

@@ -147,17 +147,17 @@ impl Difference {
     pub fn between(old: &Model, new: &Model) -> Self {
         let pair = Pair { old, new };
         let mut instances: Vec<InstanceDifference> = Vec::new();
+        let named = |model: &'_ Model, name: &Arc<str>| {
+            model.instances.binary_search_by(|i| i.name.cmp(name)).ok()
+        };
         for before in &old.instances {
-            instances.push(match new.instances.iter().find(|i| i.name == before.name) {
-                Some(after) => pair.instance(before, after),
+            instances.push(match named(new, &before.name) {
+                Some(at) => pair.instance(before, &new.instances[at]),
                 None => bare(&before.name, Fate::Gone),
             });
         }
-        for after in &new.instances {
-            if old.instances.iter().all(|i| i.name != after.name) {
-                instances.push(bare(&after.name, Fate::New));
-            }
-        }
+        let came = new.instances.iter().filter(|i| named(old, &i.name).is_none());
+        instances.extend(came.map(|i| bare(&i.name, Fate::New)));
         pair.groups(&mut instances);
         instances.retain(|i| i.fate != Fate::InPlace || !i.changes.is_empty());
         for instance in &mut instances {
@@ -179,7 +179,8 @@ impl Difference {
 
     /// What changes for the instance called `name`, if anything does.
     pub fn find(&self, name: &str) -> Option<&InstanceDifference> {
-        self.instances.iter().find(|i| *i.name == *name)
+        let at = self.instances.binary_search_by(|i| (*i.name).cmp(name)).ok()?;
+        self.instances.get(at)
     }
 }
 

@@ -11,7 +11,7 @@ use vipd_core::engine::snapshot::Snapshot;
 
 /// The agent itself; the only figures when the protocol thread does not answer.
 pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
-    let Figures { model, tally, now } = figures;
+    let Figures { model, tally, config_used, now } = figures;
     let up = plainly("vipd_up", "Does the protocol thread answer? 0: nothing else is known.");
     out.gauge(up, u64::from(now.is_some()))?;
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -19,6 +19,8 @@ pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
     let config = vec![("hash", format!("{:016x}", model.hash))];
     let help = "Hash of the meaning of the configuration, the same on every host of the group.";
     out.info(plainly("vipd_config_hash", help), &config)?;
+    let help = "Could the configuration file be used when it was read last? 0: the last good one is in force.";
+    out.gauge(plainly("vipd_config_reload_success", help), u64::from(*config_used))?;
     let refused = tally.heartbeats_refused.iter();
     out.counters(
         plainly(

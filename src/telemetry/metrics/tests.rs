@@ -82,7 +82,7 @@ fn a_protocol_thread_that_is_silent_is_told() {
     let text = "[hosts.a]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
                 addresses = [\"192.0.2.10/24\"]\npriority = { a = 150 }\n";
     let model = Arc::new(load_all_hosts(text, "vipd.toml").unwrap().0.remove(0));
-    let figures = Figures { tally: Tally::new(&model), model, now: None };
+    let figures = Figures { tally: Tally::new(&model), model, config_used: false, now: None };
     let text = figures.text(Format::Plain).unwrap();
     assert!(text.contains("vipd_up{vipd_cluster=\"\"} 0\n"), "{text}");
     assert!(text.contains("process_resident_memory_bytes"), "{text}");

@@ -5,6 +5,7 @@
 use super::super::io::{Alarm, Cause, StandingReason};
 use crate::config::model::Model;
 use crate::types::{CheckIx, HostIx, InstanceIx, LinkIx};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where things of one model are in another; what is not there any more has no place.
@@ -85,7 +86,8 @@ impl Renumber {
 }
 
 fn places<T>(old: &[T], new: &[T], name: impl Fn(&T) -> &Arc<str>) -> Vec<Option<usize>> {
-    old.iter().map(|o| new.iter().position(|n| name(n) == name(o))).collect()
+    let known: BTreeMap<&Arc<str>, usize> = new.iter().map(&name).zip(0..).collect();
+    old.iter().map(|o| known.get(name(o)).copied()).collect()
 }
 
 fn place<T: TryFrom<usize>>(places: &[Option<usize>], at: usize) -> Option<T> {
