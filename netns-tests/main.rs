@@ -40,6 +40,8 @@ mod order;
 mod pool;
 mod pressure;
 mod programs;
+mod reload;
+mod reload_files;
 mod repair;
 mod restart;
 mod screens;
@@ -84,10 +86,11 @@ fn main() -> ExitCode {
     }));
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: [fn() -> Vec<Trial>; 20] = [
+    let rooms: [fn() -> Vec<Trial>; 21] = [
         failover::trials,
         stop::trials,
         restart::trials,
+        reload::trials,
         verbs::trials,
         moves::trials,
         severed::trials,

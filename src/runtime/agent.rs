@@ -198,6 +198,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
         let first = first_dump(&mut monitor, model.links.len()).await?;
         let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+        let facts = Facts {
+            in_force,
+            scheduling: Arc::clone(&threads.scheduling),
+            memory: Arc::clone(&threads.memory),
+        };
         let keeper = Keeper::new(options);
         if trouble.is_none() {
             keeper.keep(loaded.text.into());
@@ -205,8 +210,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         let main = Main {
             options,
             model,
-            in_force,
-            reloads: Reloads::new(options),
+            reloads: Reloads::new(options, facts.clone(), sender.clone()),
+            facts,
             keeper,
             boot: boot.counter,
             monitor,
@@ -260,7 +265,7 @@ struct Main<'a> {
     options: &'a Options,
     /// By which the events that come are numbered.
     model: Arc<Model>,
-    in_force: InForce,
+    facts: Facts,
     reloads: Reloads,
     keeper: Keeper,
     /// Number of this start.
@@ -295,18 +300,13 @@ impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
-        let facts = Facts {
-            in_force: self.in_force.clone(),
-            scheduling: Arc::clone(&self.threads.scheduling),
-            memory: Arc::clone(&self.threads.memory),
-        };
         let mut duties = self.duties();
-        duties.monitoring = observe::start(&facts, &duties.counting, &self.sender);
+        duties.monitoring = observe::start(&self.facts, &duties.counting, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
-        let handler = Control::new(facts.clone(), sender, chronicle, tasks, self.boot);
+        let handler = Control::new(self.facts.clone(), sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
-        let ended = self.serve(&mut duties, &mut asked, facts).await;
+        let ended = self.serve(&mut duties, &mut asked).await;
         control.abort();
         // Its file goes with it.
         let _ = control.await;
@@ -331,7 +331,7 @@ impl Main<'_> {
         let counting = Counting::new(&self.model);
         let engine = self.sender.clone();
         let activations =
-            Activations::new(self.in_force.clone(), runner.clone(), readings.clone(), engine);
+            Activations::new(self.facts.in_force.clone(), runner.clone(), readings.clone(), engine);
         Duties {
             checks: Some(self.checks(&counting, &readings, &runner)),
             teller: Teller::new(Arc::clone(&self.model)),
@@ -391,7 +391,6 @@ impl Main<'_> {
         &mut self,
         duties: &mut Duties,
         asked: &mut mpsc::Receiver<Asked>,
-        facts: Facts,
     ) -> Result<Ended, RunError> {
         let signals = io_at("cannot listen to signals");
         let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
@@ -441,9 +440,9 @@ impl Main<'_> {
                     Turn::OutOfPatience => return Err(self.remove_by_force()),
                 },
                 turn = self.reloads.next() => match turn {
-                    reload::Turn::Read(asker, read) => self.judge(duties, asker, read),
+                    reload::Turn::Read(asker, read) => self.judge(duties, asker, read).await,
                     reload::Turn::Retired(candidate, operation) => {
-                        self.put_in_force(duties, *candidate, operation, &facts).await;
+                        self.put_in_force(duties, *candidate, operation).await;
                     }
                 },
                 Some(told) = self.events.recv() => self.tell(duties, told),
@@ -456,7 +455,7 @@ impl Main<'_> {
                     let began = NotifyState::monotonic_usec_now().ok();
                     let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(began).collect();
                     notify(&states);
-                    self.reloads.ask(Asker::Signal, self.in_force.model());
+                    self.reloads.ask(Asker::Signal, self.facts.in_force.model());
                 }
                 _ = terminate.recv() => self.ending.terminate(),
                 _ = interrupt.recv() => {
@@ -515,12 +514,17 @@ impl Main<'_> {
                 let _ = asked.answer.send(Err(No::Refused("a reload is under way".into())));
             }
             Task::Reexec => self.ending.reexec(asked),
-            Task::Reload => self.reloads.ask(Asker::Operator(asked), self.in_force.model()),
+            Task::Reload => self.reloads.ask(Asker::Operator(asked), self.facts.in_force.model()),
         }
     }
 
     /// The file was read for a reload.
-    fn judge(&mut self, duties: &mut Duties, asker: Asker, read: Result<Box<Candidate>, Trouble>) {
+    async fn judge(
+        &mut self,
+        duties: &mut Duties,
+        asker: Asker,
+        read: Result<Box<Candidate>, Trouble>,
+    ) {
         let (candidate, asked) = match (read, asker) {
             (Ok(candidate), Asker::Signal) => (candidate, None),
             (Ok(candidate), Asker::Operator(asked)) => (candidate, Some(asked)),
@@ -543,6 +547,9 @@ impl Main<'_> {
         for warning in &candidate.warnings {
             tracing::warn!("{}", warning.trim_end());
         }
+        // Who asked puts it on record first: the history reads in the order in which things happened.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
         if let Some(id) = operation {
             self.tell_step(duties, id, OperationStep::Started);
         }
@@ -557,7 +564,7 @@ impl Main<'_> {
         let dry_run = matches!(&asker, Asker::Operator(asked) if asked.dry_run);
         if !dry_run {
             tracing::error!("the configuration was not reloaded, nothing has changed: {full}");
-            if self.in_force.set_trouble(Some(line.clone())) {
+            if self.facts.in_force.set_trouble(Some(line.clone())) {
                 let said = "the configuration file cannot be used; the one before stays in force";
                 self.chronicle.file(true, said.into(), Some(line));
             }
@@ -572,7 +579,7 @@ impl Main<'_> {
         let again = self.reloads.over();
         notify(&[NotifyState::Ready]);
         if again {
-            self.reloads.ask(Asker::Signal, self.in_force.model());
+            self.reloads.ask(Asker::Signal, self.facts.in_force.model());
         }
     }
 
@@ -582,7 +589,6 @@ impl Main<'_> {
         duties: &mut Duties,
         candidate: Candidate,
         operation: Option<u64>,
-        facts: &Facts,
     ) {
         if !self.ending.running() {
             let why = "the agent ends; the next one reads the file";
@@ -603,7 +609,7 @@ impl Main<'_> {
             duties.checks = None;
         }
         self.monitor.reload(&model);
-        self.in_force.replace(Arc::clone(&model));
+        self.facts.in_force.replace(Arc::clone(&model));
         let (told, events) = mpsc::channel(EVENTS);
         let model_too = Arc::clone(&model);
         let reload = Reload { model: model_too, secrets, recalled, told };
@@ -630,12 +636,12 @@ impl Main<'_> {
             // The old one first: it may be the same port.
             duties.monitoring = None;
             tokio::task::yield_now().await;
-            duties.monitoring = observe::start(facts, &duties.counting, &self.sender);
+            duties.monitoring = observe::start(&self.facts, &duties.counting, &self.sender);
         }
         self.ending.set_patience(patience(&self.model));
         self.keeper.keep(text);
         tracing::info!("{headline}");
-        if self.in_force.set_trouble(None) {
+        if self.facts.in_force.set_trouble(None) {
             self.chronicle.file(false, "the configuration file is in use again".into(), None);
         }
         if let Some(id) = operation {

@@ -6,10 +6,9 @@
 mod document;
 mod file;
 
-use super::report::CONFIG_NOT_USED;
 use crate::control::events::{Event, Level, Outcome, SCHEMA, Step, What};
 use crate::sys::clock;
-use crate::telemetry::{Telling, operation_name};
+use crate::telemetry::{CONFIG_NOT_USED, Telling, operation_name};
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;

@@ -7,9 +7,12 @@ use super::agent::Options;
 use super::keys;
 use super::load::{self, LoadError};
 use super::memory;
+use super::queue::Sender;
+use super::report::{Facts, document};
 use super::tasks::{Asked, No};
-use std::path::Path;
+use crate::control::status::{Instance, Status};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd_core::config::diff::{Cost, Difference, Fate, InstanceDifference};
@@ -18,6 +21,8 @@ use vipd_core::engine::Secrets;
 use vipd_core::engine::io::Memory;
 use vipd_core::types::InstanceIx;
 
+/// For the engine's word on who would take over.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Why nothing more can be asked for at the moment.
 const BUSY: &str = "a reload is under way; see `vipd events -f`";
 
@@ -35,6 +40,8 @@ pub(super) struct Candidate {
     pub recalled: Vec<(Option<InstanceIx>, Memory)>,
     /// What it changes.
     pub difference: Difference,
+    /// What handing over costs, as far as the engine told.
+    pub costs: Vec<String>,
 }
 
 /// Who wants a reload.
@@ -71,6 +78,8 @@ enum Phase {
 /// The reload that is under way, if one is.
 pub(super) struct Reloads {
     options: Options,
+    facts: Facts,
+    engine: Sender,
     phase: Phase,
     /// A signal came meanwhile: once more.
     again: bool,
@@ -78,8 +87,8 @@ pub(super) struct Reloads {
 
 impl Reloads {
     /// None is under way.
-    pub(super) fn new(options: &Options) -> Self {
-        Self { options: options.clone(), phase: Phase::Idle, again: false }
+    pub(super) fn new(options: &Options, facts: Facts, engine: Sender) -> Self {
+        Self { options: options.clone(), facts, engine, phase: Phase::Idle, again: false }
     }
 
     /// Is one under way?
@@ -96,11 +105,14 @@ impl Reloads {
             }
             return;
         }
-        let Options { config, host, state_dir, .. } = self.options.clone();
+        let (options, facts, engine) =
+            (self.options.clone(), self.facts.clone(), self.engine.clone());
         self.phase = Phase::Reading(tokio::spawn(async move {
+            let report = engine.ask(PATIENCE).await;
+            let status = report.map(|report| document(&facts, &report)).ok();
             // Files may be on a disk that hangs.
-            let read =
-                tokio::task::spawn_blocking(move || read(&config, &host, &state_dir, &now)).await;
+            let reads = move || read(&options, &now, status.as_ref());
+            let read = tokio::task::spawn_blocking(reads).await;
             let read = read.unwrap_or_else(|error| {
                 Err(Trouble { line: error.to_string(), full: error.to_string() })
             });
@@ -151,11 +163,11 @@ impl Reloads {
 
 /// Reads, judges and compares. Blocks.
 fn read(
-    config: &Path,
-    host: &str,
-    state_dir: &Path,
+    options: &Options,
     now: &Model,
+    status: Option<&Status>,
 ) -> Result<Box<Candidate>, Trouble> {
+    let Options { config, host, state_dir, .. } = options;
     let trouble = |error: LoadError| Trouble { line: error.summary(), full: error.to_string() };
     let loaded = load::for_host(config, host).map_err(trouble)?;
     let model = Arc::new(loaded.meaning);
@@ -170,7 +182,8 @@ fn read(
     recalled.retain(|(ix, _)| {
         ix.is_some_and(|ix| now.instances.iter().all(|i| i.name != model.instance(ix).name))
     });
-    Ok(Box::new(Candidate { model, secrets, text, warnings, recalled, difference }))
+    let costs = status.map(|status| costs(&difference, now, status)).unwrap_or_default();
+    Ok(Box::new(Candidate { model, secrets, text, warnings, recalled, difference, costs }))
 }
 
 impl Candidate {
@@ -178,7 +191,10 @@ impl Candidate {
     pub(super) fn summary(&self) -> String {
         match lines(&self.difference) {
             lines if lines.is_empty() => "nothing changes on this host; keys are read anew".into(),
-            lines => lines.join("\n"),
+            mut lines => {
+                lines.extend_from_slice(&self.costs);
+                lines.join("\n")
+            }
         }
     }
 
@@ -237,4 +253,27 @@ fn of_instance(instance: &InstanceDifference) -> Vec<String> {
     let head = head.map(|head| format!("{name}: {head}"));
     let changes = changes.iter().map(|c| format!("{name}: {}: {} ({})", c.what, c.how, c.cost));
     head.into_iter().chain(changes).collect()
+}
+
+/// What handing over costs for each instance that this host owns by `status` and that does not go on in place.
+pub fn costs(difference: &Difference, old: &Model, status: &Status) -> Vec<String> {
+    let goes = difference.instances.iter().filter(|i| matches!(i.fate, Fate::Anew | Fate::Gone));
+    let cost = |instance: &InstanceDifference| {
+        let name = &instance.name;
+        let owns = |i: &&Instance| *i.name == **name && i.state == "active";
+        let shown = status.instances.iter().find(owns)?;
+        let interval = old.instances.iter().find(|i| i.name == *name)?.interval.duration();
+        let successor = shown.why.successor.as_ref().filter(|next| !next.this_host);
+        Some(match successor {
+            Some(next) => {
+                format!("{name}: this host owns it; {} takes over, without a gap", next.host)
+            }
+            None => format!(
+                "{name}: this host owns it, and no other one is known that would take over: nobody has it for up to \
+                 {:.1} s",
+                (interval * 5).as_secs_f64()
+            ),
+        })
+    };
+    goes.filter_map(cost).collect()
 }

@@ -9,7 +9,7 @@ use crate::control::status::{
     Alarm, Family, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
 use crate::sys::sched::Granted;
-use crate::telemetry::{alarm_code, alarm_text, cause_text, seconds};
+use crate::telemetry::{CONFIG_NOT_USED, alarm_code, alarm_text, cause_text, seconds};
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
@@ -17,9 +17,6 @@ use vipd_core::policy::Closed;
 use vipd_core::time::Instant;
 use vipd_core::types::{Class, InstanceIx, State};
 use vipd_core::vrrp::Expiry;
-
-/// Code of the alarm that stands while the configuration file cannot be used.
-pub(super) const CONFIG_NOT_USED: &str = "config-not-used";
 
 /// What the main thread knows by itself.
 #[derive(Clone, Debug)]

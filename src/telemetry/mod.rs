@@ -19,6 +19,6 @@ pub use log::{Journal, init};
 pub use tally::Tally;
 pub use tell::{Teller, Telling};
 pub use text::{
-    alarm_code, alarm_text, cause_code, cause_text, check_name, host_name, operation_name,
-    reason_text, seconds, verdict_word,
+    CONFIG_NOT_USED, alarm_code, alarm_text, cause_code, cause_text, check_name, host_name,
+    operation_name, reason_text, seconds, verdict_word,
 };

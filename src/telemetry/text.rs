@@ -12,6 +12,9 @@ use vipd_core::engine::reload::Renumber;
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, Family, HostIx, InstanceIx, State};
 
+/// Code of the alarm that stands while the configuration file cannot be used. It is the agent's, not the engine's.
+pub const CONFIG_NOT_USED: &str = "config-not-used";
+
 /// A length of time as people say it: `3.61 s`, `20 ms`, `140 us`.
 pub fn seconds(d: Duration) -> String {
     if d >= Duration::from_secs(100) {

@@ -2,7 +2,7 @@
 
 use super::{Figures, Labels, Out, in_seconds, plainly};
 use crate::telemetry::tally::Tally;
-use crate::telemetry::text::alarm_code;
+use crate::telemetry::text::{CONFIG_NOT_USED, alarm_code};
 use std::collections::BTreeSet;
 use std::fmt;
 use vipd_core::config::model::Model;
@@ -62,14 +62,15 @@ pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
             (vec![("interface", link.name.to_string())], u64::from(up))
         }),
     )?;
-    alarms(out, model, snapshot)
+    alarms(out, model, snapshot, *config_used)
 }
 
 /// Alarms that stand, once each: two peers with the same trouble are one series.
-fn alarms(out: &mut Out<'_>, model: &Model, snapshot: &Snapshot) -> fmt::Result {
+fn alarms(out: &mut Out<'_>, model: &Model, snapshot: &Snapshot, config_used: bool) -> fmt::Result {
     let name = |alarm: &Alarm| alarm_code(alarm);
-    let standing: BTreeSet<_> =
-        snapshot.alarms.iter().map(|(ix, alarm)| (ix.map(|ix| ix.0), name(alarm))).collect();
+    let of_engine = snapshot.alarms.iter().map(|(ix, alarm)| (ix.map(|ix| ix.0), name(alarm)));
+    let of_file = (!config_used).then_some((None, CONFIG_NOT_USED));
+    let standing: BTreeSet<_> = of_engine.chain(of_file).collect();
     let labels = |(ix, code): (Option<u16>, &str)| -> Labels {
         let instance = ix.and_then(|ix| model.instances.get(usize::from(ix)));
         let instance = instance.map_or_else(String::new, |i| i.name.to_string());

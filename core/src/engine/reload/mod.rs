@@ -162,7 +162,7 @@ impl Engine {
                 if followed.stays[at] {
                     self.follow_interval(u);
                     self.refresh_preemption(u);
-                } else {
+                } else if self.units[u].state() == State::Initialize {
                     self.try_start(u);
                     self.tell_why_not_started(u);
                 }
