@@ -145,12 +145,18 @@ pub(crate) enum Mistake {
     Instead(&'static str, &'static str, usize),
     /// At the end of the file, as so many lines; the mistake is in the one with this number.
     Append(&'static str, usize),
+    /// At the end of the file; it does not go with the line that has this text, which is there once.
+    Beside(&'static str, &'static str),
 }
 
 impl Mistake {
     /// The file with the mistake, and its line.
     pub(crate) fn apply(self, base: &str) -> (String, usize) {
         match self {
+            Self::Beside(more, with) => {
+                let line = 1 + base.lines().position(|line| line.contains(with)).unwrap();
+                (format!("{}\n{more}\n", base.trim_end()), line)
+            }
             Self::Instead(old, new, down) => {
                 let at = base.find(old).unwrap_or_else(|| panic!("no {old} in {base}"));
                 let line =
@@ -165,7 +171,7 @@ impl Mistake {
     }
 }
 
-use Mistake::{Append, Instead};
+use Mistake::{Append, Beside, Instead};
 
 /// Fifty and more.
 pub(crate) const INVALID: &[Mistake] = &[
@@ -214,9 +220,15 @@ pub(crate) const INVALID: &[Mistake] = &[
     Instead("[\"192.0.2.100/24\"]", "[\"192.0.2.100/24\", \"192.0.2.100/24\"]", 0),
     Instead("192.0.2.100/24", "224.0.0.18/24", 0),
     Instead("192.0.2.100/24", "127.0.0.1/8", 0),
-    Append("[instance.dns]\nvrid = 60\ninterface = \"eth0\"\naddresses = [\"192.0.2.100/24\"]", 4),
+    Beside(
+        "[instance.dns]\nvrid = 60\ninterface = \"eth0\"\naddresses = [\"192.0.2.100/24\"]",
+        "192.0.2.100/24",
+    ),
     // What belongs together and does not.
-    Append("[instance.dns]\nvrid = 51\ninterface = \"eth0\"\naddresses = [\"192.0.2.110/24\"]", 2),
+    Beside(
+        "[instance.dns]\nvrid = 51\ninterface = \"eth0\"\naddresses = [\"192.0.2.110/24\"]",
+        "vrid = 51",
+    ),
     Append("[instance.dns]\nvrid = 60\naddresses = [\"192.0.2.110/24\"]", 1),
     Append("[instance.dns]\nvrid = 60\ninterface = \"eth0\"", 1),
     Append("[sync.all]\ninstances = [\"web\", \"nobody\"]", 2),
@@ -230,7 +242,7 @@ pub(crate) const INVALID: &[Mistake] = &[
     Append("unicast-peers = [\"192.0.2.1\"]\nvirtual-mac = true", 2),
     Append("claim = \"route\"\nvirtual-mac = true", 1),
     Append("version = 4", 1),
-    Append("version = 2", 1),
+    Beside("version = 2", "advert-interval"),
     Append("standby = \"lukewarm\"", 1),
     Append("priority = { h7 = 100 }", 1),
 ];

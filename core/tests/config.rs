@@ -15,3 +15,5 @@ mod health;
 mod mutations;
 #[path = "config/pools.rs"]
 mod pools;
+#[path = "config/reload.rs"]
+mod reload;

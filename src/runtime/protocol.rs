@@ -3,9 +3,11 @@
 //! Started by the runtime with the inputs of the first dump. It never blocks, never logs, touches no file and no
 //! netlink; what it has to tell goes through a bounded queue, and what does not fit is counted.
 
+mod reload;
+
 use super::neighbours::{Filter, announcement, question};
 use super::pulse::Pulse;
-use super::queue::{Inbox, Message, Reload};
+use super::queue::{Inbox, Message};
 use super::slots::Slots;
 use super::sockets::{Sockets, Token};
 use crate::kernel::MonitorEvent;
@@ -15,7 +17,6 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
-use vipd_core::engine::reload::Renumber;
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::histogram::{Histogram, LATENESS};
@@ -433,51 +434,6 @@ impl Protocol {
             }
             MonitorEvent::FrameSeen(link) => self.frame_seen(link),
         }
-    }
-
-    fn reload(&mut self, reload: Reload) {
-        let Reload { model, secrets, recalled, told } = reload;
-        self.told_next = Some(told);
-        self.feed(Input::Reload(model, secrets));
-        recall(&mut self.engine, recalled);
-        self.carry_out();
-        if let Some(told) = self.told_next.take() {
-            // The engine stops, and wants no other configuration: who drains the old way must see its end all the same.
-            self.told = told;
-        }
-    }
-
-    /// What the engine says from here on is numbered by `model`.
-    fn put_in_force(&mut self, model: Arc<Model>) {
-        // First: nothing of the old numbers may be carried out under the new ones.
-        self.slots.reload(&model);
-        let renumber = Renumber::between(&self.model, &model);
-        let filters = (0u16..).map(LinkIx).zip(&model.links);
-        let fresh = filters.map(|(link, _)| Filter::new(&model, link)).collect();
-        let before = std::mem::replace(&mut self.filters, fresh);
-        for (was, filter) in (0u16..).map(LinkIx).zip(before) {
-            let now = renumber.link(was).and_then(|ix| self.filters.get_mut(usize::from(ix.0)));
-            if let Some(mine) = now {
-                mine.go_on(filter);
-            }
-        }
-        let before = std::mem::replace(&mut self.announced, vec![0; model.instances.len()]);
-        for (was, count) in (0u16..).map(InstanceIx).zip(before) {
-            let now =
-                renumber.instance(was).and_then(|ix| self.announced.get_mut(usize::from(ix.0)));
-            if let Some(mine) = now {
-                *mine = count;
-            }
-        }
-        if let Some(pulse) = &mut self.pulse {
-            pulse.reload(&model);
-        }
-        if let Some(told) = self.told_next.take() {
-            self.told = told;
-        }
-        let news = self.sockets.reload(&model, &self.poller, clock::monotonic());
-        self.model = model;
-        self.tell_sockets(news);
     }
 
     fn feed(&mut self, input: Input<'_>) {
