@@ -281,7 +281,7 @@ fn bad_restart() {
         wait(Duration::from_millis(50));
     }
     assert_eq!(arena.stage.agent(SECOND).condition(), Condition::Down);
-    let log = arena.stage.agent(SECOND).log_tail(8);
+    let log = arena.stage.agent(SECOND).log_tail(60);
     assert!(log.contains("vrdi"), "{log}");
     for ix in [FIRST, SECOND] {
         write(&arena, ix, &base);

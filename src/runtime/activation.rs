@@ -22,8 +22,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The last word of each check, by name, for whoever waits for the next one. A clone is the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Readings {
-    all: Arc<StdMutex<HashMap<Arc<str>, watch::Sender<Option<Reading>>>>>,
+    all: Arc<StdMutex<HashMap<Arc<str>, Last>>>,
 }
+
+/// What a check said last.
+type Last = watch::Sender<Option<Reading>>;
 
 impl Readings {
     /// A check was run.
@@ -31,7 +34,7 @@ impl Readings {
         self.of(check).send_replace(Some(reading.clone()));
     }
 
-    fn of(&self, check: &Arc<str>) -> watch::Sender<Option<Reading>> {
+    fn of(&self, check: &Arc<str>) -> Last {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(Arc::clone(check)).or_insert_with(|| watch::Sender::new(None)).clone()
     }
