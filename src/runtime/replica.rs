@@ -10,6 +10,7 @@ use super::control::reporter::Reporter;
 use super::moving::Replicator;
 use super::protocol::Report;
 use super::queue::Sender;
+use super::standing::InForce;
 use crate::control::protocol::{Answer, Body, Code, Word as Said};
 use crate::control::rights;
 use crate::control::server::{Caller, Gone, Wire};
@@ -41,7 +42,7 @@ pub(super) struct Replication(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    model: Arc<Model>,
+    in_force: InForce,
     engine: Sender,
     reporter: Reporter,
     chronicle: Chronicle,
@@ -83,8 +84,8 @@ pub(super) struct Standing {
 }
 
 impl Replication {
-    /// For the sets of `model`.
-    pub(super) fn new(model: Arc<Model>, engine: Sender, chronicle: Chronicle) -> Self {
+    /// For the sets of what is in force.
+    pub(super) fn new(in_force: InForce, engine: Sender, chronicle: Chronicle) -> Self {
         let books = Books {
             attached: None,
             count: 0,
@@ -97,7 +98,7 @@ impl Replication {
             teller: ReplicaTeller::default(),
         };
         Self(Arc::new(Shared {
-            model,
+            in_force,
             reporter: Reporter::new(engine.clone()),
             engine,
             chronicle,
@@ -108,15 +109,16 @@ impl Replication {
 
     /// Keeps roles up to date and looks whether the replicator is there; for ever.
     pub(super) async fn tend(self) {
-        if self.0.model.replicates.is_empty() {
-            return;
-        }
         let (_, mut live) = self.0.chronicle.follow(0);
         loop {
             // Behind or not: what is said next is how things are.
             let _ = tokio::time::timeout(LOOK, live.recv()).await;
+            if self.model().replicates.is_empty() {
+                self.none_configured();
+                continue;
+            }
             if let Ok(report) = self.0.reporter.since(clock::monotonic()).await {
-                let roles = roles(&self.0.model, &report);
+                let roles = roles(&report);
                 self.0.roles.send_if_modified(|last| {
                     let changed = *last != roles;
                     *last = roles;
@@ -148,7 +150,7 @@ impl Replication {
 
     /// What is shown.
     pub(super) fn standing(&self) -> Standing {
-        if self.0.model.replicates.is_empty() {
+        if self.model().replicates.is_empty() {
             return Standing::default();
         }
         let (now, books) = (clock::monotonic(), self.lock());
@@ -164,10 +166,23 @@ impl Replication {
     fn feed(&self) {
         let standing = self.standing();
         for report in &standing.sets {
-            let Some(_instance) = instance(&self.0.model, &report.instance) else { continue };
+            let Some(_instance) = instance(&self.model(), &report.instance) else { continue };
             // The gate is fed here.
         }
         let _ = &self.0.engine;
+    }
+
+    /// Without sets nobody is missed; those that come by a reload begin anew.
+    fn none_configured(&self) {
+        let mut books = self.lock();
+        books.heard = clock::monotonic();
+        (books.missing, books.spoke) = (false, false);
+        books.sets.clear();
+        books.alarms.clear();
+    }
+
+    fn model(&self) -> Arc<Model> {
+        self.0.in_force.model()
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -184,7 +199,7 @@ impl Replication {
             let _ = wire.answer(&Answer::error(Code::Forbidden, said)).await;
             return;
         }
-        if self.0.model.replicates.is_empty() {
+        if self.model().replicates.is_empty() {
             let said = "no sets of state files are configured: [replicate.NAME]";
             let _ = wire.answer(&Answer::error(Code::Refused, said)).await;
             return;
@@ -266,7 +281,7 @@ impl Replication {
             }
             Word::Event { set, text, alarm } => {
                 let Some(configured) = self.set(&set) else { return };
-                let instance = self.0.model.instance(configured.instance).name.to_string();
+                let instance = self.model().instance(configured.instance).name.to_string();
                 let line = one_line(&format!("{instance}: replica {set}: {text}"));
                 self.lock().teller.told(Some(&instance), &set, &line, alarm, now);
                 self.0.chronicle.replica(Some(&instance), &set, line, alarm);
@@ -305,14 +320,14 @@ impl Replication {
 
     fn tell_alarm(&self, set: &str, text: &str, on: bool) {
         let Some(configured) = self.set(set) else { return };
-        let instance = self.0.model.instance(configured.instance).name.to_string();
+        let instance = self.model().instance(configured.instance).name.to_string();
         let line = format!("{instance}: replica {set}: {text}");
         replica_alarm(REPLICA, Some(&instance), Some(set), &line, on);
         self.0.chronicle.alarm(REPLICA, Some(&instance), line, on);
     }
 
-    fn set(&self, name: &str) -> Option<&Replicate> {
-        self.0.model.replicates.iter().find(|set| &*set.name == name)
+    fn set(&self, name: &str) -> Option<Replicate> {
+        self.model().replicates.iter().find(|set| &*set.name == name).cloned()
     }
 }
 
@@ -325,14 +340,14 @@ impl Replicator for Replication {
         to: HostIx,
         deadline: tokio::time::Instant,
     ) -> Result<(), String> {
-        if self.0.model.sets_of(instance).next().is_none() {
+        if self.model().sets_of(instance).next().is_none() {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let barrier = Barrier {
             id: order,
-            instance: self.0.model.instance(instance).name.to_string(),
-            to: self.0.model.host_name(to).to_string(),
+            instance: self.model().instance(instance).name.to_string(),
+            to: self.model().host_name(to).to_string(),
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let (tx, rx) = oneshot::channel();
@@ -393,7 +408,8 @@ fn aged(report: &SetReport, since: Duration) -> SetReport {
 }
 
 /// Who owns what, for the instances that have sets.
-fn roles(model: &Model, report: &Report) -> Vec<Role> {
+fn roles(report: &Report) -> Vec<Role> {
+    let model = &report.model;
     let with_sets: BTreeSet<InstanceIx> = model.replicates.iter().map(|set| set.instance).collect();
     // Of an instance whose families run by themselves the first one counts.
     let unit = |ix: &InstanceIx| report.snapshot.units.iter().find(|unit| unit.instance == *ix);

@@ -157,6 +157,8 @@ pub enum StandingReason {
     Undrained,
     /// An operator set the priority, or took that back, or its time was over.
     PriorityOrdered,
+    /// The configuration changed.
+    Reload,
 }
 
 /// Conditions that an operator has to look at.
@@ -253,6 +255,8 @@ pub enum Cause {
     MovedAway(Option<HostIx>),
     /// An operator drained this host.
     Drained,
+    /// The configuration changed in a way that a running instance cannot follow.
+    Reload,
 }
 
 /// What a peer is known to be, for status.
