@@ -1,7 +1,7 @@
 //! A reload as the main thread sees it (DESIGN 5.16): the file is read and judged aside, what changes is said, what has
 //! to go leaves first, and only then the new configuration comes into force, everywhere at once.
 //!
-//! Owned by the main loop, which polls [`Reloads::next`] beside everything else and does what it says.
+//! Owned by the main loop, which polls `Reloads::next` beside everything else and does what it says.
 
 use super::agent::Options;
 use super::keys;

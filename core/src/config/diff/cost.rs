@@ -71,7 +71,7 @@ const SOFT: &[(&str, &[keys::Key])] = &[
 ];
 
 /// What changing `key` of `section`, a heading as the manual writes it, costs. Some values of a hot key cost more: the
-/// manual names them, and [`Change::cost`] knows.
+/// manual names them, and [`Change::cost`](super::Change::cost) knows.
 pub fn cost_of(section: &str, key: &str) -> Cost {
     let has = |table: &[(&str, &[keys::Key])]| {
         table.iter().any(|(s, keys)| *s == section && keys.iter().any(|k| k.name == key))
