@@ -43,18 +43,30 @@ impl Arena {
     /// A room with its agents configured, none of them started.
     ///
     /// Without hold-down: who loses the address to a fault takes it back when it can, and a trial sees both ways.
-    pub(crate) fn open(mut plan: Plan) -> Self {
-        plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
-        Self::furnish(plan)
+    pub(crate) fn open(plan: Plan) -> Self {
+        let cast = vec![program(); plan.hosts];
+        Self::cast(plan, &cast)
     }
 
     /// A room exactly as planned, none of its agents started.
     pub(crate) fn furnish(plan: Plan) -> Self {
+        let cast = vec![program(); plan.hosts];
+        Self::of(plan, &cast)
+    }
+
+    /// As [`Arena::open`], with a program for each host.
+    pub(crate) fn cast(mut plan: Plan, cast: &[Kind]) -> Self {
+        plan.instance_extra.push_str("\nhold-down = \"0s\"\n");
+        Self::of(plan, cast)
+    }
+
+    fn of(plan: Plan, cast: &[Kind]) -> Self {
         for ix in 0..plan.hosts {
             // Configuration and state of the trial before; the first trial finds none.
             let _ = std::fs::remove_dir_all(format!("{FILES}/h{}", ix + 1));
         }
-        let stage = Stage::set(plan, &program()).unwrap();
+        let cast: Vec<_> = cast.iter().map(|kind| (kind.clone(), plan.clone())).collect();
+        let stage = Stage::cast(plan, &cast).unwrap();
         let mut arena = Self { stage, before: Vec::new() };
         let hosts = 0..arena.stage.plan().hosts;
         // Without duplicate address detection, too, the kernel finishes an address of its own some time after it made

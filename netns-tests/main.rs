@@ -21,7 +21,7 @@
 //! sync_states connections by conntrackd, a service
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! replication  state files that follow the address
-//! simulate   what is predicted, and what then happens
+//! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -56,6 +56,7 @@ mod sync_hooks;
 mod sync_rsync;
 mod sync_states;
 mod verbs;
+mod versions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         failover::trials,
         stop::trials,
         restart::trials,
+        versions::trials,
         verbs::trials,
         moves::trials,
         severed::trials,

@@ -45,6 +45,16 @@ impl Kit {
         Self::folder().join("vipd.deb")
     }
 
+    /// The package of the other build that `VIPD_OTHER` names.
+    pub(crate) fn other_package() -> PathBuf {
+        Self::folder().join("other.deb")
+    }
+
+    /// That build: a vipd of another version.
+    pub(crate) fn other() -> Option<PathBuf> {
+        std::env::var_os("VIPD_OTHER").map(PathBuf::from)
+    }
+
     /// Makes the root where it is missing.
     ///
     /// # Errors
@@ -73,7 +83,13 @@ impl Kit {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn pack() -> anyhow::Result<()> {
-        build_package().context("the package cannot be built")
+        let this = Path::new(env!("CARGO_BIN_EXE_vipd"));
+        build_package(this, &Self::package()).context("the package cannot be built")?;
+        if let Some(other) = Self::other() {
+            build_package(&other, &Self::other_package())
+                .context("the package of VIPD_OTHER cannot be built")?;
+        }
+        Ok(())
     }
 }
 
@@ -85,7 +101,7 @@ fn succeed(command: &mut Command) -> anyhow::Result<Output> {
     Ok(out)
 }
 
-fn build_package() -> anyhow::Result<()> {
+fn build_package(program: &Path, package: &Path) -> anyhow::Result<()> {
     let fresh = Kit::folder().join("fresh");
     // A package of an older version would be taken for this one.
     if fresh.exists() {
@@ -93,8 +109,8 @@ fn build_package() -> anyhow::Result<()> {
     }
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build");
     let mut command = Command::new(build);
-    let programs =
-        Path::new(env!("CARGO_BIN_EXE_vipd")).parent().context("no folder of programs")?;
+    // The replicator comes from the same folder.
+    let programs = program.parent().context("no folder of programs")?;
     command.arg("--programs").arg(programs).args(["deb", "--output"]).arg(&fresh);
     // What `cargo test` says of this package to its tests would be new to build scripts: they would run again.
     for (name, _) in std::env::vars_os() {
@@ -105,7 +121,7 @@ fn build_package() -> anyhow::Result<()> {
     }
     succeed(&mut command)?;
     let made = fs::read_dir(&fresh)?.flatten().next().context("no package was made")?;
-    fs::rename(made.path(), Kit::package())?;
+    fs::rename(made.path(), package)?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::host::Host;
 use super::kit::Kit;
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
 use vipd_agent::lab::observe::Eyes;
@@ -86,7 +87,21 @@ impl Pair {
 
     /// Two hosts that run; h1 owns the address and h2 knows it.
     pub(crate) fn running() -> Self {
-        let pair = Self::installed();
+        Self::installed().started()
+    }
+
+    /// The same with another interval between adverts, as the configuration writes it.
+    pub(crate) fn running_at(interval: &str) -> Self {
+        let pair = Self::booted();
+        for ix in 0..2 {
+            pair.install(ix);
+        }
+        pair.configure_with(&CONFIG.replace("500ms", interval));
+        pair.started()
+    }
+
+    fn started(self) -> Self {
+        let pair = self;
         for host in &pair.hosts {
             host.run("systemctl enable --now --quiet vipd");
         }
@@ -96,15 +111,25 @@ impl Pair {
 
     /// `dpkg --install` on a host; what it printed.
     pub(crate) fn install(&self, ix: usize) -> String {
+        self.install_file(ix, &Kit::package())
+    }
+
+    /// The same with any package.
+    pub(crate) fn install_file(&self, ix: usize, package: &Path) -> String {
         let there = "/root/vipd.deb";
-        std::fs::copy(Kit::package(), self.hosts[ix].path(there)).unwrap();
+        std::fs::copy(package, self.hosts[ix].path(there)).unwrap();
         self.hosts[ix].run(&format!("dpkg --install {there} 2>&1"))
     }
 
     /// The same configuration and the same key on both.
     pub(crate) fn configure(&self) {
+        self.configure_with(CONFIG);
+    }
+
+    /// The same with any configuration.
+    fn configure_with(&self, config: &str) {
         for host in &self.hosts {
-            host.write("/etc/vipd/vipd.toml", CONFIG);
+            host.write("/etc/vipd/vipd.toml", config);
         }
         self.hosts[0].run("vipd keygen");
         let key = std::fs::read_to_string(self.hosts[0].path("/etc/vipd/cluster.key")).unwrap();
@@ -163,6 +188,12 @@ impl Pair {
     /// How often the address has moved since `from`.
     pub(crate) fn moves(&self, from: Instant) -> usize {
         self.eyes.seen().moves(VIP, from, now())
+    }
+
+    /// Transitions in the history of a host.
+    pub(crate) fn transitions(&self, ix: usize) -> usize {
+        let history = self.hosts[ix].run("vipd history --json");
+        history.lines().filter(|line| line.contains("\"kind\":\"transition\"")).count()
     }
 
     /// The document of `vipd status`.

@@ -1,6 +1,7 @@
 //! The trials, one story each.
 
 use super::host::Host;
+use super::kit::Kit;
 use super::pair::{BOUND, Pair, wait_until};
 use std::time::Duration;
 use vipd_agent::lab::clock::{now, sleep_until};
@@ -10,6 +11,9 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("systemd/install_upgrade_remove_purge", install_upgrade_remove_purge),
     ("systemd/moves_and_drains_lose_nothing", moves_and_drains_lose_nothing),
     ("systemd/stop_and_restart_lose_nothing", stop_and_restart_lose_nothing),
+    ("systemd/restarts_at_1s_are_seen_by_nobody", || restarts("1s")),
+    ("systemd/restarts_at_100ms_are_seen_by_nobody", || restarts("100ms")),
+    ("systemd/an_upgrade_to_another_version_is_seen_by_nobody", upgrade),
     ("systemd/power_cut_and_recovery", power_cut_and_recovery),
     ("systemd/the_watchdog_ends_a_hung_agent", the_watchdog_ends_a_hung_agent),
     ("systemd/shutdown_hands_over_before_the_service_stops", shutdown_hands_over_first),
@@ -135,6 +139,52 @@ fn stop_and_restart_lose_nothing() {
     wait(Duration::from_secs(1));
     assert_eq!(pair.lost(from), 0, "restart\n{}", pair.logs());
     assert_eq!(pair.moves(from), 0, "restart of the owner\n{}", pair.logs());
+}
+
+/// Restarts of the owner in a row: with `VIPD_LONG=1` 200 of them.
+fn restarts(interval: &str) {
+    let pair = Pair::running_at(interval);
+    let from = now();
+    let before = pair.transitions(1);
+    let rounds = if std::env::var_os("VIPD_LONG").is_some_and(|v| v == "1") { 200 } else { 3 };
+    let mut lost = 0;
+    for round in 1..=rounds {
+        let at = now();
+        let how = if round % 2 == 1 { "systemctl restart vipd" } else { "vipd reexec --wait" };
+        pair.hosts[0].run(how);
+        pair.wait_calm(0);
+        wait(Duration::from_millis(500));
+        lost += pair.lost(at);
+        assert_eq!(pair.lost(at), 0, "{round}: {how}\n{}", pair.logs());
+        assert_eq!(pair.moves(from), 0, "{round}: {how}\n{}", pair.logs());
+        assert_eq!(pair.transitions(1), before, "{round}: {how}\n{}", pair.logs());
+    }
+    println!("  {rounds} restarts at {interval}: {lost} lost, no transition on the peer");
+}
+
+/// Installs another version under the running owner, and the first one again.
+fn upgrade() {
+    if Kit::other().is_none() {
+        println!(
+            "SKIPPED: VIPD_OTHER names no other build of vipd (packaging/scripts/another-build)"
+        );
+        return;
+    }
+    let pair = Pair::running();
+    let version = || pair.status(0)["version"].as_str().unwrap_or_default().to_owned();
+    let first = version();
+    let from = now();
+    let before = pair.transitions(1);
+    for (package, other) in [(Kit::other_package(), true), (Kit::package(), false)] {
+        let said = pair.install_file(0, &package);
+        assert!(said.contains("the agent goes on as vipd"), "{said}");
+        pair.wait_calm(0);
+        wait(Duration::from_secs(1));
+        assert_eq!(version() != first, other, "{} after {first}: {said}", version());
+        println!("  {} runs, {} lost", version(), pair.lost(from));
+        assert_eq!((pair.lost(from), pair.moves(from)), (0, 0), "{}", pair.logs());
+        assert_eq!(pair.transitions(1), before, "{}", pair.logs());
+    }
 }
 
 /// The plug is pulled; the host comes back as it was and takes the address back.

@@ -50,7 +50,7 @@ impl Shared {
         let mut state = self.state();
         if claimed || !state.owns {
             (state.owns, state.stopped, state.scanned) = (true, None, false);
-            state.dirty_ms.get_or_insert(self.clock.steady_ms());
+            state.dirty_ms.get_or_insert_with(|| self.clock.steady_ms());
         }
         if claimed {
             state.sealed_ms.clear();

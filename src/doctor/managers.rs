@@ -1,9 +1,16 @@
 //! Network managers that take off addresses that they did not put on.
 
 use super::{Finding, Patient};
+use vipd_core::config::model::{Claim, Instance};
 
 /// The drop-in that lets systemd-networkd leave foreign addresses alone.
 const NETWORKD: &str = "[Network]\nKeepConfiguration=yes";
+
+/// The drop-in that lets it leave foreign routes and rules alone.
+const NETWORKD_ROUTES: &str =
+    "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no";
+/// Where its own configuration is.
+const NETWORKD_CONF: [&str; 3] = ["usr/lib/systemd", "run/systemd", "etc/systemd"];
 
 /// Looks who manages the service interfaces.
 pub(super) fn probe(patient: &Patient) -> Vec<Finding> {
@@ -13,6 +20,7 @@ pub(super) fn probe(patient: &Patient) -> Vec<Finding> {
         found.extend(networkd(patient, link, &index));
         found.extend(network_manager(patient, link, &index));
     }
+    found.extend(networkd_routes(patient));
     found
 }
 
@@ -48,6 +56,40 @@ fn networkd(patient: &Patient, link: &str, index: &str) -> Option<Finding> {
         .seen(format!("{link} is configured by {file}, without KeepConfiguration=yes"))
         .fix(format!(
             "write /etc/systemd/network/{name}.d/vipd.conf, then `networkctl reload`:\n{NETWORKD}"
+        )),
+    )
+}
+
+/// Routes and rules that an instance brings go when systemd-networkd starts, unless it was told to leave them.
+fn networkd_routes(patient: &Patient) -> Option<Finding> {
+    let brings =
+        |i: &&Instance| !i.routes.is_empty() || !i.rules.is_empty() || i.claim == Claim::Route;
+    let instance = patient.model()?.instances.iter().find(brings)?;
+    patient.read("run/systemd/netif/state")?;
+    let files = NETWORKD_CONF.iter().flat_map(|folder| {
+        let drop_ins = patient.root.join(folder).join("networkd.conf.d");
+        let entries = std::fs::read_dir(drop_ins).into_iter().flatten().flatten();
+        entries.map(|e| e.path()).chain([patient.root.join(folder).join("networkd.conf")])
+    });
+    let text: String = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    let leaves = |key: &str| {
+        let said = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        said.into_iter().any(|value| ["no", "false", "0", "off"].contains(&value.trim()))
+    };
+    if leaves("ManageForeignRoutes") && leaves("ManageForeignRoutingPolicyRules") {
+        return None;
+    }
+    Some(
+        Finding::problem(
+            "managers",
+            format!(
+                "systemd-networkd removes the routes and rules of {} when it is restarted",
+                instance.name
+            ),
+        )
+        .seen("it runs, and networkd.conf does not say that foreign ones are not its own")
+        .fix(format!(
+            "write /etc/systemd/networkd.conf.d/vipd.conf, then `systemctl restart systemd-networkd` on a drained host:\n{NETWORKD_ROUTES}"
         )),
     )
 }
@@ -101,6 +143,17 @@ mod tests {
         assert_eq!(what.len(), 2, "{what:?} {:?}", patient.model);
         put("etc/systemd/network/10-eth0.network.d/vipd.conf", NETWORKD);
         put("run/NetworkManager/devices/2", "[device]\nmanaged=0\n");
+        assert_eq!(probe(&patient), []);
+        // Routes that an instance brings are another matter.
+        let text =
+            format!("{text}[[instance.web.route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.1\"\n");
+        let model = vipd_core::config::load(&text, "vipd.toml", "lb1").map(|(model, _)| model);
+        let patient = Patient { model: model.map_err(|e| format!("{e:?}")), ..patient };
+        assert_eq!(probe(&patient), [], "{:?}: networkd does not run", patient.model);
+        put("run/systemd/netif/state", "OPER_STATE=routable\n");
+        let found = probe(&patient);
+        assert!(found.len() == 1 && found[0].fix.contains("ManageForeignRoutes=no"), "{found:?}");
+        put("etc/systemd/networkd.conf.d/vipd.conf", NETWORKD_ROUTES);
         assert_eq!(probe(&patient), []);
         fs::remove_dir_all(&root).unwrap();
     }

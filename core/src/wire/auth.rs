@@ -203,6 +203,13 @@ fn sequence_at(now: Utc) -> u64 {
     now.0 << 16
 }
 
+/// The sender's time by the trailer that follows a message; not verified. For who only listens: `vipd doctor`.
+pub fn stamped(trailer: &[u8]) -> Option<Utc> {
+    let trailer: &[u8; TRAILER_LEN] = trailer.try_into().ok()?;
+    let sequence: &[u8; 8] = trailer.get(4..CLEAR_LEN)?.try_into().ok()?;
+    (trailer[0] == SCHEME).then(|| Utc(u64::from_be_bytes(*sequence) >> 16))
+}
+
 /// How far `b` is ahead of `a` in serial number arithmetic (RFC 1982): seconds wrap in 2106.
 fn distance(a: u64, b: u64) -> i64 {
     b.wrapping_sub(a) as i64

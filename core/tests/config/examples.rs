@@ -6,7 +6,7 @@ use vipd_core::config::model::{Auth, ChecksumFlavour, Gate, Model, StandbyKind, 
 use vipd_core::config::{load, load_all_hosts, stable_hash};
 use vipd_core::types::{HostIx, InstanceIx};
 
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("pair.toml", include_str!("../../../config/pair.toml")),
     ("dual-stack.toml", include_str!("../../../config/dual-stack.toml")),
     ("router-virtual-mac.toml", include_str!("../../../config/router-virtual-mac.toml")),
@@ -15,6 +15,8 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("auth-hmac.toml", include_str!("../../../config/auth-hmac.toml")),
     ("health-checks.toml", include_str!("../../../config/health-checks.toml")),
     ("warm-standby.toml", include_str!("../../../config/warm-standby.toml")),
+    ("files-rsync.toml", include_str!("../../../config/files-rsync.toml")),
+    ("router-conntrackd.toml", include_str!("../../../config/router-conntrackd.toml")),
     ("cold-standby.toml", include_str!("../../../config/cold-standby.toml")),
     ("active-active-pool.toml", include_str!("../../../config/active-active-pool.toml")),
     ("replication-hot.toml", include_str!("../../../config/replication-hot.toml")),

@@ -21,6 +21,7 @@ mod owner;
 mod promotion;
 mod property;
 mod refuse;
+mod releases;
 mod restart;
 mod send;
 mod simulate;

@@ -1,6 +1,7 @@
 //! The disk side of the replicator on real folders: two or three hosts, each with a root and a state folder, and sessions that
 //! are function calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is told where the test is")]
 
 mod common;
 mod crash;

@@ -203,7 +203,10 @@ impl Trees {
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             let (folder, _) = (folder.clone(), self.watched.remove(&event.wd));
             // Below a root its parent has told; a root itself has to be found again.
-            let inside = self.watched.values().any(|(at, _)| Some(at.as_path()) == folder.parent());
+            let whole = |(at, only): &(PathBuf, Option<Vec<OsString>>)| {
+                only.is_none() && Some(at.as_path()) == folder.parent()
+            };
+            let inside = self.watched.values().any(whole);
             return if inside { News::Nothing } else { News::Lost };
         }
         if let Some(only) = only {
