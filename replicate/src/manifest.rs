@@ -72,6 +72,12 @@ impl Manifest {
         Self { entries }
     }
 
+    /// Of entries that are sorted, each path once.
+    pub(crate) fn sorted(entries: Vec<Entry>) -> Self {
+        debug_assert!(entries.is_sorted_by(|a, b| a.path < b.path), "sorted, each path once");
+        Self { entries }
+    }
+
     /// All entries, sorted by path.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -1,7 +1,6 @@
 //! A host that owns an instance: claims, seals generations, and steps back. `vipd replica ack`, on either side.
 
 use crate::error::Error;
-use crate::manifest::Kind;
 use crate::ports::{MAX_LINEAGE, Position};
 use crate::record::{Refused, Waits};
 use crate::root::Root;
@@ -9,7 +8,7 @@ use crate::scan::{self, Found};
 use crate::set::{LogLine, Scope, Sealed};
 use crate::state::{Shared, Work, some_of};
 use crate::store;
-use crate::tree::Tree;
+use crate::tree::{Changes, Tree};
 use vipd_core::config::model::Replicate;
 use vipd_core::types::Epoch;
 
@@ -149,19 +148,15 @@ impl Shared {
         let roots = self.roots()?;
         let found = scan::scan(&self.config, &self.rules, &roots, base, scope)?;
         let Found { tree: next, deferred, skipped } = found;
-        let delta = base.manifest().delta(next.manifest());
+        let changes = Changes::between(base.manifest(), next.manifest());
         let (old, mut record) = self.next_record();
         self.check_owner(&self.state())?;
         let sealed = |position, new| Sealed { position, new, deferred, skipped };
-        if delta == Default::default() && old.position.generation > 0 && !old.suspect {
+        if changes == Changes::default() && old.position.generation > 0 && !old.suspect {
             self.state().tree = next;
             return Ok(sealed(old.position, false));
         }
-        let gone = delta
-            .gone
-            .iter()
-            .filter(|path| base.get(path).is_some_and(|(entry, _)| entry.kind != Kind::Folder));
-        if let Some(text) = guard(&self.config, gone.count() as u64, base.files(), next.files())
+        if let Some(text) = guard(&self.config, changes.gone_files, base.files(), next.files())
             && !record.refused.as_ref().is_some_and(|r| r.accepted && r.what == Waits::Source)
         {
             let text =
@@ -196,18 +191,14 @@ impl Shared {
             }
             state.clear("half");
         }
-        let bytes = delta.put.iter().map(|e| match e.kind {
-            Kind::File { size, .. } => size,
-            _ => 0,
-        });
         let line = LogLine {
             at_s: self.clock.wall_s(),
             position: (position.epoch.number, position.epoch.host, position.generation),
             root: store::short(&root),
             from: None,
-            put: delta.put.len() as u64,
-            gone: delta.gone.len() as u64,
-            bytes: bytes.sum(),
+            put: changes.put,
+            gone: changes.gone,
+            bytes: changes.bytes,
             rescued: 0,
         };
         if let Err(error) = work.store.log_line(&line) {

@@ -47,6 +47,9 @@ struct Scan<'a> {
     rules: &'a Rules,
     /// What was known before.
     base: &'a Tree,
+    /// Entries of it that are as they were.
+    same: Vec<bool>,
+    /// Such that are new or other.
     items: Vec<Item>,
     deferred: Vec<RelPath>,
     skipped: Vec<String>,
@@ -65,6 +68,7 @@ pub(crate) fn scan(
         config,
         rules,
         base,
+        same: vec![false; base.manifest().entries().len()],
         items: Vec::new(),
         deferred: Vec::new(),
         skipped: Vec::new(),
@@ -74,25 +78,26 @@ pub(crate) fn scan(
         Scope::Places(places) if places.len() <= MAX_PLACES => Some(places),
         _ => None,
     };
-    let tree = match places {
+    let mut dropped = vec![places.is_none(); scan.same.len()];
+    match places {
         None => {
             for root in roots {
                 scan.folders(root, None)?;
             }
-            Tree::new(std::mem::take(&mut scan.items))
         }
         Some(places) => {
-            let mut dropped = vec![false; base.manifest().entries().len()];
             for place in places {
                 scan.place(roots, place, &mut dropped)?;
             }
-            let items = std::mem::take(&mut scan.items);
-            if items.is_empty() && !dropped.contains(&true) {
-                base.clone()
-            } else {
-                base.with(&dropped, items)
-            }
         }
+    }
+    for (dropped, same) in dropped.iter_mut().zip(&scan.same) {
+        *dropped &= !same;
+    }
+    let tree = if scan.items.is_empty() && !dropped.contains(&true) {
+        base.clone()
+    } else {
+        base.with(&dropped, scan.items)
     };
     Ok(Found { tree, deferred: scan.deferred, skipped: scan.skipped })
 }
@@ -287,13 +292,13 @@ impl Scan<'_> {
         seen: &Seen,
     ) -> Result<(), Error> {
         let base = self.base;
-        if let Some((known, mark)) = base.get(path)
+        let before = base.find(path).and_then(|at| Some((at, base.at(at)?)));
+        if let Some((at, (known, mark))) = before
             && mark.proves(known, seen)
             && (known.uid, known.gid) == (seen.uid, seen.gid)
             && known.mode == meta::kept_mode(seen, self.config)
         {
-            let entry = known.clone();
-            self.items.push((entry, mark));
+            self.keep(at);
             return Ok(());
         }
         for _ in 0..TRIES {
@@ -353,12 +358,24 @@ impl Scan<'_> {
 
     /// An entry; its mark keeps since when it is so, where it is as it was.
     fn found(&mut self, entry: Entry, mut mark: Mark) {
-        if let Some((known, was)) = self.base.get(&entry.path)
+        if let Some(at) = self.base.find(&entry.path)
+            && let Some((known, was)) = self.base.at(at)
             && *known == entry
         {
             mark.born = was.born;
+            if mark == was {
+                return self.keep(at);
+            }
         }
         self.items.push((entry, mark));
+    }
+}
+
+impl Scan<'_> {
+    fn keep(&mut self, at: usize) {
+        if let Some(same) = self.same.get_mut(at) {
+            *same = true;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fail;
 use crate::record::{Folder, Record};
 use crate::set::LogLine;
 use crate::tree::{Step, Tree};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Of a part of the tree file: length and hash.
@@ -111,10 +111,11 @@ impl Store {
         let base = if record.file == 0 || grown > self.base.max(SLACK) {
             changed.file = record.file + 1;
             changed.length = 0;
-            let length = self.add(&mut changed, &Tree::default().step_to(next))?;
-            Some(length)
+            Some(self.add(&mut changed, |piece| Step::encode_whole(next, piece))?)
         } else {
-            self.add(&mut changed, &tree.step_to(next))?;
+            let mut out = Out::default();
+            tree.step_to(next).encode(&mut out);
+            self.add(&mut changed, |piece| piece(&out.0))?;
             None
         };
         self.write(&changed)?;
@@ -129,13 +130,14 @@ impl Store {
         Ok(())
     }
 
-    /// Writes `step` behind what the record knows of the tree file; its length.
-    fn add(&self, record: &mut Record, step: &Step) -> Result<u64, Error> {
+    /// Writes a step, which `encode` gives in pieces, behind what the record knows of the tree file; its length.
+    fn add(
+        &self,
+        record: &mut Record,
+        encode: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> Result<u64, Error> {
         let name = tree_name(record.file);
-        let mut out = Out::default();
-        step.encode(&mut out);
-        let body = out.0;
-        let hash = blake3::hash(&body);
+        let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
         let write = || {
             let mut file = if record.length == 0 {
                 self.folder.dir.create(&name)?
@@ -146,16 +148,24 @@ impl Store {
                 file.set_len(record.length)?;
                 file
             };
-            file.seek(SeekFrom::Start(record.length))?;
+            file.seek(SeekFrom::Start(record.length + HEAD as u64))?;
             fail::point("write tree")?;
-            file.write_all(&(body.len() as u64).to_be_bytes())?;
+            encode(&mut |piece| {
+                hasher.update(piece);
+                length += piece.len() as u64;
+                file.write_all(piece)
+            })?;
+            // Only now are length and hash known.
+            file.seek(SeekFrom::Start(record.length))?;
+            file.write_all(&length.to_be_bytes())?;
+            let hash = hasher.finalize();
             file.write_all(hash.as_bytes())?;
-            file.write_all(&body)?;
             disk::sync_file(&file)?;
-            self.folder.dir.sync()
+            self.folder.dir.sync()?;
+            Ok((hash, length))
         };
-        write().map_err(|error| self.folder.error(&name, error))?;
-        let length = (HEAD + body.len()) as u64;
+        let (hash, length) = { write }().map_err(|error| self.folder.error(&name, error))?;
+        let length = HEAD as u64 + length;
         record.length += length;
         record.last = hash.to_string();
         Ok(length)

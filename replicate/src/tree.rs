@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Octets of a piece of an encoded tree.
+const PIECE: usize = 64 * 1024;
+
 /// What this host knows of an entry.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -40,13 +43,17 @@ pub(crate) struct Step {
 }
 
 impl Tree {
-    /// Of `items` in any order; of two with one path the last counts.
+    /// Of `items` in any order, each path once.
     pub(crate) fn new(mut items: Vec<Item>) -> Self {
-        items.reverse();
-        items.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+        items.sort_unstable_by(|a, b| a.0.path.cmp(&b.0.path));
         items.dedup_by(|b, a| a.0.path == b.0.path);
-        let (entries, marks): (Vec<_>, Vec<_>) = items.into_iter().unzip();
-        Self { manifest: Arc::new(Manifest::new(entries)), marks: Arc::new(marks) }
+        let (mut entries, mut marks) =
+            (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+        for (entry, mark) in items {
+            entries.push(entry);
+            marks.push(mark);
+        }
+        Self { manifest: Arc::new(Manifest::sorted(entries)), marks: Arc::new(marks) }
     }
 
     /// `manifest` with the marks of `self` where the entry is the same, otherwise with `fresh`.
@@ -99,9 +106,16 @@ impl Tree {
     }
 
     pub(crate) fn get(&self, path: &RelPath) -> Option<(&Entry, Mark)> {
-        let entries = self.manifest.entries();
-        let at = entries.binary_search_by(|e| e.path.cmp(path)).ok()?;
-        Some((entries.get(at)?, self.marks.get(at).copied().unwrap_or_default()))
+        self.at(self.find(path)?)
+    }
+
+    /// Position of the entry at `path`.
+    pub(crate) fn find(&self, path: &RelPath) -> Option<usize> {
+        self.manifest.entries().binary_search_by(|e| e.path.cmp(path)).ok()
+    }
+
+    pub(crate) fn at(&self, at: usize) -> Option<(&Entry, Mark)> {
+        Some((self.manifest.entries().get(at)?, self.marks.get(at).copied().unwrap_or_default()))
     }
 
     /// Positions of all that is below the folder `path`.
@@ -114,11 +128,28 @@ impl Tree {
         files(&self.manifest)
     }
 
-    /// `self` without the entries at `dropped`, and with `items`.
-    pub(crate) fn with(&self, dropped: &[bool], items: Vec<Item>) -> Self {
-        let kept = self.iter().zip(dropped).filter(|(_, dropped)| !**dropped);
-        let kept = kept.map(|((entry, mark), _)| (entry.clone(), mark));
-        Self::new(kept.chain(items).collect())
+    /// `self` without the entries at `dropped`, and with `items`, which replace those of the same path.
+    pub(crate) fn with(&self, dropped: &[bool], mut items: Vec<Item>) -> Self {
+        items.sort_unstable_by(|a, b| a.0.path.cmp(&b.0.path));
+        items.dedup_by(|b, a| a.0.path == b.0.path);
+        let room = self.marks.len() + items.len();
+        let (mut entries, mut marks) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut items = items.into_iter().peekable();
+        for ((entry, mark), dropped) in self.iter().zip(dropped) {
+            while let Some((new, mark)) = items.next_if(|(new, _)| new.path < entry.path) {
+                entries.push(new);
+                marks.push(mark);
+            }
+            if !dropped && items.peek().is_none_or(|(new, _)| new.path != entry.path) {
+                entries.push(entry.clone());
+                marks.push(mark);
+            }
+        }
+        for (entry, mark) in items {
+            entries.push(entry);
+            marks.push(mark);
+        }
+        Self { manifest: Arc::new(Manifest::sorted(entries)), marks: Arc::new(marks) }
     }
 
     /// `self` after `step`.
@@ -178,14 +209,71 @@ impl Mark {
     }
 }
 
+/// How much one tree differs from another.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) put: u64,
+    pub(crate) gone: u64,
+    /// Files and links among those that are gone.
+    pub(crate) gone_files: u64,
+    /// Octets of the files that are new or other.
+    pub(crate) bytes: u64,
+}
+
+impl Changes {
+    /// From `old` to `new`.
+    pub(crate) fn between(old: &Manifest, new: &Manifest) -> Self {
+        let (mut changes, mut old) = (Self::default(), old.entries().iter().peekable());
+        let went = |changes: &mut Self, entry: &Entry| {
+            changes.gone += 1;
+            changes.gone_files += u64::from(entry.kind != Kind::Folder);
+        };
+        for entry in new.entries() {
+            while let Some(gone) = old.next_if(|known| known.path < entry.path) {
+                went(&mut changes, gone);
+            }
+            if old.next_if(|known| known.path == entry.path) != Some(entry) {
+                changes.put += 1;
+                if let Kind::File { size, .. } = entry.kind {
+                    changes.bytes += size;
+                }
+            }
+        }
+        old.for_each(|gone| went(&mut changes, gone));
+        changes
+    }
+}
+
+fn encode_item(out: &mut Out, entry: &Entry, mark: Mark) {
+    out.entry(entry);
+    out.u64(mark.ino);
+    out.i64(mark.ctime_ns);
+    out.position(mark.born);
+}
+
 impl Step {
+    /// The octets of a step that leads from nothing to `tree`, in pieces.
+    pub(crate) fn encode_whole(
+        tree: &Tree,
+        mut piece: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let mut out = Out::default();
+        out.u64(tree.marks.len() as u64);
+        for (entry, mark) in tree.iter() {
+            encode_item(&mut out, entry, mark);
+            if out.0.len() > PIECE {
+                piece(&out.0)?;
+                out.0.clear();
+            }
+        }
+        out.u64(0);
+        piece(&out.0)
+    }
+
     pub(crate) fn encode(&self, out: &mut Out) {
         out.u64(self.put.len() as u64);
         for (entry, mark) in &self.put {
-            out.entry(entry);
-            out.u64(mark.ino);
-            out.i64(mark.ctime_ns);
-            out.position(mark.born);
+            encode_item(out, entry, *mark);
         }
         out.u64(self.gone.len() as u64);
         for path in &self.gone {
