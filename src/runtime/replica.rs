@@ -408,3 +408,6 @@ fn roles(model: &Model, report: &Report) -> Vec<Role> {
     };
     with_sets.iter().filter_map(role).collect()
 }
+
+#[cfg(test)]
+mod tests;
