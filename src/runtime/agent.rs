@@ -141,8 +141,6 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = memory::Writer::start(&options.state_dir)
-        .map_err(io_at("cannot start the storing thread"))?;
     let (chronicle, warning) = Chronicle::open(&options.state_dir, Arc::clone(&model))
         .map_err(io_at("cannot start the thread of the history"))?;
     if let Some(warning) = warning {
@@ -164,6 +162,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot open a netlink socket"))?;
     let (sender, inbox) =
         queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
+    let store = memory::Writer::start(&options.state_dir, confirm(&model, sender.clone()))
+        .map_err(io_at("cannot start the storing thread"))?;
     let (told, events) = mpsc::channel(EVENTS);
     let slots = Slots::new(model.instances.len());
     let pulse = watchdog().map(|watchdog| Pulse::new(watchdog, &model));
@@ -531,11 +531,25 @@ fn has_programs(model: &Model) -> bool {
         || model.instances.iter().any(|instance| instance.standby.activation().is_some())
 }
 
-/// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.
+/// What the thread that stores tells the engine.
+fn confirm(model: &Arc<Model>, sender: Sender) -> memory::Confirm {
+    let model = Arc::clone(model);
+    Box::new(move |name, reserved, result| {
+        if let Some((instance, _)) = model.iter().find(|(_, instance)| *instance.name == *name) {
+            // The engine may have ended.
+            let _ = sender.send(Message::Stored { instance, reserved, result });
+        }
+    })
+}
+
+/// Longest time that a clean stop may take: what brings state to a successor, the overlap of a handover (DESIGN 5.5), and
+/// as much again for the kernel.
 fn patience(model: &Model) -> Duration {
     let longest = model.instances.iter().map(|i| i.interval.duration()).max().unwrap_or_default();
     let addresses: usize = model.instances.iter().map(|i| i.claimed().count()).sum();
+    let barrier = model.iter().filter_map(|(ix, _)| model.barrier(ix)).max().unwrap_or_default();
     longest * 2
+        + barrier
         + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX))
         + Duration::from_secs(3)
 }

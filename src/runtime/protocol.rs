@@ -377,6 +377,9 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.report());
             }
+            Message::Stored { instance, reserved, result } => {
+                self.feed(Input::Stored { instance, reserved, result });
+            }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });
@@ -452,6 +455,13 @@ impl Protocol {
                 Output::Activate { instance, order } => {
                     self.tell(Told::Activate { instance, order })
                 }
+                // No replicator can be asked by this agent: nothing is brought anywhere, and the move is refused.
+                Output::Barrier { instance, order, .. } => {
+                    let result = Err("no replicator runs".into());
+                    self.engine
+                        .handle(clock::now(), Input::BarrierDone { instance, order, result });
+                }
+                Output::BarrierOver { .. } => {}
                 Output::Event(event) => self.tell(Told::Event(event)),
             }
         }

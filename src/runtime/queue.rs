@@ -41,6 +41,15 @@ pub(super) enum Message {
         /// Ready to claim, or why not.
         result: Result<(), Arc<str>>,
     },
+    /// From the thread that stores: what was remembered of an instance is on the disk, or is not.
+    Stored {
+        /// Which instance.
+        instance: InstanceIx,
+        /// The epochs up to here are reserved.
+        reserved: u64,
+        /// Or why not.
+        result: Result<(), Arc<str>>,
+    },
     /// From the control socket: would this be carried out, and what would it do?
     Judge {
         /// Which instance; `None`: all of this host.

@@ -206,6 +206,41 @@ impl Engine {
         }
     }
 
+    /// Able to serve without a claim: what the target of a move does while the source still writes.
+    pub(super) fn make_ready(&mut self, ix: InstanceIx) {
+        for u in self.units_of(ix) {
+            for o in self.group(u) {
+                let standby = self.standby_mut(o);
+                if matches!(standby.activating, Activating::Failed { .. }) {
+                    standby.activating = Activating::Idle;
+                }
+            }
+            self.activation_forbids(u);
+            self.units[u].parked = None;
+        }
+    }
+
+    /// Would a claim of the instance, and of what moves with it, wait for no activation?
+    pub(super) fn is_ready(&self, ix: InstanceIx) -> bool {
+        let now = self.now.mono;
+        let ready = |o: &InstanceIx| match &self.standby(*o).activating {
+            Activating::Ready { until } => *until > now,
+            _ => self.model.instance(*o).standby.activation().is_none(),
+        };
+        self.units_of(ix).into_iter().flat_map(|u| self.group(u)).all(|o| ready(&o))
+    }
+
+    /// What is ready is needed for longer; what ceased to be so is made ready again.
+    pub(super) fn stay_ready(&mut self, ix: InstanceIx) {
+        let until = self.now.mono + STAYS_READY;
+        for o in self.units_of(ix).into_iter().flat_map(|u| self.group(u)).collect::<BTreeSet<_>>()
+        {
+            if let Activating::Ready { until: ready } = &mut self.standby_mut(o).activating {
+                *ready = until;
+            }
+        }
+    }
+
     /// The order stands until the claim, whatever is heard meanwhile.
     pub(super) fn press_order(&mut self, u: UnitIx) {
         let now = self.now.mono;
@@ -282,7 +317,9 @@ impl Engine {
         let unit = &self.units[u];
         let (ix, owns) = (unit.instance, unit.is_active());
         let idle = |(host, r): (HostIx, &InstanceRecord)| {
-            r.class == Class::Unable || self.standby_of(u, host) == Some(StandbyKind::Cold)
+            // Stale and as if drained: it was configured not to claim then.
+            let gated = r.stale && r.class >= Class::Drained;
+            r.class == Class::Unable || gated || self.standby_of(u, host) == Some(StandbyKind::Cold)
         };
         let nobody = self.living_peers(u).next().is_some() && self.living_peers(u).all(idle);
         self.alarm(Some(ix), Alarm::NoStandby, owns && nobody);

@@ -112,6 +112,8 @@ pub(crate) enum Said {
     Own(Own),
     Renew(Renew),
     Activate(vipd_core::types::InstanceIx, u64),
+    Barrier(InstanceIx, u64, vipd_core::types::HostIx, Instant),
+    BarrierOver(InstanceIx, u64, bool),
     Event(Event),
 }
 
@@ -253,6 +255,12 @@ impl Bench {
             Output::Announce(a) => (Said::Announce(a), None),
             Output::Probe(p) => (Said::Probe(p), None),
             Output::Activate { instance, order } => (Said::Activate(instance, order), None),
+            Output::Barrier { instance, order, to, deadline } => {
+                (Said::Barrier(instance, order, to, deadline), None)
+            }
+            Output::BarrierOver { instance, order, moved } => {
+                (Said::BarrierOver(instance, order, moved), None)
+            }
             Output::Event(e) => (Said::Event(e), None),
         };
         self.log.push((now, said));

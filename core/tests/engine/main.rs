@@ -21,6 +21,7 @@ mod owner;
 mod promotion;
 mod property;
 mod refuse;
+mod replica;
 mod restart;
 mod send;
 mod stale;

@@ -225,7 +225,7 @@ impl World {
                     self.held[from] = Some(self.lease_end(Some(instances[0].1)));
                 }
             }
-            Said::Activate(..) | Said::Event(_) => {}
+            Said::Activate(..) | Said::Barrier(..) | Said::BarrierOver(..) | Said::Event(_) => {}
         }
     }
 

@@ -341,6 +341,7 @@ impl World {
             }
             // The model has hot standbys only.
             Output::Activate { .. } => {}
+            Output::Barrier { .. } | Output::BarrierOver { .. } => {}
             Output::Event(event) => {
                 self.trace.say(self.now, || format!("{} says {:?}", host_name(host), event.kind));
                 self.told(host, event);

@@ -4,7 +4,7 @@
 
 use super::Event;
 use crate::time::Instant;
-use crate::types::{InstanceIx, LinkIx, Mac, PathIx, RouterId};
+use crate::types::{HostIx, InstanceIx, LinkIx, Mac, PathIx, RouterId};
 use std::net::{IpAddr, SocketAddr};
 
 /// Something to do, in this order.
@@ -28,6 +28,27 @@ pub enum Output {
         instance: InstanceIx,
         /// Number of the order, growing.
         order: u64,
+    },
+    /// In a planned move, before the target claims: quiet the writer, and bring everything that it wrote to `to`;
+    /// answered by [`Input::BarrierDone`](super::Input::BarrierDone).
+    Barrier {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order, growing.
+        order: u64,
+        /// Who takes over.
+        to: HostIx,
+        /// The answer is of no use after this time.
+        deadline: Instant,
+    },
+    /// The barrier of that order is over, once, whatever came of it.
+    BarrierOver {
+        /// Which instance.
+        instance: InstanceIx,
+        /// Number of the order.
+        order: u64,
+        /// This host does not own the addresses any more; else it goes on as owner, and so does the writer.
+        moved: bool,
     },
     /// Tell: log, metrics, hooks, subscribers.
     Event(Event),
