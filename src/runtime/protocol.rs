@@ -417,6 +417,10 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.engine.picture());
             }
+            Message::Replica(set, state) => self.feed(Input::Replica { set, state }),
+            Message::Stored { instance, reserved, result } => {
+                self.feed(Input::Stored { instance, reserved, result });
+            }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });

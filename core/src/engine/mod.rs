@@ -10,7 +10,7 @@
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
-//! `promotion` whether an operator's would succeed;
+//! `promotion` whether an operator's would succeed; `epoch` who owns under which number, `replica` is the copy good enough;
 //! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows, `explain` why it is so; `simulate` what would happen.
@@ -18,6 +18,7 @@
 mod adverts;
 mod agenda;
 mod claim;
+mod epoch;
 pub mod explain;
 mod fitness;
 mod flap;
@@ -32,6 +33,7 @@ mod operate;
 mod peers;
 mod prepare;
 mod promotion;
+mod replica;
 mod report;
 mod restart;
 mod resume;
@@ -44,18 +46,20 @@ mod sync;
 mod unit;
 
 use crate::config::model::Model;
+use crate::policy::replica::Copy;
 use crate::time::{Duration, Instant, Now};
 use crate::types::{Family, InstanceIx, LinkIx, RouterId, Vrid};
 use crate::wire::auth::KeyRing;
 use crate::wire::receive::GlobalCounters;
 use agenda::Agenda;
+use epoch::Epochs;
 use fitness::{Checks, Fitness};
 use flap::Ownership;
 use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
-use operate::Orders;
+use operate::{Closing, Orders};
 use peers::Peers;
 use report::Reporter;
 use restart::Preparing;
@@ -109,6 +113,12 @@ pub struct Engine {
     ownership: Vec<Ownership>,
     /// By instance.
     standby: Vec<StandbyState>,
+    /// By instance.
+    epochs: Vec<Epochs>,
+    /// Instances whose state follows the address.
+    stateful: Vec<InstanceIx>,
+    /// By set of state files.
+    copies: Vec<Copy>,
     orders: Orders,
     renew: RenewClock,
     peers: Option<Peers>,
@@ -116,6 +126,8 @@ pub struct Engine {
     reporter: Reporter,
     /// A clean stop was asked for.
     stopping: bool,
+    /// It was asked for, and state is brought to a successor first.
+    closing: Option<Closing>,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
     backup_until: Option<Instant>,
     /// A restart of the agent is near.
@@ -160,6 +172,13 @@ impl Engine {
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],
+            epochs: vec![Epochs::default(); model.instances.len()],
+            stateful: model
+                .iter()
+                .map(|(ix, _)| ix)
+                .filter(|ix| model.barrier(*ix).is_some())
+                .collect(),
+            copies: vec![Copy::default(); model.replicates.len()],
             orders: Orders::new(&model),
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
@@ -168,6 +187,7 @@ impl Engine {
             reporter: Reporter::default(),
             global: GlobalCounters::default(),
             stopping: false,
+            closing: None,
             backup_until: None,
             preparing: None,
             resumed_from: None,
@@ -219,13 +239,20 @@ impl Engine {
             Input::PrePromoted { instance, order, result } => {
                 self.on_prepared(instance, order, result);
             }
-            // The engine asks for no barrier yet.
-            Input::BarrierDone { .. } => {}
+            Input::BarrierDone { instance, order, result } => {
+                self.on_barrier_done(instance, order, result);
+            }
+            Input::Replica { set, state } => self.on_replica(set, state),
+            Input::Stored { instance, reserved, result } => {
+                self.on_stored(instance, reserved, &result);
+            }
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::PrepareRestart => self.prepare_restart(),
             Input::AbortRestart => self.abort_restart(),
             Input::Stop => self.on_stop(),
         }
+        self.close();
+        self.follow_epochs();
         self.tell_peers_if_urgent();
     }
 
