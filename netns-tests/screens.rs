@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use vipd_agent::lab::clock::now;
 use vipd_agent::lab::health::service;
 use vipd_agent::lab::plan::{FlapControl, Plan};
 use vipd_agent::lab::service::Mood;
@@ -130,33 +131,51 @@ impl Page {
     }
 }
 
-/// Runs vipd on a terminal of 80 columns, with Ctrl-C after some time; how it ends and what the terminal gets.
+/// Begins a frame of `--watch`.
+const HOME: &str = "\x1b[H";
+/// Frames come each second.
+const FRAMES_BOUND: Duration = Duration::from_secs(20);
+
+/// Runs vipd on a terminal of 80 columns, with Ctrl-C when that many frames were drawn; how it ends and what the
+/// terminal gets.
 fn on_terminal(
     arena: &Arena,
     ix: usize,
     verb: &[&str],
-    interrupt: Option<Duration>,
+    interrupt: Option<usize>,
 ) -> (Option<i32>, String) {
     let vipd = arena.stage.agent(ix).vipd(verb).unwrap();
     let words = [vipd.get_program()].into_iter().chain(vipd.get_args());
     let line: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-    let line = format!("stty rows 40 cols 80; {}", line.join(" "));
+    // In place of the shell, which would take Ctrl-C as well.
+    let line = format!("stty rows 40 cols 80; exec {}", line.join(" "));
     let ns = arena.stage.room().host(ix).ns().unwrap();
     ns.run(move || {
         let mut script = Command::new("script")
             .args(["-qefc", &line, "/dev/null"])
             .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
             .env_remove("NO_COLOR")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut keys = script.stdin.take().unwrap();
-        if let Some(after) = interrupt {
-            wait(after);
+        let (mut keys, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let mut drawn = Vec::new();
+        if let Some(frames) = interrupt {
+            let limit = now() + FRAMES_BOUND;
+            let mut part = [0; 4096];
+            while String::from_utf8_lossy(&drawn).matches(HOME).count() < frames && now() < limit {
+                match screen.read(&mut part)? {
+                    0 => break,
+                    read => drawn.extend_from_slice(&part[..read]),
+                }
+            }
+            // Between two frames: a terminal throws away what was not read when Ctrl-C came.
+            wait(Duration::from_millis(300));
             keys.write_all(b"\x03")?;
         }
-        let mut drawn = String::new();
-        script.stdout.take().unwrap().read_to_string(&mut drawn)?;
+        screen.read_to_end(&mut drawn)?;
+        let drawn = String::from_utf8_lossy(&drawn);
         drop(keys);
         Ok((script.wait()?.code(), drawn.replace("\r\n", "\n").replace("^C", "")))
     })
@@ -165,14 +184,13 @@ fn on_terminal(
 
 /// The last frame of `status --watch` on a terminal that is ended by Ctrl-C.
 fn watch(arena: &Arena, ix: usize) -> String {
-    let some = Some(Duration::from_millis(2500));
-    let (code, drawn) = on_terminal(arena, ix, &["status", "--watch"], some);
+    let (code, drawn) = on_terminal(arena, ix, &["status", "--watch"], Some(3));
     assert_eq!(code, Some(0), "{drawn:?}");
     // The alternate screen without cursor, frames from its corner, and back.
     let inside = drawn.split_once("\x1b[?1049h\x1b[?25l").unwrap().1;
     let (inside, rest) = inside.split_once("\x1b[?25h\x1b[?1049l").unwrap();
     assert_eq!(rest, "", "drawn after the end: {drawn:?}");
-    let frames: Vec<&str> = inside.split("\x1b[H").filter(|frame| !frame.is_empty()).collect();
+    let frames: Vec<&str> = inside.split(HOME).filter(|frame| !frame.is_empty()).collect();
     assert!(frames.len() >= 2, "not drawn again: {drawn:?}");
     assert!(drawn.contains("\x1b[1m"), "no colours on a terminal: {drawn:?}");
     anstream::adapter::strip_str(frames.last().unwrap()).to_string()

@@ -73,8 +73,8 @@ impl Trackers {
             fs::write(&file, text).unwrap();
             for rule in [
                 "add table inet track",
-                "add chain inet track all { type filter hook input priority 0 ; }",
-                "add rule inet track all ct state new,established accept",
+                "add chain inet track input { type filter hook input priority 0 ; }",
+                "add rule inet track input ct state new,established accept",
             ] {
                 arena.run(ix, &format!("nft {rule}"));
             }

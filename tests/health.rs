@@ -166,17 +166,32 @@ fn neighbours_and_services_answer_or_not() {
     // Somebody who takes every packet and says nothing.
     ip("neigh add 192.0.2.66 lladdr 02:00:00:00:00:66 dev v0");
     let gateway = |addr: &str| Probe::Gateway { addr: addr.parse().unwrap(), link: LinkIx(0) };
-    let ping = |addr: &str| Probe::Ping { addr: addr.parse().unwrap(), source: None };
+    let ping = |addrs: &[&str], at_least: usize| Probe::Ping {
+        addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect(),
+        at_least,
+        source: None,
+    };
     let tcp = |to: &str| Probe::Tcp { to: to.parse().unwrap(), source: None };
     let cases = [
         (gateway("192.0.2.254"), Verdict::Pass, "gateway 192.0.2.254 on v0: answers from "),
         (gateway("2001:db8::fe"), Verdict::Pass, "gateway 2001:db8::fe on v0: answers from "),
         (gateway("192.0.2.66"), Verdict::Fail, "timeout after 700 ms"),
         (gateway("2001:db8::66"), Verdict::Fail, "timeout after 700 ms"),
-        (ping("192.0.2.254"), Verdict::Pass, "ping 192.0.2.254: answers"),
-        (ping("2001:db8::fe"), Verdict::Pass, "ping 2001:db8::fe: answers"),
-        (ping("192.0.2.66"), Verdict::Fail, "timeout after 700 ms"),
-        (ping("198.51.100.1"), Verdict::Fail, "ping 198.51.100.1: network is unreachable"),
+        (ping(&["192.0.2.254"], 1), Verdict::Pass, "ping 192.0.2.254: answers"),
+        (ping(&["2001:db8::fe"], 1), Verdict::Pass, "ping 2001:db8::fe: answers"),
+        (ping(&["192.0.2.66"], 1), Verdict::Fail, "timeout after 700 ms"),
+        (ping(&["198.51.100.1"], 1), Verdict::Fail, "ping 198.51.100.1: network is unreachable"),
+        (
+            ping(&["192.0.2.66", "192.0.2.254"], 1),
+            Verdict::Pass,
+            "1 of 2 answer, 1 wanted; ping 192.0.2.254: answers",
+        ),
+        (ping(&["192.0.2.66", "192.0.2.254"], 2), Verdict::Fail, "timeout after 700 ms"),
+        (
+            ping(&["198.51.100.1", "192.0.2.254"], 2),
+            Verdict::Fail,
+            "0 of 2 answer, 2 wanted; ping 198.51.100.1: network is unreachable",
+        ),
         (tcp("192.0.2.254:9"), Verdict::Fail, "tcp 192.0.2.254:9: connection refused"),
         (tcp("192.0.2.66:9"), Verdict::Fail, "timeout after 700 ms"),
         (tcp("[2001:db8:5::1]:9"), Verdict::Fail, "tcp [2001:db8:5::1]:9: network is unreachable"),
@@ -317,7 +332,11 @@ fn forty_five_checks_keep_their_grid() {
         probes.extend([
             Probe::Pressure { resource: Resource::Cpu, warn: 100.0, fail: 100.0 },
             Probe::Disk { path: "/".into(), warn: 0.0, fail: 0.0, write: false },
-            Probe::Process(Process::Name { name: "no-such-thing".into(), at_least: 1 }),
+            Probe::Process(Process::Name {
+                name: "no-such-thing".into(),
+                at_least: 1,
+                at_most: None,
+            }),
             Probe::Absent { path: "/nowhere/drain".into() },
             Probe::Address { addr: [192, 0, 2, 1].into() },
         ]);
@@ -397,13 +416,13 @@ fn starved(folder: &Path) {
             Probe::Unix { path: socket },
             Probe::Http(http),
             Probe::Dns { server: to, name: "x".into(), record: DnsRecord::A },
-            Probe::Ping { addr: [127, 0, 0, 1].into(), source: None },
+            Probe::Ping { addrs: vec![[127, 0, 0, 1].into()], at_least: 1, source: None },
             Probe::Gateway { addr: [127, 0, 0, 1].into(), link: LinkIx(0) },
             Probe::Address { addr: [127, 0, 0, 1].into() },
             Probe::Route { to: "0.0.0.0/0".parse().unwrap() },
             Probe::Link { interface: "lo".into(), min_speed: None, min_slaves: None },
             Probe::File { path: number, max_age: None },
-            Probe::Process(Process::Name { name: "x".into(), at_least: 1 }),
+            Probe::Process(Process::Name { name: "x".into(), at_least: 1, at_most: None }),
             Probe::Process(Process::PidFile(pid)),
             Probe::Unit { name: "x.service".into() },
             Probe::Pressure { resource: Resource::Cpu, warn: 0.0, fail: 0.0 },

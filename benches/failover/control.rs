@@ -24,6 +24,8 @@ const INTERVAL_MS: u64 = 10;
 const PAUSE: Duration = Duration::from_millis(250);
 /// One in so many stays and reads events instead.
 const SUBSCRIBERS: usize = 50;
+/// One in so many asks for a simulation instead, for which the protocol thread makes a copy of what it knows.
+const SIMULATORS: usize = 25;
 
 /// Adverts of a pair whose first host has so many clients.
 pub(crate) fn measure(job: &Job, clients: usize, seconds: u64) -> anyhow::Result<Vec<Sample>> {
@@ -89,7 +91,11 @@ impl Drop for Crowd {
 }
 
 fn client(n: usize, shared: &Shared, socket: &PathBuf) {
-    let verb = if n.is_multiple_of(SUBSCRIBERS) { "subscribe" } else { "status" };
+    let verb = match n {
+        _ if n.is_multiple_of(SUBSCRIBERS) => "\"subscribe\"",
+        _ if n.is_multiple_of(SIMULATORS) => "\"simulate\",\"event\":{\"kind\":\"power-off\"}",
+        _ => "\"status\"",
+    };
     while !shared.stop.load(Ordering::Relaxed) {
         if let Ok(stream) = UnixStream::connect(socket) {
             talk(verb, shared, &stream);
@@ -98,12 +104,12 @@ fn client(n: usize, shared: &Shared, socket: &PathBuf) {
     }
 }
 
-/// One answer; for a subscriber every line, until it is cut or has to end.
+/// One answer; for a subscriber every line, until it is cut or has to end. `verb`: with its fields.
 fn talk(verb: &str, shared: &Shared, stream: &UnixStream) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
     let mut writer = stream;
     // A busy agent closes without reading.
-    let _ = writeln!(writer, "{{\"v\":1,\"verb\":\"{verb}\"}}");
+    let _ = writeln!(writer, "{{\"v\":1,\"verb\":{verb}}}");
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     while !shared.stop.load(Ordering::Relaxed) {
@@ -116,10 +122,10 @@ fn talk(verb: &str, shared: &Shared, stream: &UnixStream) {
             }
             Ok(_) => shared.answered.fetch_add(1, Ordering::Relaxed),
             // A subscriber may hear nothing for long.
-            Err(_) if verb == "subscribe" => continue,
+            Err(_) if verb == "\"subscribe\"" => continue,
             Err(_) => return,
         };
-        if verb == "status" {
+        if verb != "\"subscribe\"" {
             return;
         }
     }
@@ -133,7 +139,7 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     };
     let mut text = format!(
         "## Regular adverts at {INTERVAL_MS} ms beside clients of the control socket\n\nTime between adverts, ms, over {seconds} s; vipd with \
-         heartbeats; the clients, threads on the same machine, ask the owner for its status, one in {SUBSCRIBERS} subscribes; *turned away*: \
+         heartbeats; the clients, threads on the same machine, ask the owner for its status, one in {SUBSCRIBERS} subscribes, as many ask for simulations; *turned away*: \
          told that the agent is busy.\n\n"
     );
     let heads = [

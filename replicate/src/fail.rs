@@ -2,7 +2,7 @@
 //! there.
 //!
 //! They do something only in builds with debug assertions, and only on a thread that called [`arm`]; elsewhere
-//! [`point`] is `Ok(())`.
+//! `point` is `Ok(())`.
 
 use std::io;
 

@@ -48,6 +48,12 @@ impl Source for SetSource {
         state.count("changed-underway");
     }
 
+    fn pending(&self) -> (u64, u64) {
+        let state = self.0.state();
+        // How large it is shows with the next scan; that there is something counts now.
+        state.dirty_ms.map_or((0, 0), |_| ((state.hints.len() as u64).max(1), 0))
+    }
+
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash) {
         let mut state = self.0.state();
         let own = state.record.position;

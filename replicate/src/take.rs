@@ -55,6 +55,10 @@ impl Target for SetTarget {
             state.pending = (0, 0);
         }
     }
+
+    fn pending(&mut self, _from: &str, files: u64, octets: u64) {
+        self.0.state().pending = (files, octets);
+    }
 }
 
 /// An error of the disk, as a refusal.

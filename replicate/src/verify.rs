@@ -142,7 +142,7 @@ impl Shared {
         version: &str,
         to: Option<&Path>,
     ) -> Result<PathBuf, Error> {
-        let work = self.work();
+        let _work = self.work();
         let (root, own) = self.site(path)?;
         let (name, number) = version.split_once('~').map_or((version, None), |(n, x)| (n, Some(x)));
         let inside = if name.starts_with(RESCUE) { FILES } else { "" };
@@ -171,7 +171,6 @@ impl Shared {
             );
             return Err(Error::Refused(text));
         }
-        drop(work);
         let at_s = self.clock.wall_s();
         let trash = format!("{}.restored-{at_s}", keep::trash_name(self.state().tree_position()));
         let keeper = Keeper { root: &root, own: &own, trash: &trash, rescue: "" };

@@ -108,8 +108,8 @@ impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S>
             Probe::Instance { .. } => {}
             Probe::Tcp { to, source } => self.spawn(ix, check, connect::Tcp { to, source }),
             Probe::Unix { path } => self.spawn(ix, check, connect::Unix { path }),
-            Probe::Process(Process::Name { name, at_least }) => {
-                self.spawn(ix, check, process::Named::new(name, at_least));
+            Probe::Process(Process::Name { name, at_least, at_most }) => {
+                self.spawn(ix, check, process::Named::new(name, at_least, at_most));
             }
             Probe::Process(Process::PidFile(path)) => {
                 self.spawn(ix, check, process::PidFile::new(path));
@@ -148,7 +148,9 @@ impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S>
                 let Some(link) = model.links.get(usize::from(link.0)) else { return };
                 self.spawn(ix, check, gateway::Gateway::new(addr, Arc::clone(&link.name)));
             }
-            Probe::Ping { addr, source } => self.spawn(ix, check, ping::Ping::new(addr, source)),
+            Probe::Ping { addrs, at_least, source } => {
+                self.spawn(ix, check, ping::Ping::new(addrs, at_least, source));
+            }
             Probe::Http(probe) => self.spawn(ix, check, http::Http::new(probe, check.timeout)),
             Probe::Dns { server, name, record } => {
                 self.spawn(ix, check, dns::Dns { server, name, record });

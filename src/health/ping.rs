@@ -4,6 +4,7 @@
 use super::outcome::Outcome;
 use super::task::Measure;
 use crate::sys::Readable;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -20,48 +21,80 @@ const REPLY_V4: u8 = 0;
 const REQUEST_V6: u8 = 128;
 const REPLY_V6: u8 = 129;
 
-/// `ping = "192.0.2.1"`.
+/// `ping = "192.0.2.1"`, or a list of which some have to answer.
 #[derive(Debug)]
 pub(super) struct Ping {
-    addr: IpAddr,
+    addrs: Vec<IpAddr>,
+    at_least: usize,
     source: Option<IpAddr>,
     sequence: u16,
 }
 
 impl Ping {
-    pub(super) fn new(addr: IpAddr, source: Option<IpAddr>) -> Self {
-        Self { addr, source, sequence: 0 }
-    }
-
-    async fn echo(&mut self) -> io::Result<()> {
-        let mut cookie = [0; COOKIE];
-        getrandom::fill(&mut cookie).map_err(io::Error::other)?;
-        self.sequence = self.sequence.wrapping_add(1);
-        let socket = open(self.addr, self.source)?;
-        let readable = Readable::new(&socket)?;
-        let request = request(self.addr.is_ipv4(), self.sequence, cookie);
-        socket.send(&request)?;
-        let mut buf = [0; 2048];
-        loop {
-            let len = readable
-                .read(|fd| Ok(recv(fd.as_raw_fd(), &mut buf, MsgFlags::MSG_DONTWAIT)?))
-                .await?;
-            let packet = buf.get(..len).unwrap_or_default();
-            if is_reply(self.addr.is_ipv4(), packet, self.sequence, cookie) {
-                return Ok(());
-            }
-        }
+    pub(super) fn new(addrs: Vec<IpAddr>, at_least: usize, source: Option<IpAddr>) -> Self {
+        Self { addrs, at_least, source, sequence: 0 }
     }
 }
 
 impl Measure for Ping {
     const LATE: Verdict = Verdict::Fail;
 
+    /// All at once; it ends as soon as it is decided, so that a silent one costs its time only where it counts.
     async fn run(&mut self) -> Outcome {
-        let what = format!("ping {}", self.addr);
-        match self.echo().await {
-            Ok(()) => Outcome::pass(format!("{what}: answers")),
-            Err(e) => Outcome::network(&what, &e),
+        self.sequence = self.sequence.wrapping_add(1);
+        let (sequence, source) = (self.sequence, self.source);
+        let mut asked: FuturesUnordered<_> = self
+            .addrs
+            .iter()
+            .map(|addr| async move { (*addr, echo(*addr, source, sequence).await) })
+            .collect();
+        let spare = self.addrs.len().saturating_sub(self.at_least);
+        let (mut answers, mut failed) = (0, 0);
+        let mut last = String::new();
+        while let Some((addr, result)) = asked.next().await {
+            let what = format!("ping {addr}");
+            let outcome = match result {
+                Ok(()) => Outcome::pass(format!("{what}: answers")),
+                Err(e) => Outcome::network(&what, &e),
+            };
+            match outcome.verdict {
+                Verdict::Pass => answers += 1,
+                Verdict::Fail => failed += 1,
+                _ => {}
+            }
+            last = outcome.detail;
+            if answers >= self.at_least || failed > spare {
+                break;
+            }
+        }
+        let verdict = match () {
+            () if answers >= self.at_least => Verdict::Pass,
+            () if failed > spare => Verdict::Fail,
+            // Too many of them this host could not ask.
+            () => Verdict::Unknown,
+        };
+        let all = self.addrs.len();
+        if all > 1 {
+            last = format!("{answers} of {all} answer, {} wanted; {last}", self.at_least);
+        }
+        Outcome::new(verdict, last)
+    }
+}
+
+async fn echo(addr: IpAddr, source: Option<IpAddr>, sequence: u16) -> io::Result<()> {
+    let mut cookie = [0; COOKIE];
+    getrandom::fill(&mut cookie).map_err(io::Error::other)?;
+    let socket = open(addr, source)?;
+    let readable = Readable::new(&socket)?;
+    let request = request(addr.is_ipv4(), sequence, cookie);
+    socket.send(&request)?;
+    let mut buf = [0; 2048];
+    loop {
+        let len =
+            readable.read(|fd| Ok(recv(fd.as_raw_fd(), &mut buf, MsgFlags::MSG_DONTWAIT)?)).await?;
+        let packet = buf.get(..len).unwrap_or_default();
+        if is_reply(addr.is_ipv4(), packet, sequence, cookie) {
+            return Ok(());
         }
     }
 }

@@ -31,13 +31,15 @@ const LONGEST: u64 = 32;
 pub(super) struct Named {
     name: Arc<str>,
     at_least: u32,
+    at_most: Option<u32>,
     aside: Aside,
     watched: Vec<Readable>,
 }
 
 impl Named {
-    pub(super) fn new(name: Arc<str>, at_least: u32) -> Self {
-        Self { name, at_least, aside: Aside::new(Verdict::Unknown), watched: Vec::new() }
+    pub(super) fn new(name: Arc<str>, at_least: u32, at_most: Option<u32>) -> Self {
+        let aside = Aside::new(Verdict::Unknown);
+        Self { name, at_least, at_most, aside, watched: Vec::new() }
     }
 }
 
@@ -54,9 +56,14 @@ impl Measure for Named {
         };
         self.watched = found.alive.iter().filter_map(|p| Readable::new(p).ok()).collect();
         let (name, least, count) = (&self.name, self.at_least, found.count);
-        let (what, wanted) = (format!("process {name}: {count} running"), u64::from(least));
-        if count >= wanted {
-            Outcome::pass(format!("{what} >= {least}"))
+        let what = format!("process {name}: {count} running");
+        if let Some(most) = self.at_most.filter(|most| count > u64::from(*most)) {
+            Outcome::fail(format!("{what} > {most}"))
+        } else if count >= u64::from(least) && !(found.hidden && self.at_most.is_some()) {
+            match self.at_most {
+                Some(most) => Outcome::pass(format!("{what}, {least} to {most} wanted")),
+                None => Outcome::pass(format!("{what} >= {least}")),
+            }
         } else if found.hidden {
             Outcome::unknown(format!(
                 "{what} that vipd may see: processes of other users are hidden from it (ProtectProc= of its unit)"
@@ -224,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_death_is_seen_at_once() {
         let (mut one, mut two) = (start("vipd-test-abc"), start("vipd-test-abc"));
-        let mut named = Named::new("vipd-test-abc".into(), 2);
+        let mut named = Named::new("vipd-test-abc".into(), 2, None);
         while named.run().await.verdict != Verdict::Pass {
             // Between fork and exec they bear our name.
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -240,6 +247,22 @@ mod tests {
         one.wait().unwrap();
         two.wait().unwrap();
         assert_eq!(named.run().await.verdict, Verdict::Fail);
+    }
+
+    #[tokio::test]
+    async fn too_many_and_none_at_all_are_told() {
+        let mut none = Named::new("vipd-test-few".into(), 0, Some(0));
+        let passes = Outcome::pass("process vipd-test-few: 0 running, 0 to 0 wanted");
+        assert_eq!(none.run().await, passes);
+        let mut one = start("vipd-test-few");
+        while none.run().await.verdict == Verdict::Pass {
+            // Between fork and exec it bears our name.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(none.run().await, Outcome::fail("process vipd-test-few: 1 running > 0"));
+        one.kill().unwrap();
+        one.wait().unwrap();
+        assert_eq!(none.run().await, passes);
     }
 
     #[test]

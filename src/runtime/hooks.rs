@@ -34,6 +34,8 @@ pub(super) struct Hooks {
     lanes: Lanes,
     /// Instances that are no longer owned, and whose addresses are not known to be gone.
     leaving: BTreeSet<InstanceIx>,
+    /// Instances whose addresses are gone while they still count as owned: a handover ends in this order.
+    gone: BTreeSet<InstanceIx>,
     /// Orders of operators that have not come to their end.
     operations: BTreeSet<u64>,
     farewell: Duration,
@@ -48,6 +50,7 @@ impl Hooks {
             model,
             runner,
             leaving: BTreeSet::new(),
+            gone: BTreeSet::new(),
             operations: BTreeSet::new(),
             farewell: FAREWELL,
         }
@@ -86,6 +89,9 @@ impl Hooks {
             {
                 self.tell(ix, Word::PrePromote);
             }
+            EventKind::Released if self.role(Whom::Instance(ix)) == Some(Role::Active) => {
+                self.gone.insert(ix);
+            }
             EventKind::Released => self.released(ix),
             _ => {}
         }
@@ -96,10 +102,14 @@ impl Hooks {
         if change.to == Role::Active {
             // Owner again before the kernel said that the addresses were gone.
             self.released(ix);
+            self.gone.remove(&ix);
             self.tell(ix, Word::PostPromote);
             self.tell(ix, Word::SyncInterval);
         } else if change.from == Some(Role::Active) {
             self.leaving.insert(ix);
+            if self.gone.remove(&ix) {
+                self.released(ix);
+            }
         }
     }
 
@@ -258,4 +268,4 @@ fn which(hook: &Hook) -> Which {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -204,3 +204,6 @@ async fn consent(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

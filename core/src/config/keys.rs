@@ -201,7 +201,7 @@ keys! {
         ROUTE "route" "a prefix whose host bits are zero" "\"0.0.0.0/0\"";
         INSTANCE "instance" "the name of an instance" "\"wan\"";
         GATEWAY "gateway" "the address of a neighbour" "\"192.0.2.1\"";
-        PING "ping" "an address" "\"192.0.2.1\"";
+        PING "ping" "an address, or a list of at most 16" "\"192.0.2.1\"";
         TCP "tcp" "an address with a port" "\"127.0.0.1:443\"";
         HTTP "http" "a URL that begins with http:// or https://" "\"http://127.0.0.1/healthz\"";
         DNS "dns" "the address of a server, with a port unless it is 53" "\"127.0.0.1\"";
@@ -236,6 +236,7 @@ keys! {
         NAME "name" "a domain name" "\"shop.example\"";
         RECORD "record" "\"A\", \"AAAA\", \"SOA\", \"NS\" or \"TXT\"" "\"A\"";
         AT_LEAST "at-least" "an integer from 1 to 10000" "1";
+        AT_MOST "at-most" "an integer from 0 to 10000" "1";
         USER "user" "the name of a user" "\"nagios\"";
         ENV "env" "a table of texts by name" "{ SITE = \"north\" }";
         MAX_AGE "max-age" "a duration from 1s to 24h" "\"60s\"";
@@ -252,7 +253,7 @@ pub(super) const KINDS: &[(Key, &[Key])] = &[
     (check::ROUTE, &[]),
     (check::INSTANCE, &[check::ACTIVE]),
     (check::GATEWAY, &[check::INTERFACE]),
-    (check::PING, &[check::SOURCE]),
+    (check::PING, &[check::SOURCE, check::AT_LEAST]),
     (check::TCP, &[check::SOURCE]),
     (
         check::HTTP,
@@ -270,7 +271,7 @@ pub(super) const KINDS: &[(Key, &[Key])] = &[
     (check::DNS, &[check::NAME, check::RECORD]),
     (check::UNIX, &[]),
     (check::UNIT, &[]),
-    (check::PROCESS, &[check::AT_LEAST]),
+    (check::PROCESS, &[check::AT_LEAST, check::AT_MOST]),
     (check::PID_FILE, &[]),
     (check::SCRIPT, &[check::USER, check::ENV]),
     (check::FILE, &[check::MAX_AGE]),

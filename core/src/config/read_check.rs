@@ -28,6 +28,8 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duratio
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 const EXPIRIES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(90 * 86_400);
 const AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// Most addresses that one check pings.
+const TARGETS_MAX: usize = 16;
 /// Longest text that is searched for in an answer.
 const BODY_MAX: usize = 1024;
 /// What the kernel's figures never reach.
@@ -208,9 +210,7 @@ fn read_probe(
         "address" => Probe::Address { addr: s.optional(&kind, f, value::unicast_address)?.value },
         "route" => Probe::Route { to: s.optional(&kind, f, value::prefix)?.value },
         "ping" => {
-            let addr = s.optional(&kind, f, value::unicast_address);
-            let source = read_source(addr.as_ref().map(|at| at.value), s, f);
-            Probe::Ping { addr: addr?.value, source }
+            return read_ping(&kind, s, f).map(ProbeDecl::Whole);
         }
         "tcp" => {
             let to = s.optional(&kind, f, target::address_with_port);
@@ -233,10 +233,23 @@ fn read_probe(
         "process" => {
             let name = s.optional(&kind, f, target::process);
             let at_least = s.optional(&check::AT_LEAST, f, |v| value::integer(v, 1..=10_000));
-            Probe::Process(Process::Name {
-                name: name?.value,
-                at_least: at_least.map_or(1, |at| at.value),
-            })
+            let at_most = s.optional(&check::AT_MOST, f, |v| value::integer(v, 0..=10_000));
+            if let (Some(least), Some(most)) = (&at_least, &at_most)
+                && most.value < least.value
+            {
+                f.error(
+                    &most.span,
+                    format!(
+                        "at-most {} is below at-least {}: it could never pass",
+                        most.value, least.value
+                    ),
+                    "write an at-most that is not below at-least, or leave one of them out",
+                );
+            }
+            let at_most = at_most.map(|at| at.value);
+            // Of what may not run at all none has to.
+            let at_least = at_least.map_or_else(|| at_most.unwrap_or(1).min(1), |at| at.value);
+            Probe::Process(Process::Name { name: name?.value, at_least, at_most })
         }
         "pid-file" => Probe::Process(Process::PidFile(s.optional(&kind, f, value::path)?.value)),
         "script" => {
@@ -255,6 +268,47 @@ fn read_probe(
         _ => read_disk(&kind, s, f)?,
     };
     Some(ProbeDecl::Whole(whole))
+}
+
+/// `ping`: one address or several, of which `at-least` have to answer.
+fn read_ping(key: &Key, s: &Section<'_>, f: &mut Findings<'_>) -> Option<Probe> {
+    let targets = s.one_or_list(key, f, value::unicast_address);
+    let at_least = s.optional(&check::AT_LEAST, f, |v| value::integer::<usize>(v, 1..=10_000));
+    let mut addrs: Vec<IpAddr> = Vec::new();
+    for target in &targets {
+        if addrs.contains(&target.value) {
+            f.error(&target.span, format!("{} is asked twice", target.value), "name it once");
+        }
+        addrs.push(target.value);
+    }
+    if addrs.len() > TARGETS_MAX {
+        f.error(
+            &s.key_span(key),
+            format!("{} addresses, and a check asks {TARGETS_MAX} at most", addrs.len()),
+            "name fewer, or make two checks of it",
+        );
+    }
+    let least = at_least.as_ref().map_or(1, |at| at.value);
+    if let Some(at) = &at_least
+        && least > addrs.len()
+    {
+        f.error(
+            &at.span,
+            format!("at-least {least} of {} addresses: it could never pass", addrs.len()),
+            format!("at-least = {} or less, or more addresses", addrs.len().max(1)),
+        );
+    }
+    let mut source = None;
+    for target in &addrs {
+        source = read_source(Some(*target), s, f);
+    }
+    if addrs.is_empty() {
+        if s.raw(key).is_some_and(|v| v.get_ref().is_array()) {
+            f.error(&s.key_span(key), "nobody is asked", "name at least one address");
+        }
+        return None;
+    }
+    Some(Probe::Ping { addrs, at_least: least, source })
 }
 
 /// `source`, of the same family as what is asked.

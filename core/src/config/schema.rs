@@ -267,15 +267,15 @@ pub(super) enum ProbeDecl {
 }
 
 impl ProbeDecl {
-    /// The address that is asked, if it is written as one.
-    pub(super) fn target(&self) -> Option<IpAddr> {
+    /// The addresses that are asked, if they are written as such.
+    pub(super) fn targets(&self) -> Vec<IpAddr> {
         match self {
-            Self::Gateway { addr, .. }
-            | Self::Whole(Probe::Ping { addr, .. } | Probe::Address { addr }) => Some(*addr),
-            Self::Whole(Probe::Tcp { to, .. }) => Some(to.ip()),
-            Self::Whole(Probe::Dns { server, .. }) => Some(server.ip()),
-            Self::Whole(Probe::Http(http)) => http.host.parse().ok(),
-            _ => None,
+            Self::Gateway { addr, .. } | Self::Whole(Probe::Address { addr }) => vec![*addr],
+            Self::Whole(Probe::Ping { addrs, .. }) => addrs.clone(),
+            Self::Whole(Probe::Tcp { to, .. }) => vec![to.ip()],
+            Self::Whole(Probe::Dns { server, .. }) => vec![server.ip()],
+            Self::Whole(Probe::Http(http)) => http.host.parse().into_iter().collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -384,13 +384,6 @@ impl Engine {
         }
     }
 
-    /// Does the host that took over here hand over in turn, by a newer order, to a third? It holds the addresses until
-    /// that one does, and this host is asked for nothing.
-    fn hands_on(&self, new: &InstanceRecord) -> bool {
-        let own = self.peers.as_ref().map(|p| p.own_hash);
-        new.holds && new.orders.request.is_some_and(|request| Some(request.to) != own)
-    }
-
     /// Did the owner let go for a better host, and are the addresses off now?
     fn let_go_for_us(
         &self,

@@ -7,7 +7,7 @@ const DOCS: [&str; 2] =
     [include_str!("../../../docs/conformance.md"), include_str!("../../../docs/promises.md")];
 
 /// Prefix of a name, and where what it names lives.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 11] = [
     ("engine::", "core/tests/engine"),
     ("wire::", "core/src/wire"),
     ("vrrp::", "core/src/vrrp"),
@@ -18,6 +18,7 @@ const HOMES: [(&str, &str); 10] = [
     ("lab:", "tests/lab"),
     ("netns:", "netns-tests"),
     ("interop:", "netns-tests/interop"),
+    ("systemd:", "netns-tests/systemd"),
 ];
 
 /// In a document without a prefix: a name of the row's module, or of the simulation.

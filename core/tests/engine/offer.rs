@@ -10,7 +10,8 @@ use vipd_core::engine::io::Verdict;
 fn what_fails_outside_of_this_host_may_fail_for_the_others_a_moment_later() {
     let ping = |m: &mut Model| {
         with(Fail, 0)(m);
-        m.checks[0].probe = Probe::Ping { addr: [192, 0, 2, 1].into(), source: None };
+        m.checks[0].probe =
+            Probe::Ping { addrs: vec![[192, 0, 2, 1].into()], at_least: 1, source: None };
     };
     let mut world = world(&beating(""), 2, ping);
     say(&mut world, 0, 0, Verdict::Fail);
@@ -38,7 +39,8 @@ fn what_fails_outside_of_this_host_may_fail_for_the_others_a_moment_later() {
 fn without_heartbeats_it_waits_as_long_before_it_offers() {
     let ping = |m: &mut Model| {
         with(Fail, 0)(m);
-        m.checks[0].probe = Probe::Ping { addr: [192, 0, 2, 1].into(), source: None };
+        m.checks[0].probe =
+            Probe::Ping { addrs: vec![[192, 0, 2, 1].into()], at_least: 1, source: None };
     };
     let mut world = world(&plain(""), 2, ping);
     // Well again before the others would have found out: nothing is offered.

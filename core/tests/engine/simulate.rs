@@ -335,3 +335,30 @@ fn nothing_happens_and_nothing_is_given_away() {
     let answer = |scene: &Scene| format!("{:?}", scene.asks(1, WhatIf::PeerDead(HostIx(0))));
     assert_eq!(answer(&scene), answer(&scene));
 }
+
+#[test]
+fn a_picture_of_a_thousand_instances_is_taken_and_played() {
+    use std::fmt::Write as _;
+    let mut text = String::from("[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n");
+    for n in 1..=2 {
+        let _ = writeln!(text, "[hosts.lb{n}]\npaths = [\"192.0.2.1{n}\", \"10.9.0.1{n}\"]");
+    }
+    // 250 to an interface: that is what VRIDs allow.
+    for n in 0..1000 {
+        let (link, vrid) = (n / 250, n % 250 + 1);
+        let _ = writeln!(
+            text,
+            "[instance.i{n}]\nvrid = {vrid}\ninterface = \"eth{link}\"\naddresses = [\"203.0.{link}.{vrid}/32\"]\n\
+             priority = {{ lb1 = 150, lb2 = 100 }}\nsettle = \"off\"\npreempt-delay = \"0s\""
+        );
+    }
+    let mut world = World::new(&text, 2);
+    world.run(secs(6));
+    let (models, _) = load_all_hosts(&text, "vipd.toml").unwrap();
+    let engine = &world.hosts[1].engine;
+    let picture = engine.picture();
+    let told =
+        picture.play(&models, &WhatIf::PeerDead(HostIx(0)), Bench::stamp(world.now)).unwrap();
+    assert_eq!(told.outcomes.len(), 1000);
+    assert!(!told.cut_short && told.outcomes.iter().all(|o| o.after == [0]));
+}

@@ -121,7 +121,7 @@ fn receiver(atomic: bool, action: Action) {
     copy_scene(&base, &trial);
     let names = act("receive", &trial, atomic, u64::MAX, Action::Count);
     let steps = names.len() as u64;
-    println!("{steps} steps, of {} kinds", names.iter().collect::<BTreeSet<_>>().len());
+    eprintln!("{steps} steps, of {} kinds", names.iter().collect::<BTreeSet<_>>().len());
     assert!(steps >= 200, "{steps} steps");
     std::fs::remove_dir_all(&trial).unwrap();
     let (mut olds, mut news) = (0, 0);
@@ -163,7 +163,7 @@ fn receiver(atomic: bool, action: Action) {
         drop((a, b));
         std::fs::remove_dir_all(&trial).unwrap();
     }
-    println!("after the crash: {olds} times the old tree, {news} times the new one");
+    eprintln!("after the crash: {olds} times the old tree, {news} times the new one");
     assert!(olds > 0 && news > 0);
 }
 

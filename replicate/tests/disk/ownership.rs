@@ -306,7 +306,9 @@ fn the_gauge_counts_from_the_oldest_change_that_no_standby_has() {
     assert_eq!(rpo(&a), None, "nobody has anything");
     sync(&a, &b);
     assert_eq!((rpo(&a), rpo(&b)), (Some(0), Some(0)));
+    assert_eq!(a.set().source().pending(), (0, 0));
     a.set().dirty(a.hands.now_ms());
+    assert_eq!(a.set().source().pending().0, 1, "nobody is told that he is current");
     a.hands.pass(300);
     assert_eq!(rpo(&a), Some(300), "before the scan");
     a.write("file", "22");
@@ -318,6 +320,8 @@ fn the_gauge_counts_from_the_oldest_change_that_no_standby_has() {
     assert_eq!(rpo(&a), Some(0));
     assert_eq!(a.set().report().pending_files, 0);
     assert!(a.set().report().peers[0].in_sync);
+    b.set().target().pending("a", 3, 300);
+    assert_eq!((b.set().report().pending_files, b.set().report().pending_bytes), (3, 300));
     b.hands.pass(5000);
     assert_eq!(b.set().report().age_ms, Some(5000));
     b.set().target().current("a", a.set().position());

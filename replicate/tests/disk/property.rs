@@ -137,9 +137,8 @@ impl World {
         let before = everything(&self.hosts[1]);
         body(self);
         let after = everything(&self.hosts[1]);
-        for content in before.difference(&after) {
-            panic!("{:?} is lost", String::from_utf8_lossy(content));
-        }
+        let lost: Vec<_> = before.difference(&after).map(|c| String::from_utf8_lossy(c)).collect();
+        assert!(lost.is_empty(), "{lost:?} is lost");
     }
 
     fn seal(&self) {

@@ -24,7 +24,7 @@ fn timed<T>(what: &str, clock: &Clock, body: impl FnOnce() -> T) -> (T, u64) {
     let before = clock.steady_ms();
     let done = body();
     let ms = clock.steady_ms() - before;
-    println!("{what}: {ms} ms, peak {} KiB", peak_kib());
+    eprintln!("{what}: {ms} ms, peak {} KiB", peak_kib());
     (done, ms)
 }
 
@@ -45,7 +45,7 @@ fn child() {
     let scope = Scope::Places(vec![Place { path: rel("07/00007"), deep: false }]);
     let (sealed, one_ms) = timed("one file changed", &clock, || a.set().seal(&scope).unwrap());
     assert!(sealed.new);
-    println!("scan={first_ms} again={again_ms} one={one_ms} peak={}", peak_kib());
+    eprintln!("scan={first_ms} again={again_ms} one={one_ms} peak={}", peak_kib());
     assert_eq!(a.set().source().offer().unwrap().manifest.entries().len(), files() + 100);
     assert!(first_ms < 120_000 && again_ms < 30_000 && one_ms < 10_000);
     assert!(peak_kib() < 64 * 1024, "{} KiB", peak_kib());
@@ -67,7 +67,7 @@ fn a_hundred_thousand_files_are_scanned_within_bounds() {
         .env(BASE, dir.path())
         .output()
         .unwrap();
-    println!("{}", String::from_utf8_lossy(&output.stdout));
+    eprintln!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     if std::env::var_os("VIPD_LONG").is_none_or(|long| long != "1") {
         return;

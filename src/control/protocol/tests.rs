@@ -33,6 +33,30 @@ fn understands_every_verb() {
     reads(line, drain, How { dry_run: true, ..how() });
     let line = r#"{"v":1,"verb":"set-priority","instance":"web","priority":null}"#;
     reads(line, Verb::SetPriority { instance: web(), priority: None, for_s: None }, how());
+    let host = || "lb2".to_owned();
+    for (event, what) in [
+        (r#"{"kind":"peer-dead","host":"lb2"}"#, WhatIf::PeerDead { host: host() }),
+        (r#"{"kind":"power-off"}"#, WhatIf::PowerOff {}),
+        (r#"{"kind":"link-down"}"#, WhatIf::LinkDown { interface: None }),
+        (
+            r#"{"kind":"partition","interface":"eth0"}"#,
+            WhatIf::Partition { interface: Some("eth0".into()) },
+        ),
+        (
+            r#"{"kind":"check","check":"nginx","verdict":"fail"}"#,
+            WhatIf::Check { check: "nginx".into(), verdict: vipd_core::types::Verdict::Fail },
+        ),
+        (r#"{"kind":"stop"}"#, WhatIf::Stop {}),
+        (
+            r#"{"kind":"move","instance":"web","to":"lb2"}"#,
+            WhatIf::Move { instance: web(), to: Some(host()) },
+        ),
+        (r#"{"kind":"drain"}"#, WhatIf::Drain {}),
+    ] {
+        let verb = Verb::Simulate { event: what };
+        assert!(!verb.changes(), "whoever may read may ask");
+        reads(&format!(r#"{{"v":1,"verb":"simulate","event":{event}}}"#), verb, how());
+    }
     reads(r#"{"v":1,"verb":"freeze"}"#, Verb::Freeze { for_s: None }, how());
     for verb in [Verb::Undrain {}, Verb::Thaw {}, Verb::Reload {}, Verb::Reexec {}] {
         assert!(verb.changes());
@@ -77,6 +101,16 @@ fn says_what_is_wrong() {
         r#"{"v":1,"verb":"status","dry_run":true}"#,
         r#"{"v":1,"verb":"history","wait_s":1}"#,
         r#"{"v":1,"verb":"subscribe","reason":"why not"}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"stop"},"dry_run":true}"#,
+        // Events that there are not, or not so.
+        r#"{"v":1,"verb":"simulate"}"#,
+        r#"{"v":1,"verb":"simulate","event":"stop"}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"rain"}}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"stop","host":"lb2"}}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"peer-dead"}}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"peer-dead","host":""}}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"link-down","interface":"a\nb"}}"#,
+        r#"{"v":1,"verb":"simulate","event":{"kind":"check","check":"a","verdict":"bad"}}"#,
         // Clearing wants to be said.
         r#"{"v":1,"verb":"set-priority","instance":"web"}"#,
         r#"{"v":1,"verb":"set-priority","instance":"web","priority":256}"#,

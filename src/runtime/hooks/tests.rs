@@ -37,14 +37,14 @@ fn program(call: Call) -> HookRun {
 }
 
 /// An executor that tells what it was asked, and ends a run when it is told to.
-struct Fake {
+pub(in crate::runtime) struct Fake {
     asked: mpsc::UnboundedReceiver<serde_json::Value>,
-    end: mpsc::UnboundedSender<(i32, &'static str)>,
+    pub(in crate::runtime) end: mpsc::UnboundedSender<(i32, &'static str)>,
     socket: PathBuf,
 }
 
 impl Fake {
-    fn new(name: &str) -> Self {
+    pub(in crate::runtime) fn new(name: &str) -> Self {
         let socket =
             std::env::temp_dir().join(format!("vipd-hooks-{}-{name}.sock", std::process::id()));
         let _ = std::fs::remove_file(&socket);
@@ -80,7 +80,7 @@ impl Fake {
         Self { asked, end, socket }
     }
 
-    fn hooks(&self, model: Model) -> Hooks {
+    pub(in crate::runtime) fn hooks(&self, model: Model) -> Hooks {
         let whereabouts =
             Whereabouts { socket: self.socket.clone(), command: vec![], managed: true };
         let counting = Counting::new(&model);
@@ -88,7 +88,7 @@ impl Fake {
     }
 
     /// What the next ask tells.
-    async fn ask(&mut self) -> serde_json::Value {
+    pub(in crate::runtime) async fn ask(&mut self) -> serde_json::Value {
         let next = tokio::time::timeout(Duration::from_secs(5), self.asked.recv());
         let ask = next.await.expect("nothing was asked").unwrap();
         let occasion =
@@ -97,13 +97,13 @@ impl Fake {
     }
 
     /// `SUBJECT NAME event priority skipped` of the next ask.
-    async fn next(&mut self) -> String {
+    pub(in crate::runtime) async fn next(&mut self) -> String {
         let occasion = self.ask().await;
         let word = |key: &str| occasion[key].to_string().replace('"', "");
         ["subject", "name", "event", "priority", "skipped"].map(word).join(" ")
     }
 
-    async fn nothing(&mut self) {
+    pub(in crate::runtime) async fn nothing(&mut self) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(self.asked.try_recv().is_err());
     }
@@ -115,11 +115,11 @@ impl Drop for Fake {
     }
 }
 
-fn event(instance: u16, kind: EventKind) -> Event {
+pub(in crate::runtime) fn event(instance: u16, kind: EventKind) -> Event {
     Event { at: Instant::ZERO, instance: Some(InstanceIx(instance)), family: None, kind }
 }
 
-fn to(instance: u16, to: State, cause: Cause) -> Event {
+pub(in crate::runtime) fn to(instance: u16, to: State, cause: Cause) -> Event {
     let kind = EventKind::Transition {
         from: State::Initialize,
         to,
@@ -135,7 +135,7 @@ fn backup(instance: u16) -> Event {
     to(instance, State::Backup, Cause::Startup)
 }
 
-fn active(instance: u16) -> [Event; 2] {
+pub(in crate::runtime) fn active(instance: u16) -> [Event; 2] {
     let claimed = EventKind::Claimed { took: Duration::from_millis(1), addresses: 1 };
     [to(instance, State::Active, Cause::Released), event(instance, claimed)]
 }
@@ -253,7 +253,7 @@ async fn a_hook_hears_only_of_what_it_asked_for() {
 }
 
 /// A hook on all that is not a state.
-fn synced() -> Model {
+pub(in crate::runtime) fn synced() -> Model {
     let mut model = model(program(Call::Vipd));
     model.hooks[0].on = Moment::ALL.into_iter().map(|(_, m)| m).filter(|m| !m.is_state()).collect();
     model
@@ -307,6 +307,23 @@ async fn an_owner_pushes_and_a_standby_verifies() {
     fake.nothing().await;
     assert_eq!(reported(&hooks, InstanceIx(1)), None);
     hooks.observe(&released(1));
+    assert_eq!(fake.next().await, "instance web post-demote 150 0");
+    fake.end.send((0, "")).unwrap();
+    hooks.observe(&released(1));
+    fake.nothing().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn after_a_handover_too_who_owned_hears_that_the_addresses_are_gone() {
+    let mut fake = Fake::new("handover");
+    let mut model = synced();
+    model.hooks[0].on = vec![Moment::PostDemote];
+    let mut hooks = fake.hooks(model);
+    for event in [to(1, State::Active, Cause::Promoted), active(1)[1].clone(), released(1)] {
+        hooks.observe(&event);
+    }
+    fake.nothing().await;
+    hooks.observe(&to(1, State::Backup, Cause::MovedAway(Some(HostIx(1)))));
     assert_eq!(fake.next().await, "instance web post-demote 150 0");
     fake.end.send((0, "")).unwrap();
     hooks.observe(&released(1));

@@ -144,8 +144,8 @@ fn check_target(
     claims: &Claims<'_>,
     findings: &mut Findings<'_>,
 ) {
-    let Some(target) = check.probe.value.target() else { return };
-    for user in users {
+    let targets = check.probe.value.targets();
+    for (user, target) in users.iter().flat_map(|user| targets.iter().map(move |t| (user, *t))) {
         let Some(owner) = claims.owner(target, &user.interface.value) else { continue };
         let name = &check.name.value;
         let segment = matches!(

@@ -361,7 +361,7 @@ fn script(node: &Node, user: Option<&str>, notes: &mut Notes) -> (Option<Keys>, 
 
 fn process(node: &Node, notes: &mut Notes) -> (Option<Keys>, i64) {
     let (mut weight, mut quorum, mut fall, mut rise) = (0, 1, 1, 1);
-    let mut keys = None;
+    let (mut keys, mut most) = (None, None);
     // A delay in whole seconds is as many readings, one each second.
     let readings = |line: &Node, notes: &mut Notes| {
         let ms = text::millis(line.arg())?;
@@ -392,7 +392,10 @@ fn process(node: &Node, notes: &mut Notes) -> (Option<Keys>, i64) {
                 }
             }
             "quorum_max" => {
-                notes.dropped(line, "too many processes are no failure in vipd: use a script")
+                if let Some(n) = number(line, 0..=10_000, notes) {
+                    most = Some(n);
+                    notes.exact(line, "at-most");
+                }
             }
             "delay" => {
                 let n = readings(line, notes).unwrap_or(1);
@@ -415,6 +418,9 @@ fn process(node: &Node, notes: &mut Notes) -> (Option<Keys>, i64) {
             timing(keys, INTERVAL, fall, rise);
             if quorum != 1 {
                 keys.set("at-least", quorum.to_string());
+            }
+            if let Some(most) = most {
+                keys.set("at-most", most.to_string());
             }
             notes.exact(node, "a check; see where it is tracked");
         }

@@ -81,10 +81,12 @@ pub enum Probe {
         /// Where it is asked; a service interface of the model.
         link: LinkIx,
     },
-    /// `ping = "192.0.2.1"`: answers ICMP echo.
+    /// `ping = "192.0.2.1"`, or a list: answers ICMP echo.
     Ping {
-        /// Whom.
-        addr: IpAddr,
+        /// Whom, one at least.
+        addrs: Vec<IpAddr>,
+        /// How many of them have to answer, 1 to all.
+        at_least: usize,
         /// Source address.
         source: Option<IpAddr>,
     },
@@ -215,15 +217,17 @@ pub enum DnsRecord {
     Txt,
 }
 
-/// A process that has to run.
+/// A process that has to run, or must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Process {
-    /// By exact name (`comm`), at least this many.
+    /// By exact name (`comm`).
     Name {
         /// Name, at most 15 octets.
         name: Arc<str>,
         /// Least number.
         at_least: u32,
+        /// Greatest number.
+        at_most: Option<u32>,
     },
     /// The one whose number is in this file.
     PidFile(PathBuf),

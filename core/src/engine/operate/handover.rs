@@ -238,6 +238,13 @@ impl Engine {
         true
     }
 
+    /// Does the host that took over here hand over in turn, by a newer order, to a third? It holds the addresses until
+    /// that one does, and this host is asked for nothing.
+    pub(in crate::engine) fn hands_on(&self, new: &InstanceRecord) -> bool {
+        let own = self.peers.as_ref().map(|p| p.own_hash);
+        new.holds && new.orders.request.is_some_and(|request| Some(request.to) != own)
+    }
+
     /// Is a move of the unit's instance on?
     pub(in crate::engine) fn moving(&self, u: UnitIx) -> bool {
         self.ordered_of(self.units[u].instance).moving.is_some()

@@ -1,27 +1,27 @@
-//! The players, their kernels and the network between them, in virtual time.
+//! The players and their kernels, in virtual time.
 //!
 //! Small on purpose: a hop and an order to a kernel take a fixed short time, nothing is lost, nobody hangs. What wants to
 //! be tried under such faults is `core/tests/sim`.
 
 use super::super::io::{
-    Announce, Applied, Event, EventKind, HeartbeatIn, HeartbeatOut, Input, NeighbourIn,
-    OperationStep, Output, Own, Packet, Probe, Reading, Renewed, Transmit, Want,
+    Applied, Event, EventKind, HeartbeatIn, Input, NeighbourIn, OperationStep, Output, Own, Packet,
+    Reading, Renewed, Want,
 };
-use super::super::silence::unanswered;
 use super::super::{Engine, Slot};
+use super::network::{Cut, Wires};
 use super::stand_in::cast;
 use super::story::{Fact, Story};
 use super::{Player, Prediction, Supposed, WhatIf};
 use crate::config::model::Model;
 use crate::policy::Closed;
 use crate::time::{Duration, Instant, Now, Utc};
-use crate::types::{CheckIx, Family, HostIx, InstanceIx, LinkIx, Mac, PathIx, State, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::types::{CheckIx, HostIx, InstanceIx, LinkIx, PathIx, State, Verdict};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A frame takes this long to its receivers.
-const HOP: Duration = Duration::from_micros(100);
+pub(super) const HOP: Duration = Duration::from_micros(100);
 /// A kernel takes this long for an order.
 const KERNEL: Duration = Duration::from_millis(1);
 /// Longer than this nothing is played.
@@ -43,11 +43,11 @@ pub(super) struct Actor {
     pub(super) held: BTreeMap<InstanceIx, [bool; 2]>,
     /// It has power, and its agent has not ended.
     runs: bool,
-    powered: bool,
+    pub(super) powered: bool,
 }
 
 /// What is on its way.
-enum Item {
+pub(super) enum Item {
     Advert { from: usize, to: usize, link: LinkIx, src: IpAddr, dst: IpAddr, payload: Arc<[u8]> },
     Heartbeat { to: usize, path: PathIx, src: SocketAddr, payload: Arc<[u8]> },
     Neighbour { to: usize, seen: NeighbourIn },
@@ -57,32 +57,16 @@ enum Item {
     Reading { check: CheckIx, verdict: Verdict },
 }
 
-/// What does not pass between this host and the others.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// On this service interface of this host.
-    Link(LinkIx),
-    Everything,
-}
-
 /// The play.
 pub(super) struct Group {
     pub(super) actors: Vec<Actor>,
-    /// By actor and link: segments are one where an instance is on both.
-    segments: Vec<Vec<usize>>,
+    pub(super) wires: Wires,
     now: Instant,
     /// What makes universal time of monotonic time.
     began: Now,
     queue: BTreeMap<(Instant, u32), Item>,
     sequence: u32,
     work: u32,
-    pub(super) cut: Option<Cut>,
-    /// Service segments on which the adverts of that actor do not reach this host, or the other way round.
-    deaf: BTreeSet<usize>,
-    /// Paths to an actor that do not work.
-    dead_paths: BTreeSet<(usize, usize)>,
-    /// Targets that do not answer this host.
-    unanswered: BTreeSet<(LinkIx, IpAddr)>,
     readings: Option<(CheckIx, Verdict)>,
     /// Since then a host may take the address from an owner that it outranks, and has not.
     opened: Option<Instant>,
@@ -104,7 +88,6 @@ impl Group {
                 _ => None,
             })
             .collect();
-        let unanswered = unanswered(&me).collect();
         let actor = |name, host, engine| Actor {
             name,
             host,
@@ -118,18 +101,13 @@ impl Group {
         actors.extend(stand_ins.into_iter().map(|s| actor(s.name, s.host, s.engine)));
         let plays = |host: HostIx| actors.iter().position(|a| a.host == Some(host));
         let deaf = broken.into_iter().filter_map(plays).collect();
-        let dead_paths = dead_paths(&actors, now.mono);
         Self {
-            segments: segments(&actors),
+            wires: Wires::new(&actors, deaf, now.mono),
             now: now.mono,
             began: now,
             queue: BTreeMap::new(),
             sequence: 0,
             work: 0,
-            cut: None,
-            deaf,
-            dead_paths,
-            unanswered,
             readings: None,
             opened: None,
             story: Story::default(),
@@ -236,7 +214,7 @@ impl Group {
             }
             WhatIf::Partition(link) => {
                 (0..self.actors.len()).for_each(|n| self.adverts_of(n));
-                self.cut = Some(link.map_or(Cut::Everything, Cut::Link));
+                self.wires.cut = Some(link.map_or(Cut::Everything, Cut::Link));
                 self.story.begins_again(self.now);
             }
             WhatIf::Check(check, verdict) => {
@@ -272,7 +250,7 @@ impl Group {
         Now { mono: self.now, utc: Utc(self.began.utc.0.saturating_add(passed)) }
     }
 
-    fn after(&mut self, d: Duration, item: Item) {
+    pub(super) fn after(&mut self, d: Duration, item: Item) {
         self.sequence += 1;
         self.queue.insert((self.now + d, self.sequence), item);
     }
@@ -504,164 +482,6 @@ impl Group {
             self.feed(n, Input::Applied(applied));
         }
     }
-
-    // The network ---------------------------------------------------------------------------------------------
-
-    /// Is the actor connected to the segment of its `link`?
-    fn plugged(&self, n: usize, link: LinkIx) -> bool {
-        let links = &self.actors[n].engine.links;
-        self.actors[n].powered && links.get(usize::from(link.0)).is_some_and(|l| l.usable())
-    }
-
-    /// Does a frame pass between the two on the segment of this host's `link`?
-    fn passes(&self, a: usize, b: usize, link: LinkIx) -> bool {
-        let between = a == ME || b == ME;
-        match self.cut {
-            Some(Cut::Everything) => !between,
-            Some(Cut::Link(cut)) => !between || cut != link,
-            None => true,
-        }
-    }
-
-    fn deaf_to(&self, a: usize, b: usize) -> bool {
-        (a == ME && self.deaf.contains(&b)) || (b == ME && self.deaf.contains(&a))
-    }
-
-    /// The actors on the segment of `link` of `n`, with their links: those that a frame reaches.
-    fn beside(&self, n: usize, link: LinkIx) -> Vec<(usize, LinkIx)> {
-        let Some(segment) = self.segments[n].get(usize::from(link.0)) else { return Vec::new() };
-        let mut beside = Vec::new();
-        for (other, links) in self.segments.iter().enumerate().filter(|(other, _)| *other != n) {
-            for (theirs, at) in (0u16..).map(LinkIx).zip(links) {
-                let mine = if n == ME { link } else { theirs };
-                if at == segment && self.passes(n, other, mine) {
-                    beside.push((other, theirs));
-                }
-            }
-        }
-        beside
-    }
-
-    fn send_advert(&mut self, from: usize, transmit: Transmit) {
-        let Transmit { link, src, dst, payload, .. } = transmit;
-        let beside = self.beside(from, link);
-        for (dst, payload) in dst.into_iter().zip(payload) {
-            let payload: Arc<[u8]> = payload.into();
-            for (to, link) in beside.clone() {
-                let theirs = &self.actors[to].engine.links[usize::from(link.0)].state.addrs;
-                let group = Family::ALL.iter().any(|f| f.group() == dst);
-                if group || theirs.contains(&dst) {
-                    let payload = Arc::clone(&payload);
-                    self.after(HOP, Item::Advert { from, to, link, src, dst, payload });
-                }
-            }
-        }
-    }
-
-    fn send_heartbeat(&mut self, from: usize, out: HeartbeatOut) {
-        let path = usize::from(out.path.0);
-        let addr = |n: usize| {
-            let actor = &self.actors[n];
-            let host = actor.engine.model.hosts.get(usize::from(actor.host?.0))?;
-            host.paths.get(path).copied()
-        };
-        let to = (0..self.actors.len()).find(|n| *n != from && addr(*n) == Some(out.to.ip()));
-        let (Some(to), Some(src)) = (to, addr(from)) else { return };
-        if self.path_works(from, path)
-            && self.path_works(to, path)
-            && self.path_passes(from, to, path)
-        {
-            let src = SocketAddr::new(src, out.to.port());
-            let payload = out.payload.into();
-            self.after(HOP, Item::Heartbeat { to, path: out.path, src, payload });
-        }
-    }
-
-    /// The service link of `n` over which its path runs, where it runs over one.
-    fn link_of_path(&self, n: usize, path: usize) -> Option<LinkIx> {
-        let actor = &self.actors[n];
-        let host = actor.engine.model.hosts.get(usize::from(actor.host?.0))?;
-        let addr = host.paths.get(path)?;
-        let links = (0u16..).map(LinkIx).zip(&actor.engine.links);
-        links.into_iter().find(|(_, l)| l.state.addrs.contains(addr)).map(|(ix, _)| ix)
-    }
-
-    fn path_works(&self, n: usize, path: usize) -> bool {
-        self.actors[n].powered
-            && self.link_of_path(n, path).is_none_or(|link| self.plugged(n, link))
-    }
-
-    fn path_passes(&self, a: usize, b: usize, path: usize) -> bool {
-        let dead = |x: usize, y: usize| x == ME && self.dead_paths.contains(&(y, path));
-        if dead(a, b) || dead(b, a) {
-            return false;
-        }
-        match (a == ME || b == ME, self.cut) {
-            (true, Some(Cut::Everything)) => false,
-            (true, Some(Cut::Link(cut))) => self.link_of_path(ME, path) != Some(cut),
-            _ => true,
-        }
-    }
-
-    fn announce(&mut self, n: usize, announce: &Announce) {
-        if !self.plugged(n, announce.link) {
-            return;
-        }
-        let key = self.actors[n].engine.model.instance(announce.router.instance).key;
-        let fact = Fact::Announced { player: n, key, family: announce.router.family };
-        self.story.note(self.now, fact);
-        for (to, link) in self.beside(n, announce.link) {
-            let seen = NeighbourIn { link, addr: announce.addr, mac: announce.mac, reply: false };
-            self.after(HOP, Item::Neighbour { to, seen });
-        }
-    }
-
-    /// Kernels answer by themselves, whatever their agents do; targets outside of the group do.
-    fn ask(&mut self, n: usize, probe: &Probe) {
-        if !self.plugged(n, probe.link) {
-            return;
-        }
-        let (link, addr) = (probe.link, probe.addr);
-        let mut of_group = self.actors[n].engine.by_addr.contains_key(&(link, addr));
-        for (to, theirs) in self.beside(n, link) {
-            let actor = &self.actors[to].engine;
-            let own = actor.links[usize::from(theirs.0)].state.addrs.contains(&addr);
-            of_group |= own;
-            let mac = match self.serves(to, theirs, addr) {
-                Some(mac) => mac,
-                None if own => actor.links[usize::from(theirs.0)].state.mac,
-                None => continue,
-            };
-            if self.plugged(to, theirs) && probe.to.is_none_or(|asked| asked == mac) {
-                self.after(
-                    HOP * 2,
-                    Item::Neighbour { to: n, seen: NeighbourIn { link, addr, mac, reply: true } },
-                );
-            }
-        }
-        let silent = n == ME && self.unanswered.contains(&(link, addr));
-        let of_hosts = self.actors[n].engine.is_of_group(addr);
-        if !of_group && !of_hosts && !silent {
-            let mac = Mac([2, 0x76, 0x69, 0x70, 0xfe, 0]);
-            self.after(
-                HOP * 2,
-                Item::Neighbour { to: n, seen: NeighbourIn { link, addr, mac, reply: true } },
-            );
-        }
-    }
-
-    /// The hardware address under which the kernel of `n` has a virtual address.
-    fn serves(&self, n: usize, link: LinkIx, addr: IpAddr) -> Option<Mac> {
-        let actor = &self.actors[n];
-        let ix = *actor.engine.by_addr.get(&(link, addr))?;
-        let family = Family::of(&addr);
-        let holds = actor.held.get(&ix).is_some_and(|families| families[family as usize]);
-        let instance = actor.engine.model.instance(ix);
-        holds.then(|| match instance.virtual_mac {
-            true => Mac::virtual_router(family, instance.vrid),
-            false => actor.engine.links[usize::from(link.0)].state.mac,
-        })
-    }
 }
 
 /// What the kernel of this host has now, as far as its agent knows.
@@ -674,53 +494,4 @@ fn held(engine: &Engine) -> BTreeMap<InstanceIx, [bool; 2]> {
         }
     }
     held
-}
-
-/// Paths on which a peer is not heard, or does not hear this host.
-fn dead_paths(actors: &[Actor], now: Instant) -> BTreeSet<(usize, usize)> {
-    let mut dead = BTreeSet::new();
-    let Some(peers) = actors.first().and_then(|me| me.engine.peers.as_ref()) else { return dead };
-    for (n, actor) in actors.iter().enumerate() {
-        let Some(peer) = peers.iter().find(|p| Some(p.host) == actor.host) else { continue };
-        let patience = peers.config.interval.duration() * 7 / 2;
-        for (path, (heard, hears_me)) in peer.path_view().enumerate() {
-            if !hears_me || heard.is_none_or(|at| now.since(at) > patience) {
-                dead.insert((n, path));
-            }
-        }
-    }
-    dead
-}
-
-/// Numbers of segments, by actor and link.
-fn segments(actors: &[Actor]) -> Vec<Vec<usize>> {
-    let mut next = 0;
-    let mut of: Vec<Vec<usize>> = Vec::new();
-    for actor in actors {
-        of.push(
-            actor
-                .engine
-                .links
-                .iter()
-                .map(|_| {
-                    next += 1;
-                    next
-                })
-                .collect(),
-        );
-    }
-    let mut by_key: BTreeMap<u64, usize> = BTreeMap::new();
-    for (n, actor) in actors.iter().enumerate() {
-        for instance in &actor.engine.model.instances {
-            let link = usize::from(instance.link.0);
-            let mine = of[n][link];
-            let known = *by_key.entry(instance.key).or_insert(mine);
-            if known != mine {
-                // Both are one from now on.
-                of.iter_mut().flatten().filter(|s| **s == mine).for_each(|s| *s = known);
-                by_key.values_mut().filter(|s| **s == mine).for_each(|s| *s = known);
-            }
-        }
-    }
-    of
 }

@@ -5,10 +5,11 @@
 //! say is supposed, and the answer names it ([`Supposed`]). It is the engine that decides, here as in production: nothing
 //! in this room may come to a verdict of its own, and nothing leaves it but the answer.
 //!
-//! Rooms: `group` the players, their kernels and the network between them; `stand_in` a peer out of its last word;
+//! Rooms: `group` the players and their kernels; `network` what is between them; `stand_in` a peer out of its last word;
 //! `story` what was seen, told by instance.
 
 mod group;
+mod network;
 mod stand_in;
 mod story;
 
@@ -162,7 +163,8 @@ pub enum Supposed {
 }
 
 impl Engine {
-    /// This engine at this moment, for [`Picture::play`]. Costs a copy, which grows with the number of instances.
+    /// This engine at this moment, for [`Picture::play`]. Costs a copy, which grows with the number of instances: 0.6 ms
+    /// for a thousand of them.
     pub fn picture(&self) -> Picture {
         let mut copy = Box::new(self.clone());
         copy.outputs.clear();

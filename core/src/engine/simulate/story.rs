@@ -1,7 +1,8 @@
 //! What was seen of the play, told by virtual router: who owned when, and what clients lost.
 
 use super::super::io::{Alarm, Cause};
-use super::group::{Actor, Cut, Group, ME};
+use super::group::{Actor, Group, ME};
+use super::network::Cut;
 use super::{Client, Outcome, Side, Step};
 use crate::time::{Duration, Instant};
 use crate::types::{Family, InstanceIx, LinkIx, State};
@@ -217,7 +218,7 @@ impl Group {
                 .or_else(|| self.unit_of(teller, instance.key, &families))
                 .map(|u| self.actors[teller].engine.unit_view(u, end));
             let Some(view) = view else { continue };
-            let split = match self.cut {
+            let split = match self.wires.cut {
                 Some(Cut::Everything) => true,
                 Some(Cut::Link(link)) => link == unit.link,
                 None => false,

@@ -30,6 +30,8 @@ pub fn drive(
     let Some(offer) = source.offer() else { return Ok(Ended::NotOwner) };
     let mut session = Session { channel, pusher, source, memory, told_octets: 0 };
     let Some(welcome) = session.hello(&offer)? else { return Ok(Ended::Stale) };
+    // An owner that forgot what it had sent must learn of it before it offers.
+    session.source.peer_stands(&pusher.peer, welcome.position, welcome.root);
     let mut there = There { root: welcome.root, has: None, hold: None };
     // Offered even if it has the same files: it has to know under which ownership.
     let mut current_at = session.channel.now();
