@@ -1,6 +1,6 @@
 //! One measurement in a room of its own: which agent, what is measured, and the samples that come back.
 
-use crate::{checks, control, outage, scale, spacing, takeover};
+use crate::{checks, control, outage, replicate, scale, spacing, takeover};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -67,6 +67,8 @@ pub(crate) enum Task {
     Checks { count: usize, seconds: u64 },
     /// Adverts for so many seconds beside so many clients of the control socket.
     Control { clients: usize, seconds: u64 },
+    /// State files beside rsync.
+    Replicate { quick: bool, long: bool },
 }
 
 /// A measurement.
@@ -108,6 +110,7 @@ impl Job {
             Task::Addresses { count, seconds } => scale::addresses(self, count, seconds),
             Task::Checks { count, seconds } => checks::measure(self, count, seconds),
             Task::Control { clients, seconds } => control::measure(self, clients, seconds),
+            Task::Replicate { quick, long } => replicate::measure(self, quick, long),
             Task::Spacing { real_time, seconds } => spacing::measure(self, real_time, seconds),
         }
     }

@@ -1,7 +1,7 @@
 //! `cargo bench`: vipd beside keepalived, in the same rooms, with the same intervals, in one run.
 //!
 //! Prints Markdown tables; `docs/benchmarks.md` holds the last ones. Options behind `--`:
-//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing,checks,control`, `--repeat N`.
+//! `--quick` (a smoke test below a minute), `--only outage,takeover,scale,spacing,checks,control,replicate`, `--repeat N`.
 //!
 //! Every measurement is a job: this program started again in a room of its own (`vipd_agent::lab`),
 //! which prints its samples as one line of JSON. Jobs that compare agents run side by side or in turn,
@@ -15,6 +15,7 @@
 //! watch     what a kernel answers for  usage     CPU and memory of processes
 //! checks    adverts of 10 ms beside checks
 //! control   adverts of 10 ms beside clients of the control socket
+//! replicate state files beside rsync; VIPD_LONG=1: the sizes of the documentation, 40 GB
 //! ```
 
 mod capture;
@@ -22,6 +23,7 @@ mod checks;
 mod control;
 mod job;
 mod outage;
+mod replicate;
 mod results;
 mod scale;
 mod spacing;
@@ -73,17 +75,18 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (effort, only) = options(&args)?;
-    let sections: [(&str, Section); 6] = [
+    let sections: [(&str, Section); 7] = [
         ("outage", outage::section),
         ("takeover", takeover::section),
         ("scale", scale::section),
         ("spacing", spacing::section),
         ("checks", checks::section),
         ("control", control::section),
+        ("replicate", replicate::section),
     ];
     if let Some(unknown) = only.iter().find(|o| sections.iter().all(|(name, _)| name != o)) {
         bail!(
-            "there is no section {unknown}; there are outage, takeover, scale, spacing, checks and control"
+            "there is no section {unknown}; there are outage, takeover, scale, spacing, checks, control and replicate"
         );
     }
     writeln!(std::io::stdout(), "{}", results::machine())?;

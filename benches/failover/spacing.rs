@@ -68,6 +68,19 @@ pub(crate) fn listen(stage: &Stage, capture: &Capture, time: Duration) -> Vec<Sa
     samples
 }
 
+/// Times between adverts of `from` in the given time, ms.
+pub(crate) fn gaps(
+    capture: &Capture,
+    from: std::net::Ipv4Addr,
+    start: Instant,
+    end: Instant,
+) -> Vec<f64> {
+    let adverts = capture.since(start).into_iter().filter(|seen| seen.at < end);
+    let adverts = adverts.filter(|seen| matches!(seen.what, What::Advert { from: f } if f == from));
+    let at: Vec<Instant> = adverts.map(|seen| seen.at).collect();
+    at.windows(2).map(|pair| millis(pair[1].since(pair[0]))).collect()
+}
+
 /// Programs that want a processor until dropped.
 struct Spinners(Arc<AtomicBool>);
 

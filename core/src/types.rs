@@ -332,6 +332,10 @@ pub struct InstanceIx(pub u16);
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CheckIx(pub u16);
 
+/// Position of a set of state files in [`crate::config::model::Model::replicates`].
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SetIx(pub u16);
+
 /// Position of a service interface in [`crate::config::model::Model::links`].
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkIx(pub u16);

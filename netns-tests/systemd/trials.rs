@@ -17,6 +17,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("systemd/power_cut_and_recovery", power_cut_and_recovery),
     ("systemd/the_watchdog_ends_a_hung_agent", the_watchdog_ends_a_hung_agent),
     ("systemd/shutdown_hands_over_before_the_service_stops", shutdown_hands_over_first),
+    ("systemd/state_files_follow_a_move_with_the_rights_of_the_unit", state_files_follow),
 ];
 
 /// Highest figure of `systemd-analyze security` for the agent.
@@ -259,9 +260,47 @@ fn shutdown_hands_over_first() {
     );
 }
 
+/// The replicator of the package, with no more rights than its unit gives: owners, groups and modes of other users are the
+/// same on the other host when it owns.
+fn state_files_follow() {
+    let pair = Pair::installed();
+    for host in &pair.hosts {
+        let config = host.run("cat /etc/vipd/vipd.toml");
+        let set = "[replicate.state]\ninstance = \"web\"\npaths = [\"/srv/state\"]\ndebounce = \"50ms\"\n";
+        host.write("/etc/vipd/vipd.toml", &format!("{config}\n{set}"));
+        host.run("mkdir /srv/state && systemctl enable --now --quiet vipd");
+    }
+    let [first, second] = &pair.hosts;
+    pair.wait_owner(0);
+    first.run(
+        "cd /srv/state && install -d -o games -g games -m 2750 private && echo secret > private/key && \
+         chown games:mail private/key && chmod 0640 private/key && ln -s private/key link",
+    );
+    let in_sync = || first.try_run("vipd replica status | grep 'h2: in sync'").status.success();
+    wait_until(BOUND, in_sync, || {
+        format!("{}\n{}", first.run("vipd replica status 2>&1 || :"), pair.logs())
+    });
+    pair.wait_calm(0);
+    first.run("echo 'the last word' > /srv/state/last");
+    let from = now();
+    first.run("vipd move web --wait --reason 'state follows'");
+    pair.wait_owner(1);
+    assert_eq!(second.run("cat /srv/state/last").trim(), "the last word");
+    let look = "cd /srv/state && stat --format '%n %U:%G %a' private private/key && cat link";
+    assert_eq!(second.run(look), first.run(look));
+    assert_eq!(pair.lost(from), 0);
+    for host in &pair.hosts {
+        let user =
+            host.run("ps -o user= -p $(systemctl show --value --property=MainPID vipd-replicate)");
+        assert!(user.starts_with("vipd-re"), "{user}");
+    }
+}
+
 /// What an intruder in the agent would have, as systemd rates it: 0 is nothing, 10 is everything.
 fn exposure(host: &Host) {
-    for unit in ["vipd.service", "vipd-cleanup.service", "vipd-exec.service"] {
+    for unit in
+        ["vipd.service", "vipd-cleanup.service", "vipd-exec.service", "vipd-replicate.service"]
+    {
         let said = host.run(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
         println!("  {said}");
         let figure = said.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap();

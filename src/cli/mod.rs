@@ -117,7 +117,7 @@ pub enum Verb {
     /// End what a move left behind: configuration and checks decide again
     Failback(change::InstanceArgs),
     /// Make this host claim an instance, whatever keeps it from doing so by itself
-    Promote(change::InstanceArgs),
+    Promote(moves::PromoteArgs),
     /// Let go of an instance, whoever takes it
     Release(change::InstanceArgs),
     /// Hand everything to other hosts and claim nothing, restarts and reboots included, until `undrain`

@@ -217,6 +217,9 @@ fn line(entry: &Entry) -> String {
 }
 
 fn time(at_s: u64) -> String {
+    if at_s == 0 {
+        return "-".to_owned();
+    }
     let at = i64::try_from(at_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
     at.map_or_else(|| at_s.to_string(), |at| at.to_string())
 }

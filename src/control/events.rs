@@ -125,6 +125,8 @@ pub enum What {
         /// Effective priority.
         priority: u8,
     },
+    /// The agent stops, and what was written here last is on no host that takes over.
+    Unsynced {},
     /// An operation began, went on or ended.
     Operation {
         /// Its name.
@@ -204,6 +206,7 @@ impl What {
             | Self::Alarm { .. }
             | Self::Replica { alarm: true, .. }
             | Self::Change { .. }
+            | Self::Unsynced {}
             | Self::Agent { .. } => true,
             Self::Operation { step, .. } => matches!(step, Step::Done | Step::Aborted),
             Self::Claimed { .. }

@@ -72,7 +72,7 @@ impl Replicator {
         let program = vipd.with_file_name(PROGRAM);
         if !program.exists() {
             bail!(
-                "{} is not there; build it: cargo build --package vipd-replicate",
+                "{} is not there; build it: cargo build --package vipd-replicate (--release for benches)",
                 program.display()
             );
         }

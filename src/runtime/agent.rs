@@ -155,8 +155,6 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = memory::Writer::start(&options.state_dir)
-        .map_err(io_at("cannot start the storing thread"))?;
     let (chronicle, warning) = Chronicle::open(&options.state_dir, Arc::clone(&model))
         .map_err(io_at("cannot start the thread of the history"))?;
     if let Some(warning) = warning {
@@ -183,6 +181,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot open a netlink socket"))?;
     let (sender, inbox) =
         queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
+    let store = memory::Writer::start(&options.state_dir, confirm(sender.clone()))
+        .map_err(io_at("cannot start the storing thread"))?;
     let (told, events) = mpsc::channel(EVENTS);
     let slots = Slots::new(model.instances.len());
     let pulse = watchdog().map(|watchdog| Pulse::new(watchdog, &model));
@@ -300,6 +300,7 @@ struct Duties {
     hooks: Hooks,
     activations: Activations,
     moving: Moving<Replication>,
+    replication: Replication,
     syncs: Syncs,
     /// The way to the programs of `vipd exec`.
     runner: Runner,
@@ -357,6 +358,7 @@ impl Main<'_> {
                 self.sender.clone(),
                 self.facts.replication.clone(),
             ),
+            replication: self.facts.replication.clone(),
             syncs: Syncs::start(&self.model),
             activations,
             runner,
@@ -574,6 +576,9 @@ impl Main<'_> {
             }
             Told::Event(event) => event,
         };
+        if let EventKind::Role(_) = event.kind {
+            duties.replication.roles_changed();
+        }
         let telling = duties.teller.tell(&event);
         if let Some(state) = &telling.state {
             notify(&[NotifyState::Status(state)]);
@@ -614,11 +619,22 @@ impl Main<'_> {
     }
 }
 
-/// Longest time that a clean stop may take: the overlap of a handover (DESIGN 5.5), and as much again for the kernel.
+/// What the thread that stores tells the engine.
+fn confirm(sender: Sender) -> memory::Confirm {
+    Box::new(move |name, reserved, result| {
+        // The engine may have ended.
+        let _ = sender.send(Message::Stored { instance: name.into(), reserved, result });
+    })
+}
+
+/// Longest time that a clean stop may take: what brings state to a successor, the overlap of a handover (DESIGN 5.5), and
+/// as much again for the kernel.
 fn patience(model: &Model) -> Duration {
     let longest = model.instances.iter().map(|i| i.interval.duration()).max().unwrap_or_default();
     let addresses: usize = model.instances.iter().map(|i| i.claimed().count()).sum();
+    let barrier = model.iter().filter_map(|(ix, _)| model.barrier(ix)).max().unwrap_or_default();
     longest * 2
+        + barrier
         + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX))
         + Duration::from_secs(3)
 }

@@ -12,10 +12,13 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Away, DrainRecord, FlapRecord, FreezeRecord, Memory, OrderRecord};
+use vipd_core::engine::io::{
+    Away, DrainRecord, EpochRecord, FlapRecord, FreezeRecord, Memory, OrderRecord,
+};
 use vipd_core::types::{Epoch, InstanceIx, Priority};
 
 /// Folder in the state folder.
@@ -28,6 +31,8 @@ const LONGEST: u64 = 64 * 1024;
 const MOVES: usize = 1024;
 /// The end of the agent waits this long for the disk; nothing is owned any more.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the disk did not take is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The file's content. Times are UTC, milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +43,16 @@ struct Stored {
     instance: Option<String>,
     flap: Flap,
     orders: Orders,
+    /// Left out where no state follows the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epochs: Option<Epochs>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Epochs {
+    reserved: u64,
+    owned: Option<Pin>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,7 +112,7 @@ struct Pin {
 
 impl Stored {
     fn of(instance: Option<&str>, memory: Memory) -> Self {
-        let Memory { flap, orders } = memory;
+        let Memory { flap, orders, epoch } = memory;
         let FlapRecord { penalty, at_ms, suppressed_ms, moves_ms, held_ms } = flap;
         let OrderRecord { drained, freeze, priority, away, pin } = orders;
         Self {
@@ -116,6 +131,10 @@ impl Stored {
                 }),
                 pin: pin.map(|Epoch { number, host }| Pin { number, host }),
             },
+            epochs: (epoch != EpochRecord::default()).then(|| Epochs {
+                reserved: epoch.reserved,
+                owned: epoch.owned.map(|Epoch { number, host }| Pin { number, host }),
+            }),
         }
     }
 
@@ -155,6 +174,10 @@ impl Stored {
                 }),
                 pin: pin.map(|Pin { number, host }| Epoch { number, host }),
             },
+            epoch: self.epochs.map_or_else(EpochRecord::default, |epochs| EpochRecord {
+                reserved: epochs.reserved,
+                owned: epochs.owned.map(|Pin { number, host }| Epoch { number, host }),
+            }),
         })
     }
 }
@@ -206,6 +229,10 @@ fn read_one(path: &Path, instance: Option<&str>) -> io::Result<Option<Memory>> {
 /// Whose memory: an instance by name, or the host.
 type Subject = Option<String>;
 
+/// Hears of each write: of which instance, up to which epoch it is reserved, and whether it is on the disk. Called by the
+/// thread that writes.
+pub(super) type Confirm = Box<dyn Fn(&str, u64, Result<(), Arc<str>>) + Send>;
+
 /// The thread that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -220,12 +247,12 @@ impl Writer {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(super) fn start(state_dir: &Path) -> io::Result<Self> {
+    pub(super) fn start(state_dir: &Path, confirm: Confirm) -> io::Result<Self> {
         let (memories, waiting) = channel();
         let (writes, written) = channel();
         let folder = state_dir.to_owned();
         std::thread::Builder::new().name("store".into()).spawn(move || {
-            write_all(&folder, &waiting);
+            write_all(&folder, &waiting, &confirm);
             drop(writes);
         })?;
         Ok(Self { memories: Some(memories), written, patience: PATIENCE })
@@ -254,22 +281,42 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(state_dir: &Path, waiting: &Receiver<(Subject, Memory)>) {
+fn write_all(state_dir: &Path, waiting: &Receiver<(Subject, Memory)>, confirm: &Confirm) {
     let mut told = false;
-    while let Ok(first) = waiting.recv() {
-        let newest: BTreeMap<Subject, Memory> =
-            std::iter::once(first).chain(waiting.try_iter()).collect();
-        for (subject, memory) in newest {
-            match write_one(state_dir, subject.as_deref(), memory) {
+    // What the disk did not take; a newer memory takes its place.
+    let mut unwritten: BTreeMap<Subject, Memory> = BTreeMap::new();
+    loop {
+        let first = if unwritten.is_empty() {
+            waiting.recv().ok()
+        } else {
+            match waiting.recv_timeout(RETRY) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        };
+        if first.is_none() && unwritten.is_empty() {
+            return;
+        }
+        unwritten.extend(first.into_iter().chain(waiting.try_iter()));
+        for (subject, memory) in std::mem::take(&mut unwritten) {
+            let reserved = memory.epoch.reserved;
+            let written = write_one(state_dir, subject.as_deref(), memory.clone());
+            if let Some(instance) = subject.as_deref().filter(|_| reserved > 0) {
+                let result = written.as_ref().copied().map_err(|e| e.to_string().into());
+                confirm(instance, reserved, result);
+            }
+            match written {
                 Ok(()) => told = false,
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(
-                            "{}: {error}; drains, pins, penalties and moves are forgotten when the agent restarts: make \
-                             the folder writable",
+                            "{}: {error}; drains, pins, penalties, moves and epochs are forgotten when the agent restarts: \
+                             make the folder writable",
                             path(state_dir, subject.as_deref()).display()
                         );
                     }
+                    unwritten.insert(subject, memory);
                 }
             }
         }
@@ -311,19 +358,28 @@ mod tests {
                 away: Some(Away::Pinned),
                 pin: Some(Epoch { number: 5, host: 1 }),
             },
+            epoch: EpochRecord { reserved: 69, owned: Some(Epoch { number: 4, host: 0 }) },
         }
     }
 
     #[test]
     fn the_newest_memory_survives_of_each() {
         let dir = dir("s");
-        let writer = Writer::start(&dir).unwrap();
+        let (confirmed, told) = channel();
+        let confirm = move |instance: &str, reserved, result: Result<(), Arc<str>>| {
+            let _ = confirmed.send((instance.to_owned(), reserved, result.is_ok()));
+        };
+        let writer = Writer::start(&dir, Box::new(confirm)).unwrap();
         for penalty in 0..100 {
             writer.store(Some("web"), &memory(penalty));
             writer.store(Some("host"), &memory(penalty + 1));
             writer.store(None, &Memory::default());
         }
         drop(writer);
+        // Of the host nothing is told, of an instance only what is on the disk.
+        let told: Vec<_> = told.try_iter().collect();
+        assert!(told.contains(&("web".to_owned(), 69, true)), "{told:?}");
+        assert!(told.iter().all(|(_, _, stored)| *stored), "{told:?}");
         let stored = |instance| read_one(&path(&dir, instance), instance).unwrap();
         assert_eq!(stored(Some("web")), Some(memory(99)));
         assert_eq!(stored(Some("host")), Some(memory(100)));
@@ -339,7 +395,7 @@ mod tests {
         fs::create_dir_all(dir.join(FOLDER)).unwrap();
         // Nobody reads: opening it to write hangs.
         nix::unistd::mkfifo(&fresh, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut writer = Writer::start(&dir).unwrap();
+        let mut writer = Writer::start(&dir, Box::new(|_, _, _| {})).unwrap();
         writer.patience = Duration::from_millis(100);
         writer.store(Some("web"), &Memory::default());
         let began = clock::monotonic();
@@ -371,6 +427,7 @@ mod tests {
             (good.replace("\"penalty\":1", "\"penalty\":99999999999"), "invalid value"),
             (good.replace("\"value\":200", "\"value\":0"), "priority"),
             (good.replace("\"pinned\"", "\"lost\""), "unknown variant"),
+            (good.replace("\"reserved\":69", "\"reserved\":-1"), "invalid value"),
             ("[".repeat(100_000), "invalid type"),
             (" ".repeat(1 << 20), "EOF"),
         ] {

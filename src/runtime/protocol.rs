@@ -431,6 +431,14 @@ impl Protocol {
                 // The asker may have given up.
                 let _ = answer.send(self.engine.picture());
             }
+            Message::Replica(set, state) => self.feed(Input::Replica { set, state }),
+            Message::Stored { instance, reserved, result } => {
+                // Numbered here: the thread that stores does not know which configuration is in force.
+                let known = self.model.iter().find(|(_, known)| known.name == instance);
+                if let Some((instance, _)) = known {
+                    self.feed(Input::Stored { instance, reserved, result });
+                }
+            }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
                 self.feed(Input::Activated { instance, order, result });

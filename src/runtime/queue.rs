@@ -12,10 +12,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::Model;
 use vipd_core::engine::Secrets;
-use vipd_core::engine::io::{Applied, Memory, OperatorOrder, Reading, Renewed};
+use vipd_core::engine::io::{Applied, Memory, OperatorOrder, Reading, Renewed, ReplicaState};
 use vipd_core::engine::simulate::Picture;
 use vipd_core::time::Duration;
-use vipd_core::types::{CheckIx, InstanceIx};
+use vipd_core::types::{CheckIx, InstanceIx, SetIx};
 
 use super::protocol::{Report, Told};
 
@@ -62,6 +62,17 @@ pub(super) enum Message {
         /// Number of the order.
         order: u64,
         /// The target has everything, or why not.
+        result: Result<(), Arc<str>>,
+    },
+    /// From the replicator: how the copy of a set stands here; `None`: nobody knows.
+    Replica(SetIx, Option<ReplicaState>),
+    /// From the thread that stores: what was remembered of an instance is on the disk, or is not.
+    Stored {
+        /// Which instance, by name.
+        instance: Arc<str>,
+        /// The epochs up to here are reserved.
+        reserved: u64,
+        /// Or why not.
         result: Result<(), Arc<str>>,
     },
     /// From the control socket: would this be carried out, and what would it do?

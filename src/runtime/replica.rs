@@ -9,7 +9,7 @@ use super::chronicle::Chronicle;
 use super::control::reporter::Reporter;
 use super::moving::Replicator;
 use super::protocol::Report;
-use super::queue::Sender;
+use super::queue::{Message, Sender};
 use super::standing::InForce;
 use crate::control::protocol::{Answer, Body, Code, Word as Said};
 use crate::control::rights;
@@ -19,11 +19,13 @@ use crate::sys::clock;
 use crate::telemetry::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use vipd_core::config::model::{Model, Replicate};
+use vipd_core::engine::io::ReplicaState;
+use vipd_core::engine::snapshot::RoleView;
 use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{HostIx, InstanceIx, State};
+use vipd_core::types::{HostIx, InstanceIx, SetIx};
 
 /// A replicator that says nothing for so long is missing. It reports each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ struct Shared {
     reporter: Reporter,
     chronicle: Chronicle,
     roles: watch::Sender<Vec<Role>>,
+    /// Who owns what has changed, and was not looked at yet.
+    changed: Notify,
     books: Mutex<Books>,
 }
 
@@ -103,16 +107,15 @@ impl Replication {
             engine,
             chronicle,
             roles: watch::Sender::new(Vec::new()),
+            changed: Notify::new(),
             books: Mutex::new(books),
         }))
     }
 
     /// Keeps roles up to date and looks whether the replicator is there; for ever.
     pub(super) async fn tend(self) {
-        let (_, mut live) = self.0.chronicle.follow(0);
         loop {
-            // Behind or not: what is said next is how things are.
-            let _ = tokio::time::timeout(LOOK, live.recv()).await;
+            let _ = tokio::time::timeout(LOOK, self.0.changed.notified()).await;
             if self.model().replicates.is_empty() {
                 self.none_configured();
                 continue;
@@ -127,6 +130,11 @@ impl Replication {
             }
             self.look();
         }
+    }
+
+    /// Who owns what has changed.
+    pub(super) fn roles_changed(&self) {
+        self.0.changed.notify_one();
     }
 
     /// Is it silent for too long?
@@ -162,14 +170,17 @@ impl Replication {
         }
     }
 
-    /// Tells the engine how the replicas of this host stand.
+    /// Tells the engine how the replicas of this host stand: it decides what a stale one does to a claim.
     fn feed(&self) {
         let standing = self.standing();
-        for report in &standing.sets {
-            let Some(_instance) = instance(&self.model(), &report.instance) else { continue };
-            // The gate is fed here.
+        for (set, configured) in (0u16..).map(SetIx).zip(&self.model().replicates) {
+            let report = standing.sets.iter().find(|report| *report.set == *configured.name);
+            let state = report.filter(|_| !standing.missing).map(|report| ReplicaState {
+                age: report.age_ms.map(Duration::from_millis),
+                pending: report.pending_bytes,
+            });
+            self.0.engine.offer(Message::Replica(set, state));
         }
-        let _ = &self.0.engine;
     }
 
     /// Without sets nobody is missed; those that come by a reload begin anew.
@@ -383,11 +394,6 @@ pub(super) fn missing_text() -> String {
     )
 }
 
-/// The instance of that name.
-fn instance(model: &Model, name: &str) -> Option<InstanceIx> {
-    model.iter().find(|(_, instance)| &*instance.name == name).map(|(ix, _)| ix)
-}
-
 /// The replicator reads lines from others; they go into the log.
 fn one_line(text: &str) -> String {
     text.chars().take(LONGEST_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -410,17 +416,14 @@ fn aged(report: &SetReport, since: Duration) -> SetReport {
 /// Who owns what, for the instances that have sets.
 fn roles(report: &Report) -> Vec<Role> {
     let model = &report.model;
-    let with_sets: BTreeSet<InstanceIx> = model.replicates.iter().map(|set| set.instance).collect();
-    // Of an instance whose families run by themselves the first one counts.
-    let unit = |ix: &InstanceIx| report.snapshot.units.iter().find(|unit| unit.instance == *ix);
-    let role = |ix: &InstanceIx| {
-        let unit = unit(ix)?;
-        Some(Role {
-            instance: model.instance(*ix).name.to_string(),
-            owns: unit.state == State::Active,
-            owner: unit.owner_host.map(|host| model.host_name(host).to_string()),
-            epoch: unit.epoch.into(),
-        })
+    let role = |(ix, role): &(InstanceIx, RoleView)| Role {
+        instance: model.instance(*ix).name.to_string(),
+        owns: role.owns,
+        owner: role.owner.map(|host| model.host_name(host).to_string()),
+        epoch: role.epoch.into(),
     };
-    with_sets.iter().filter_map(role).collect()
+    report.snapshot.roles.iter().map(role).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,6 +236,9 @@ fn gate_text(model: &Model, now: Instant, gate: &Closed) -> String {
             format!("does not preempt before {} hears its adverts", model.host_name(*host))
         }
         Closed::SecondChoice(class) => format!("does not preempt while it is {class}"),
+        Closed::StaleReplica => {
+            "does not preempt with an old or unknown copy of the state (promote-gate)".to_owned()
+        }
         Closed::Cold => "claims only when promoted (standby = \"cold\")".to_owned(),
         Closed::Frozen(Instant::MAX) => "does not preempt until thawed".to_owned(),
         Closed::Frozen(until) => {

@@ -105,7 +105,14 @@ impl<'m> Fields<'m> {
             EventKind::Claimed { took, .. } => {
                 self.took_us = u64::try_from(took.as_micros()).ok();
             }
-            EventKind::Released | EventKind::KernelFailed(_) | EventKind::Remember(_) => {}
+            EventKind::Released
+            | EventKind::KernelFailed(_)
+            | EventKind::Unsynced(_)
+            | EventKind::Remember(_) => {}
+            EventKind::Role(role) => {
+                self.owner = role.owner.map(|host| host_name(model, host));
+                self.epoch = Some(role.epoch.to_string());
+            }
             EventKind::Repaired(vip) => self.address = Some(vip.to_string()),
             EventKind::Refused { src, reason, .. } => {
                 self.address = Some(src.to_string());

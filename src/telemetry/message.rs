@@ -36,6 +36,8 @@ messages! {
     STANDING "standing" "fca849750e334a4da72a22ab7a51dff5";
     REMEMBER "remember" "1879a4a9f0a74e568f6fef7767b73213";
     OPERATION "operation" "48442ce263504b9f9cf7276f68c5e5a2";
+    ROLE "role" "650f7884936a479b81829f63914590b6";
+    UNSYNCED "unsynced" "a788bf25866f430fae3713a89efc5cf6";
     REPLICA "replica" "5d1f0a7c3b6e4f0e9a2c8d4471be6035";
 }
 
@@ -66,6 +68,8 @@ pub(super) const fn of(event: &EventKind) -> Message {
         EventKind::Standing { .. } => STANDING,
         EventKind::Remember(_) => REMEMBER,
         EventKind::Operation { .. } => OPERATION,
+        EventKind::Role(_) => ROLE,
+        EventKind::Unsynced(_) => UNSYNCED,
     }
 }
 

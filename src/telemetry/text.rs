@@ -149,6 +149,16 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
             "frozen in the whole group: no preemption and no voluntary move until `vipd thaw`"
                 .into()
         }
+        Alarm::ReplicaStale => {
+            "the copy of the state here is old or unknown: second choice, or no claim at all with gate \"require\"; does \
+             the replicator run, here and on the owner?"
+                .into()
+        }
+        Alarm::StateUnwritable => {
+            "the state folder takes no reservation of epochs: after a power cut only the peers remember them; make it \
+             writable"
+                .into()
+        }
     }
 }
 
@@ -173,6 +183,8 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::ActivationFailed => "activation-failed",
         Alarm::Drained => "drained",
         Alarm::Frozen => "frozen",
+        Alarm::ReplicaStale => "replica-stale",
+        Alarm::StateUnwritable => "state-unwritable",
     }
 }
 
@@ -215,6 +227,8 @@ pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
         StandingReason::Settled => "the checks had their first word".into(),
         StandingReason::Drained => "an operator drained this host".into(),
         StandingReason::Undrained => "no longer drained".into(),
+        StandingReason::Replica(true) => "the copy of its state is old or unknown".into(),
+        StandingReason::Replica(false) => "the copy of its state is good again".into(),
         StandingReason::PriorityOrdered => "an operator's word on the priority".into(),
         StandingReason::Reload => "the configuration changed".into(),
     }
@@ -347,6 +361,17 @@ impl Narrator {
                 (Level::INFO, format!("{class}, effective priority {priority}, cause: {reason}"))
             }
             EventKind::Remember(_) => (Level::DEBUG, "stored for the next start".into()),
+            EventKind::Role(role) => {
+                let owner = role.owner.map_or_else(
+                    || "an unknown host".to_owned(),
+                    |host| host_name(&self.model, host),
+                );
+                (Level::DEBUG, format!("{owner} owns, epoch {}", role.epoch))
+            }
+            EventKind::Unsynced(why) => (
+                Level::WARN,
+                format!("stops, and what was written here last is on no other host: {why}"),
+            ),
             EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
@@ -379,6 +404,8 @@ impl Narrator {
             | EventKind::Released
             | EventKind::Boot { .. }
             | EventKind::Standing { .. }
+            | EventKind::Role(_)
+            | EventKind::Unsynced(_)
             | EventKind::Remember(_) => {}
             // Each is another one.
             EventKind::Operation { id, step } => {

@@ -113,6 +113,10 @@ impl Engine {
             self.units[u].vr.ask_again(again);
             return;
         }
+        if let Some(again) = self.epoch_forbids(u) {
+            self.units[u].vr.ask_again(again);
+            return;
+        }
         let promoted = matches!(cause, Cause::Promoted | Cause::MovedHere(_));
         self.become_active(u, cause.clone());
         for o in self.units_of(self.units[u].instance) {
@@ -193,7 +197,7 @@ impl Engine {
         let priority = self.units[u].vr.params().priority;
         self.advertise(u, priority);
         if inherited.is_none() {
-            self.raise_epoch(u);
+            self.claim_epoch(u, cause == Cause::Adopted);
         }
         self.stale_wait_over(u);
         // Nobody listens for the owner's adverts any more: what kept them away is not known to last.
@@ -253,6 +257,7 @@ impl Engine {
     }
 
     pub(super) fn left_active(&mut self, u: UnitIx, cause: Cause) {
+        self.copies_after(self.units[u].instance, &cause);
         self.units[u].announce.cancel();
         self.units[u].overslept = None;
         self.units[u].pinned = false;
@@ -273,6 +278,9 @@ impl Engine {
         self.units[u].inherited = None;
         let was_active = self.units[u].is_active();
         let holds = self.units[u].keeps_addresses();
+        if holds {
+            self.copies_after(self.units[u].instance, &cause);
+        }
         // Who stood still may have been followed as owner: it leaves without a word (DESIGN 5.3).
         if was_active && self.units[u].overslept.is_none() {
             self.advertise(u, 0);
@@ -362,6 +370,9 @@ impl Engine {
         // Each advert asks: the rest of the group is looked at only where something is wrong.
         let class = if self.unwell > 0 { self.class(u) } else { self.own_class(u) };
         if class > Class::Healthy {
+            if self.stale(u) {
+                return Some(Closed::StaleReplica);
+            }
             return Some(Closed::SecondChoice(class));
         }
         if self.waits_for_order(u) {

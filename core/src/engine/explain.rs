@@ -4,9 +4,10 @@
 //! `snapshot` for `vipd status` and `vipd why`, and by `simulate`. It must never come to a verdict of its own.
 
 use super::peers::Peer;
-use super::snapshot::ActivationView;
+use super::snapshot::{ActivationView, ReplicaView};
 use super::{Engine, UnitIx};
-use crate::config::model::StandbyKind;
+use crate::config::model::{self as config, StandbyKind};
+use crate::policy::replica::Staleness;
 use crate::policy::{Closed, Standing};
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, HostIx, InstanceIx, State, Verdict};
@@ -55,6 +56,8 @@ pub enum Gate {
     Group(Option<InstanceIx>),
     /// The class of eligibility lets it claim at all, and why it is not better.
     Class(Class, Option<(CheckIx, Verdict)>),
+    /// The copy of the state is good enough (DESIGN 5.13): as configured, and how it stands.
+    Replica(ReplicaView),
     /// It claims by itself: no cold standby without an order.
     ByItself,
     /// The activation of the standby, where a claim needs it.
@@ -102,6 +105,8 @@ pub struct Candidate {
     pub state: Option<State>,
     /// Class of eligibility, by its last word.
     pub class: Class,
+    /// Its copy of the state is old or unknown, by its last word.
+    pub stale: bool,
     /// Effective priority, by its last word; as configured where it never spoke.
     pub priority: u8,
     /// How it stands by.
@@ -155,6 +160,10 @@ impl Engine {
         }
         let allowed = class < Class::Drained || self.ordered(u) || self.last_resort(u);
         ask(Gate::Class(class, culprit), allowed);
+        if let Some(view) = self.replica_view(ix).filter(|view| view.gate != config::Gate::Ignore) {
+            let forbids = self.fitness(ix).replica == Staleness::Forbids && !self.ordered(u);
+            ask(Gate::Replica(view), !forbids);
+        }
         if self.instance(u).standby.kind() == StandbyKind::Cold || self.waits_for_order(u) {
             ask(Gate::ByItself, !self.waits_for_order(u));
         }
@@ -212,21 +221,25 @@ impl Engine {
         if host == self.model.host {
             let standing = self.standing(u);
             let (class, priority) = (standing.class, standing.priority);
-            let state = Some(self.units[u].state());
-            return (standing, Candidate { host, alive: true, state, class, priority, standby });
+            let (state, stale) = (Some(self.units[u].state()), standing.stale);
+            let candidate = Candidate { host, alive: true, state, class, stale, priority, standby };
+            return (standing, candidate);
         }
         let alive =
             self.peers.iter().flat_map(|p| p.iter()).any(|p: &Peer| p.host == host && p.alive);
         let record = self.record(host, u);
         let standing = match &record {
             Some(record) => self.standing_of(u, host, record),
-            None => Standing { class: Class::Unable, priority: configured, addr: None },
+            None => {
+                Standing { class: Class::Unable, stale: false, priority: configured, addr: None }
+            }
         };
         let candidate = Candidate {
             host,
             alive,
             state: record.as_ref().map(|r| r.state),
             class: standing.class,
+            stale: standing.stale,
             priority: standing.priority,
             standby,
         };

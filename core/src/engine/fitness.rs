@@ -10,6 +10,7 @@ use crate::policy::budget::Moves;
 use crate::policy::check::CheckState;
 use crate::policy::damping::{self, Penalty};
 use crate::policy::health::{self, Health, Pace, Seen};
+use crate::policy::replica::Staleness;
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, InstanceIx, State};
 use std::collections::BTreeSet;
@@ -51,6 +52,8 @@ pub(super) struct Fitness {
     pub(super) health: Health,
     /// By an operator.
     pub(super) drained: bool,
+    /// What the copy of the state does to a claim.
+    pub(super) replica: Staleness,
     pace: Pace,
     /// The cost may follow then, for this reason.
     retry: Option<(Instant, Option<StandingReason>)>,
@@ -65,6 +68,7 @@ impl Fitness {
         Self {
             health: Health::default(),
             drained: false,
+            replica: Staleness::default(),
             pace: Pace::default(),
             retry: None,
             penalty: Penalty::default(),
@@ -73,12 +77,13 @@ impl Fitness {
         }
     }
 
-    /// Class of the checks, and of flap control where they have nothing to say; drained it is no better than that.
+    /// Class of the checks, and of flap control where they have nothing to say; drained it is no better than that. An
+    /// old copy of the state is second choice as well, one that forbids to claim is as if drained.
     pub(super) fn class(&self) -> Class {
-        if self.drained {
+        if self.drained || self.replica == Staleness::Forbids {
             self.health.class.max(Class::Drained)
         } else if self.health.class == Class::Healthy
-            && (self.second() || self.moves.held().is_some())
+            && (self.second() || self.moves.held().is_some() || self.replica > Staleness::Fresh)
         {
             Class::Held
         } else {
@@ -267,7 +272,10 @@ impl Engine {
             from: self.checks.from[usize::from(check.0)],
         });
         let health = health::judge(seen, self.now.mono);
-        self.fitness_mut(ix).health = health;
+        let replica = self.staleness(ix);
+        let fitness = self.fitness_mut(ix);
+        fitness.health = health;
+        fitness.replica = replica;
     }
 
     /// Class and priority anew, and what follows, for those that move with the instance as well. `reason` is told if
@@ -399,6 +407,7 @@ impl Engine {
             self.flap_deadline(unit.instance),
             self.offer_deadline(u),
             self.standby_deadline(unit.instance),
+            self.replica_deadline(unit.instance),
         ];
         times.into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
@@ -416,6 +425,9 @@ impl Engine {
         }
         if due(self.flap_deadline(ix)) {
             self.flap_due(ix);
+        }
+        if !self.model.replicates.is_empty() {
+            self.replica_changed(ix);
         }
         self.standby_due(ix);
         self.consider_hand_over(u);

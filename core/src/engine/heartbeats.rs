@@ -181,6 +181,7 @@ impl Engine {
             release_request: unit.is_some_and(|u| u.release_asked.is_some())
                 || lead.is_some_and(|u| self.asks_for_address(u)),
             virtual_mac: instance.virtual_mac,
+            stale: lead.is_some_and(|u| self.stale(u)),
             orders: self.told_orders(ix),
         }
     }

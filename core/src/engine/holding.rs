@@ -101,27 +101,6 @@ impl Engine {
         &self.holdings[usize::from(instance.0)]
     }
 
-    pub(super) fn epoch_of(&self, instance: InstanceIx) -> Epoch {
-        self.holding(instance).epoch
-    }
-
-    /// A new claim: an epoch above every one that was ever heard of.
-    pub(super) fn raise_epoch(&mut self, u: UnitIx) {
-        let instance = self.units[u].instance;
-        let heard = self.highest_epoch_heard(instance).number;
-        let host = self.model.host.0;
-        let holding = &mut self.holdings[usize::from(instance.0)];
-        // A peer's word may be the highest there is; the host then tells two claims apart.
-        let number = holding.epoch.number.max(heard).saturating_add(1);
-        holding.epoch = Epoch { number, host };
-    }
-
-    /// Epochs of this host go on above `last`, that of an ownership before a restart.
-    pub(super) fn raise_epoch_to(&mut self, ix: InstanceIx, last: Epoch) {
-        let epoch = &mut self.holdings[usize::from(ix.0)].epoch;
-        *epoch = last.max(*epoch);
-    }
-
     /// Orders that the kernel has not answered yet, for who answers in its place.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = Own> {
         let waits = |h: &Holding| {

@@ -119,8 +119,17 @@ impl Engine {
         if self.stopping {
             return;
         }
-        self.stopping = true;
         self.preparing = None;
+        // Told again, it does not wait any longer.
+        if self.closing.take().is_none() && self.brings_before_stop() {
+            return;
+        }
+        self.stop_now();
+    }
+
+    /// Hands over what is owned, whether or not anybody has its state.
+    pub(super) fn stop_now(&mut self) {
+        self.stopping = true;
         self.orders_stop();
         for u in 0..self.units.len() {
             self.leave_for_good(u, Cause::Stop);

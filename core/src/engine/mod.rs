@@ -10,14 +10,16 @@
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
-//! `promotion` whether an operator's would succeed;
-//! `operate` what operators order; `reload` another configuration; `restart` what precedes a planned start of the agent, `resume` what follows it;
+//! `promotion` whether an operator's would succeed; `epoch` who owns under which number, `replica` is the copy good enough;
+//! `operate` what operators order; `reload` another configuration; `restart` what precedes a planned start of the agent,
+//! `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows, `explain` why it is so; `simulate` what would happen.
 
 mod adverts;
 mod agenda;
 mod claim;
+mod epoch;
 pub mod explain;
 mod fitness;
 mod flap;
@@ -33,6 +35,7 @@ mod peers;
 mod prepare;
 mod promotion;
 pub mod reload;
+mod replica;
 mod report;
 mod restart;
 mod resume;
@@ -45,18 +48,20 @@ mod sync;
 mod unit;
 
 use crate::config::model::Model;
+use crate::policy::replica::Copy;
 use crate::time::{Duration, Instant, Now};
 use crate::types::{Family, InstanceIx, LinkIx, RouterId, Vrid};
 use crate::wire::auth::KeyRing;
 use crate::wire::receive::GlobalCounters;
 use agenda::Agenda;
+use epoch::Epochs;
 use fitness::{Checks, Fitness};
 use flap::Ownership;
 use holding::Holding;
 use io::{Input, Output};
 use lease::RenewClock;
 use link::Link;
-use operate::Orders;
+use operate::{Closing, Orders};
 use peers::Peers;
 use report::Reporter;
 use restart::Preparing;
@@ -118,6 +123,12 @@ pub struct Engine {
     ownership: Vec<Ownership>,
     /// By instance.
     standby: Vec<StandbyState>,
+    /// By instance.
+    epochs: Vec<Epochs>,
+    /// Instances whose state follows the address.
+    stateful: Vec<InstanceIx>,
+    /// By set of state files.
+    copies: Vec<Copy>,
     orders: Orders,
     renew: RenewClock,
     peers: Option<Peers>,
@@ -127,6 +138,8 @@ pub struct Engine {
     stopping: bool,
     /// They leave because another configuration comes.
     retiring: BTreeSet<InstanceIx>,
+    /// It was asked for, and state is brought to a successor first.
+    closing: Option<Closing>,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
     backup_until: Option<Instant>,
     /// A restart of the agent is near.
@@ -171,6 +184,13 @@ impl Engine {
             fitness: model.instances.iter().map(Fitness::new).collect(),
             ownership: vec![Ownership::default(); model.instances.len()],
             standby: vec![StandbyState::default(); model.instances.len()],
+            epochs: vec![Epochs::default(); model.instances.len()],
+            stateful: model
+                .iter()
+                .map(|(ix, _)| ix)
+                .filter(|ix| model.barrier(*ix).is_some())
+                .collect(),
+            copies: vec![Copy::default(); model.replicates.len()],
             orders: Orders::new(&model),
             renew: RenewClock::default(),
             agenda: Agenda::new(slots),
@@ -180,6 +200,7 @@ impl Engine {
             global: GlobalCounters::default(),
             stopping: false,
             retiring: BTreeSet::new(),
+            closing: None,
             backup_until: None,
             preparing: None,
             resumed_from: None,
@@ -232,8 +253,13 @@ impl Engine {
             Input::PrePromoted { instance, order, result } => {
                 self.on_prepared(instance, order, result);
             }
-            // The engine asks for no barrier yet.
-            Input::BarrierDone { .. } => {}
+            Input::BarrierDone { instance, order, result } => {
+                self.on_barrier_done(instance, order, result);
+            }
+            Input::Replica { set, state } => self.on_replica(set, state),
+            Input::Stored { instance, reserved, result } => {
+                self.on_stored(instance, reserved, &result);
+            }
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::PrepareRestart => self.prepare_restart(),
             Input::AbortRestart => self.abort_restart(),
@@ -241,6 +267,8 @@ impl Engine {
             Input::Reload(model, secrets) => self.reload(&model, secrets),
             Input::Stop => self.on_stop(),
         }
+        self.close();
+        self.follow_epochs();
         self.tell_peers_if_urgent();
     }
 

@@ -5,8 +5,10 @@
 //! addresses stay as in a clean stop, and if nobody came it goes on as owner.
 
 use super::io::Cause;
+use super::operate::NOBODY;
 use super::{Engine, UnitIx};
 use crate::config::model::StandbyKind;
+use crate::policy::replica::Staleness;
 use crate::policy::stamp::instant;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, HostIx, State};
@@ -106,6 +108,14 @@ impl Engine {
         }
         let cause = self.culprit(u);
         let failing = self.class(u) == Class::Failing;
+        // The service is well: there is time to bring its state along.
+        let host = if failing { None } else { self.better_peer(u) };
+        if let Some(host) = host
+            && self.bring_state(self.units[u].instance, host, NOBODY)
+        {
+            self.units[u].offers.tried(now);
+            return;
+        }
         let mut members = self.partners(u);
         members.push(u);
         members.retain(|o| self.units[*o].is_active());
@@ -131,10 +141,13 @@ impl Engine {
     fn better_peer(&self, u: UnitIx) -> Option<HostIx> {
         let class = self.class(u);
         let own = self.peers.as_ref().map(|p| p.own_hash);
+        // Where the service is well here, an old copy is no better place for it.
+        let well = class != Class::Failing;
         self.living_peers(u)
             .filter(|(host, r)| {
                 r.state == State::Backup
                     && r.class < class
+                    && !(well && r.stale)
                     && self.claims_by_itself(u, *host, r)
                     && (r.hears == own || self.reaches_host(u, *host) == Some(true))
             })
@@ -213,12 +226,12 @@ impl Engine {
 
     /// Second choice gives others time to go first. `Some`: ask again then.
     pub(super) fn second_choice_waits(&mut self, u: UnitIx, released: bool) -> Option<Instant> {
-        let class = self.class(u);
+        let (class, stale) = (self.class(u), self.stale(u));
         let members = self.others(u).chain([u]);
-        let second = members
-            .map(|o| self.units[o].instance)
-            .map(|ix| self.fitness(ix))
-            .any(|f| f.health.class > Class::Healthy || f.drained || f.second());
+        let second = members.map(|o| self.units[o].instance).map(|ix| self.fitness(ix)).any(|f| {
+            let stale = f.replica > Staleness::Fresh;
+            f.health.class > Class::Healthy || f.drained || f.second() || stale
+        });
         if !second || self.units[u].pinned || class < Class::Held {
             return None;
         }
@@ -226,7 +239,7 @@ impl Engine {
         if self.peers.is_some() {
             let better = |(host, r): (HostIx, &InstanceRecord)| {
                 r.state == State::Backup
-                    && r.class < class
+                    && (r.class, r.stale) < (class, stale)
                     && self.standby_of(u, host) != Some(StandbyKind::Cold)
             };
             if !self.living_peers(u).any(better) {

@@ -66,6 +66,10 @@ impl Engine {
             Ok(()) => {
                 let until = self.now.mono + STAYS_DONE;
                 self.standby_mut(ix).preparing = Preparing::Done { order, until };
+                // The target of a move gets ready while the source still writes: the activation comes next.
+                if let Some(from) = self.held_for(ix) {
+                    self.make_ready(ix, from);
+                }
                 self.unpark(ix);
                 self.urgent();
             }
@@ -92,6 +96,23 @@ impl Engine {
         let before = std::mem::take(&mut self.standby_mut(ix).preparing);
         if let Preparing::Running { order, .. } | Preparing::Done { order, .. } = before {
             self.push(Output::NotPromoted { instance: ix, order });
+        }
+    }
+
+    /// Would an ordered claim wait for no hook?
+    pub(super) fn is_prepared(&self, ix: InstanceIx) -> bool {
+        let done = match self.standby(ix).preparing {
+            Preparing::Done { until, .. } => until > self.now.mono,
+            Preparing::Idle | Preparing::Running { .. } => false,
+        };
+        done || self.preparation(ix).is_none()
+    }
+
+    /// What the hooks agreed to is needed for longer.
+    pub(super) fn stay_prepared(&mut self, ix: InstanceIx) {
+        let later = self.now.mono + STAYS_DONE;
+        if let Preparing::Done { until, .. } = &mut self.standby_mut(ix).preparing {
+            *until = later;
         }
     }
 

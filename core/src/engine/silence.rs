@@ -112,13 +112,18 @@ impl Engine {
     /// Our own standing in the order of eligibility.
     pub(super) fn standing(&self, u: UnitIx) -> Standing {
         let unit = &self.units[u];
-        Standing { class: self.class(u), priority: unit.vr.params().priority, addr: unit.source() }
+        Standing {
+            class: self.class(u),
+            stale: self.stale(u),
+            priority: unit.vr.params().priority,
+            addr: unit.source(),
+        }
     }
 
     pub(super) fn standing_of(&self, u: UnitIx, host: HostIx, record: &InstanceRecord) -> Standing {
         let family = self.units[u].voices[0].family;
         let addr = self.peer_addr(host, record.link, family);
-        Standing { class: record.class, priority: record.priority, addr }
+        Standing { class: record.class, stale: record.stale, priority: record.priority, addr }
     }
 
     /// Is this host the best of those that could claim?

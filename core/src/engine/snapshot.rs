@@ -4,7 +4,7 @@ use super::Engine;
 use super::explain::Explanation;
 use super::io::{Alarm, Cause, LinkState, PeerView, Verdict};
 use super::standby::Activating;
-use crate::config::model::StandbyKind;
+use crate::config::model::{self as config, StandbyKind};
 use crate::histogram::Histogram;
 use crate::policy::Closed;
 use crate::policy::check::Progress;
@@ -31,10 +31,36 @@ pub struct Snapshot {
     pub links: Vec<LinkState>,
     /// Peers, where heartbeats run.
     pub peers: Vec<PeerView>,
+    /// Who owns what, of the instances whose state follows the address.
+    pub roles: Vec<(InstanceIx, RoleView)>,
     /// Conditions that somebody has to look at.
     pub alarms: Vec<(Option<InstanceIx>, Alarm)>,
     /// Errors that belong to no instance.
     pub counters: GlobalCounters,
+}
+
+/// Who owns an instance, as far as this host knows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct RoleView {
+    /// This host owns it, and knows of no living owner with a newer epoch: it pushes.
+    pub owns: bool,
+    /// Who owns, where known.
+    pub owner: Option<HostIx>,
+    /// The newest ownership that is known; of an owner its own.
+    pub epoch: Epoch,
+}
+
+/// How the copies of an instance's state files stand on this host.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaView {
+    /// What an old one does to a claim: the strictest of all sets.
+    pub gate: config::Gate,
+    /// It is old or unknown. Never of an owner.
+    pub stale: bool,
+    /// Time since the oldest was complete; `None`: never, or nobody knows.
+    pub age: Option<Duration>,
+    /// Octets that were still to come.
+    pub pending: u64,
 }
 
 /// One elected unit.
@@ -104,6 +130,8 @@ pub struct UnitView {
     pub away: bool,
     /// A priority beside the configured one, and what is left of that, `None`: until taken back.
     pub ordered_priority: Option<(u8, Option<Duration>)>,
+    /// The copies of its state files; `None`: it has no sets.
+    pub replica: Option<ReplicaView>,
     /// What keeps the address from bouncing.
     pub flap: FlapView,
     /// Why it is where it is, and who is next.
@@ -200,6 +228,7 @@ impl Engine {
                 .collect(),
             links: self.links.iter().map(|l| l.state.clone()).collect(),
             peers: peers.collect(),
+            roles: self.stateful.iter().map(|ix| (*ix, self.role(*ix))).collect(),
             alarms: self.reporter.alarms.keys().cloned().collect(),
             counters: self.global,
         }
@@ -256,6 +285,7 @@ impl Engine {
             ordered_priority: self
                 .priority_order(unit.instance)
                 .map(|(priority, until)| (priority, left(until, now))),
+            replica: self.replica_view(unit.instance),
             flap: self.flap_view(unit.instance, now),
             why: self.explain(u, now),
         }

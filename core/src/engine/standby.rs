@@ -221,6 +221,43 @@ impl Engine {
         }
     }
 
+    /// Able to serve without a claim: what the target of a move from `from` does while that one still writes.
+    pub(super) fn make_ready(&mut self, ix: InstanceIx, from: HostIx) {
+        for u in self.units_of(ix) {
+            for o in self.group(u) {
+                let standby = self.standby_mut(o);
+                if matches!(standby.activating, Activating::Failed { .. }) {
+                    standby.activating = Activating::Idle;
+                }
+            }
+            self.activation_forbids(u, &Cause::MovedHere(from));
+            self.units[u].parked = None;
+        }
+    }
+
+    /// Would a claim of the instance, and of what moves with it, wait for no hook and no activation?
+    pub(super) fn is_ready(&self, ix: InstanceIx) -> bool {
+        let now = self.now.mono;
+        let ready = |o: &InstanceIx| match &self.standby(*o).activating {
+            Activating::Ready { until } => *until > now,
+            _ => self.model.instance(*o).standby.activation().is_none(),
+        };
+        let mut all = self.units_of(ix).into_iter().flat_map(|u| self.group(u));
+        all.all(|o| self.is_prepared(o) && ready(&o))
+    }
+
+    /// What is ready is needed for longer; what ceased to be so is made ready again.
+    pub(super) fn stay_ready(&mut self, ix: InstanceIx) {
+        let until = self.now.mono + STAYS_READY;
+        for o in self.units_of(ix).into_iter().flat_map(|u| self.group(u)).collect::<BTreeSet<_>>()
+        {
+            if let Activating::Ready { until: ready } = &mut self.standby_mut(o).activating {
+                *ready = until;
+            }
+            self.stay_prepared(o);
+        }
+    }
+
     /// The order stands until the claim, whatever is heard meanwhile.
     pub(super) fn press_order(&mut self, u: UnitIx) {
         let now = self.now.mono;
@@ -299,7 +336,9 @@ impl Engine {
         let unit = &self.units[u];
         let (ix, owns) = (unit.instance, unit.is_active());
         let idle = |(host, r): (HostIx, &InstanceRecord)| {
-            r.class == Class::Unable || self.standby_of(u, host) == Some(StandbyKind::Cold)
+            // Stale and as if drained: it was configured not to claim then.
+            let gated = r.stale && r.class >= Class::Drained;
+            r.class == Class::Unable || gated || self.standby_of(u, host) == Some(StandbyKind::Cold)
         };
         let nobody = self.living_peers(u).next().is_some() && self.living_peers(u).all(idle);
         self.alarm(Some(ix), Alarm::NoStandby, owns && nobody);

@@ -4,12 +4,13 @@
 //! address from a group that has no owner (P4): they bind preemption only.
 //!
 //! Here: gates and the order of eligibility. `check` readings to verdicts; `health` verdicts to class and priority;
-//! `damping` and `budget` what keeps the address from bouncing; `stamp` times that outlive a restart.
+//! `damping` and `budget` what keeps the address from bouncing; `replica` is the copy of the state good enough; `stamp` times that outlive a restart.
 
 pub mod budget;
 pub mod check;
 pub mod damping;
 pub mod health;
+pub mod replica;
 pub mod stamp;
 
 use crate::time::{Duration, Instant};
@@ -17,11 +18,15 @@ use crate::types::{Class, HostIx};
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-/// How a host stands in the order of eligibility (DESIGN 5.10): class, effective priority, address.
+/// How a host stands in the order of eligibility (DESIGN 5.10): class, age of its copy of the state, effective priority,
+/// address.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Class.
     pub class: Class,
+    /// Its copy of the state is old or unknown: worse than any other host of its class, better than one whose service
+    /// fails. Old data is a smaller loss than no service, and a greater one than an address that bounces.
+    pub stale: bool,
     /// Effective priority.
     pub priority: u8,
     /// Source address of its adverts, the tie-break of RFC 9568.
@@ -34,6 +39,7 @@ impl Standing {
         other
             .class
             .cmp(&self.class)
+            .then(other.stale.cmp(&self.stale))
             .then(self.priority.cmp(&other.priority))
             .then(self.addr.cmp(&other.addr))
     }
@@ -63,6 +69,8 @@ pub enum Closed {
     Unheard(HostIx),
     /// Second choice: the class of this host, or of its sync group, is not `healthy`.
     SecondChoice(Class),
+    /// The copy of the state is old or unknown.
+    StaleReplica,
     /// A cold standby claims by an operator's order only.
     Cold,
     /// An operator stopped preemption and voluntary moves, until then; `Instant::MAX`: until ordered.
@@ -178,6 +186,7 @@ mod tests {
     fn eligibility_is_class_then_priority_then_address() {
         let s = |class, priority, last| Standing {
             class,
+            stale: false,
             priority,
             addr: Some(IpAddr::from([192, 0, 2, last])),
         };
@@ -187,5 +196,8 @@ mod tests {
             Ordering::Greater
         );
         assert_eq!(s(Class::Healthy, 100, 1).compare(&s(Class::Healthy, 100, 9)), Ordering::Less);
+        let stale = |class, priority| Standing { stale: true, ..s(class, priority, 1) };
+        assert_eq!(stale(Class::Held, 200).compare(&s(Class::Held, 1, 1)), Ordering::Less);
+        assert_eq!(stale(Class::Held, 1).compare(&s(Class::Failing, 200, 1)), Ordering::Greater);
     }
 }

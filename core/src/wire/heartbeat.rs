@@ -178,6 +178,8 @@ pub struct InstanceRecord {
     pub release_request: bool,
     /// Uses the virtual router MAC.
     pub virtual_mac: bool,
+    /// Its copy of the state is old or unknown; releases that do not know this read the class alone.
+    pub stale: bool,
     /// What operators ordered, and what hosts agree on for it.
     pub orders: Orders,
 }
@@ -217,6 +219,9 @@ pub struct MoveRequest {
     pub force: bool,
     /// The new owner keeps the address.
     pub pin: bool,
+    /// Only gets ready, and does not claim before the request comes without this. Releases that do not know it see no
+    /// request at all, so that none of them claims too soon.
+    pub hold: bool,
 }
 
 /// What a host says to a [`MoveRequest`].
@@ -230,6 +235,8 @@ pub struct MoveAnswer {
     pub refusal: Option<Refusal>,
     /// It may take this long to get ready, milliseconds.
     pub ready_in_ms: u32,
+    /// It is ready, and holds as it was asked to.
+    pub ready: bool,
 }
 
 /// Why a host does not take over.
@@ -258,6 +265,8 @@ pub enum Refusal {
     Deaf = 9,
     /// Its pre-promote hooks said no.
     Vetoed = 10,
+    /// Its copy of the state is old or unknown.
+    Stale = 11,
 }
 
 /// Preemption and voluntary moves are stopped in the whole group, or go on again.

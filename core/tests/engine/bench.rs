@@ -114,6 +114,8 @@ pub(crate) enum Said {
     Activate(vipd_core::types::InstanceIx, u64),
     PrePromote(vipd_core::types::InstanceIx, u64, Option<vipd_core::types::HostIx>),
     NotPromoted(vipd_core::types::InstanceIx, u64),
+    Barrier(InstanceIx, u64, vipd_core::types::HostIx),
+    BarrierOver(u64, bool),
     Event(Event),
 }
 
@@ -259,9 +261,10 @@ impl Bench {
                 (Said::PrePromote(instance, order, from), None)
             }
             Output::NotPromoted { instance, order } => (Said::NotPromoted(instance, order), None),
-            Output::Barrier { .. } | Output::BarrierOver { .. } => {
-                unreachable!("not asked for yet")
+            Output::Barrier { instance, order, to, .. } => {
+                (Said::Barrier(instance, order, to), None)
             }
+            Output::BarrierOver { order, moved, .. } => (Said::BarrierOver(order, moved), None),
             Output::Event(e) => (Said::Event(e), None),
             Output::Reloaded(model) => {
                 self.model = model;

@@ -200,7 +200,7 @@ fn what_an_operator_moves_is_no_move_that_counts() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 3, controlled);
         for host in [2, 1, 0, 1] {
-            world.give(host, of_web(OperatorOrder::Promote));
+            world.give(host, of_web(OperatorOrder::Promote { accept_data_loss: false }));
             world.run(secs(5));
             assert_eq!(world.owners(), [host]);
         }
@@ -229,7 +229,7 @@ fn nor_is_what_moves_with_the_instance_that_he_promoted() {
     lb2.hear(1, 150);
     let age = ms(0);
     lb2.give(Input::Packet(Packet { link, src, dst, ttl: 255, payload, age }));
-    lb2.order(OperatorOrder::Promote);
+    lb2.order(OperatorOrder::Promote { accept_data_loss: false });
     lb2.run(ms(1));
     let units = lb2.snapshot().units;
     assert!(units.iter().all(|u| u.state == State::Active), "{units:?}");

@@ -408,7 +408,7 @@ fn a_link_that_goes_while_the_address_is_offered_ends_the_promotion() {
     let mut lb2 = bench(&plain(""), 2, with(Drain, 0));
     lb2.reads(Verdict::Pass);
     lb2.hear(1, 150);
-    lb2.order(OperatorOrder::Promote);
+    lb2.order(OperatorOrder::Promote { accept_data_loss: false });
     lb2.run(ms(10));
     assert!(lb2.unit().pinned);
     lb2.reads(Verdict::Fail);

@@ -23,6 +23,7 @@ mod property;
 mod refuse;
 mod releases;
 mod reload;
+mod replica;
 mod restart;
 mod send;
 mod simulate;

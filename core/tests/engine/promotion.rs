@@ -12,13 +12,13 @@ fn promoted(text: &str, priority: u8) -> Bench {
     lb1.orders = Orders::Done;
     lb1.hear(2, priority);
     lb1.log.clear();
-    lb1.order(OperatorOrder::Promote);
+    lb1.order(OperatorOrder::Promote { accept_data_loss: false });
     lb1.run(ms(5));
     lb1
 }
 
 fn refusal(bench: &Bench) -> Option<String> {
-    bench.engine.judge(Some(WEB), &OperatorOrder::Promote).err()
+    bench.engine.judge(Some(WEB), &OperatorOrder::Promote { accept_data_loss: false }).err()
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn over_an_owner_at_255_it_is_refused_and_nothing_is_tried() {
     let why = refusal(&lb1).unwrap();
     assert!(why.contains("192.0.2.12") && why.contains("255"), "{why}");
     lb1.log.clear();
-    lb1.order(OperatorOrder::Promote);
+    lb1.order(OperatorOrder::Promote { accept_data_loss: false });
     lb1.run(secs(1));
     let told = |e: &EventKind| matches!(e, EventKind::Operation { step: OperationStep::Aborted(w), .. } if **w == *why);
     assert!(lb1.events().iter().any(told));
@@ -67,7 +67,7 @@ fn heartbeats_tell_where_adverts_are_lost() {
     let why = refusal(&world.hosts[1]).unwrap();
     assert!(why.contains("lb1"), "by its name: {why}");
     world.forget();
-    world.give(1, of_web(OperatorOrder::Promote));
+    world.give(1, of_web(OperatorOrder::Promote { accept_data_loss: false }));
     world.run(secs(5));
     assert_eq!((world.owners(), world.hosts[1].causes()), (vec![0], vec![]));
     // Not of the group: what it has at 254 is its own.
@@ -87,7 +87,8 @@ fn what_moves_together_is_judged_together() {
     lb2.hear(1, 255);
     for instance in [0, 1] {
         let ix = Some(vipd_core::types::InstanceIx(instance));
-        let why = lb2.engine.judge(ix, &OperatorOrder::Promote).unwrap_err();
+        let why =
+            lb2.engine.judge(ix, &OperatorOrder::Promote { accept_data_loss: false }).unwrap_err();
         assert!(why.contains("owns web"), "{why}");
     }
 }

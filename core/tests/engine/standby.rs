@@ -110,7 +110,7 @@ fn a_cold_host_does_nothing_by_itself() {
     world.off.insert(0);
     world.run(secs(600));
     assert_eq!((world.owners(), world.hosts[1].activations().len()), (vec![], 0));
-    world.give(1, of_web(OperatorOrder::Promote));
+    world.give(1, of_web(OperatorOrder::Promote { accept_data_loss: false }));
     world.run(ms(100));
     let order = world.hosts[1].activations()[0];
     world.give(1, Input::Activated { instance: WEB, order, result: Ok(()) });
@@ -123,7 +123,7 @@ fn a_cold_host_does_nothing_by_itself() {
 fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 2, cold);
-        world.give(1, of_web(OperatorOrder::Promote));
+        world.give(1, of_web(OperatorOrder::Promote { accept_data_loss: false }));
         world.run(secs(2));
         assert_eq!(world.owners(), [0], "not before it is ready");
         assert!(world.hosts[1].unit().ordered);
@@ -147,7 +147,7 @@ fn a_promoted_cold_host_takes_the_address_from_a_living_owner_and_keeps_it() {
 #[test]
 fn a_hot_host_can_be_promoted_as_well() {
     let mut world = world(&beating(""), 3, with(Severity::Fail, 0));
-    world.give(2, of_web(OperatorOrder::Promote));
+    world.give(2, of_web(OperatorOrder::Promote { accept_data_loss: false }));
     world.run(secs(3));
     assert_eq!((world.owners(), world.holders()), (vec![2], vec![2]));
     assert_eq!(world.hosts[2].causes(), [(State::Active, Cause::Promoted)]);
@@ -159,7 +159,7 @@ fn a_cold_owner_at_255_waits_as_well() {
     let mut lb1 = bench(&text, 1, |m| stands_by(m, 1, &Standby::Cold(None)));
     lb1.run(secs(60));
     assert_eq!(lb1.state(), State::Backup);
-    lb1.order(OperatorOrder::Promote);
+    lb1.order(OperatorOrder::Promote { accept_data_loss: false });
     lb1.run(ms(10));
     assert_eq!((lb1.state(), lb1.unit().priority), (State::Active, 255));
 }
@@ -170,7 +170,7 @@ fn a_promotion_means_both_families() {
     let mut lb2 = bench(&text, 2, |m| stands_by(m, 2, &Standby::Cold(None)));
     lb2.hear(1, 150);
     lb2.hear6(1, 150);
-    lb2.order(OperatorOrder::Promote);
+    lb2.order(OperatorOrder::Promote { accept_data_loss: false });
     lb2.run(ms(1));
     let units = lb2.snapshot().units;
     assert_eq!(units.len(), 2);
@@ -204,7 +204,7 @@ fn the_newer_of_two_promotions_counts_whichever_address_is_higher() {
     for text in [beating(""), plain("")] {
         let mut world = world(&text, 3, with(Severity::Fail, 0));
         for host in [2, 1, 0, 1, 2, 0] {
-            world.give(host, of_web(OperatorOrder::Promote));
+            world.give(host, of_web(OperatorOrder::Promote { accept_data_loss: false }));
             world.run(secs(5));
             assert_eq!((world.owners(), world.holders()), (vec![host], vec![host]));
             assert!(world.hosts[host].unit().pinned);
@@ -244,7 +244,7 @@ fn a_fault_of_one_family_ends_neither_the_activation_nor_the_order_of_the_other(
         lb2.hear(1, 150);
         lb2.hear6(1, 150);
         match standby {
-            Standby::Cold(_) => lb2.order(OperatorOrder::Promote),
+            Standby::Cold(_) => lb2.order(OperatorOrder::Promote { accept_data_loss: false }),
             _ => lb2.run(secs(5)),
         }
         lb2.run(ms(5));

@@ -85,7 +85,7 @@ fn a_host_that_is_not_of_the_group_is_yielded_to() {
 fn a_promoted_host_that_fails_is_not_outdone_by_a_heartbeat_that_crossed() {
     let (mut lb1, mut lb2) = failing();
     lb2.run(ms(1000));
-    lb1.order(OperatorOrder::Promote);
+    lb1.order(OperatorOrder::Promote { accept_data_loss: false });
     lb1.run(ms(1));
     assert_eq!((lb1.state(), lb1.class()), (State::Active, Class::Failing));
     // The owner said that it owns before it heard the advert of the new one.
@@ -99,12 +99,12 @@ fn a_promoted_host_that_fails_is_not_outdone_by_a_heartbeat_that_crossed() {
 fn of_two_pins_the_newer_one_stays_whatever_crosses() {
     let (mut lb1, mut lb2) = rivals(&beating(""), with(Severity::Fail, 0), Verdict::Pass);
     lb2.hear(1, 150);
-    lb2.order(OperatorOrder::Promote);
+    lb2.order(OperatorOrder::Promote { accept_data_loss: false });
     lb2.run(ms(1500));
     assert!(lb2.unit().pinned);
     pass_beats(&mut lb2, 2, &mut lb1, 1);
     lb2.run(ms(1000));
-    lb1.order(OperatorOrder::Promote);
+    lb1.order(OperatorOrder::Promote { accept_data_loss: false });
     lb1.run(ms(1));
     assert!(lb1.unit().pinned && lb1.unit().epoch > lb2.unit().epoch);
     // lb2 has the higher address, and said that it owns before it heard of lb1.

@@ -236,7 +236,12 @@ impl World {
                     self.held[from] = Some(self.lease_end(Some(instances[0].1)));
                 }
             }
-            Said::Activate(..) | Said::PrePromote(..) | Said::NotPromoted(..) | Said::Event(_) => {}
+            Said::Activate(..)
+            | Said::PrePromote(..)
+            | Said::NotPromoted(..)
+            | Said::Barrier(..)
+            | Said::BarrierOver(..)
+            | Said::Event(_) => {}
         }
     }
 

@@ -91,7 +91,7 @@ fn draw_order(rng: &mut Rng, scenario: &Scenario, at: Instant) -> Fault {
         15 => OperatorOrder::Undrain,
         16 | 17 => OperatorOrder::Freeze { until },
         18 => OperatorOrder::Thaw,
-        _ => OperatorOrder::Promote,
+        _ => OperatorOrder::Promote { accept_data_loss: false },
     };
     let of_host = matches!(order, OperatorOrder::Drain { .. } | OperatorOrder::Undrain);
     let about = (!(of_host && rng.chance(500))).then_some(WEB);

@@ -38,7 +38,7 @@ use vipd_agent::runtime::load::{self, LoadError};
 use vipd_agent::sys::clock;
 use vipd_agent::telemetry;
 use vipd_core::config::model::{Model, Replicate};
-use vipd_core::replica::{Order, SetReport, Word};
+use vipd_core::replica::{Order, Role, SetReport, Word};
 use vipd_core::time::Instant;
 use vipd_replicator::clock::Clock;
 use vipd_replicator::net::noise::LinkKey;
@@ -235,6 +235,8 @@ struct Service<'o> {
     words: UnboundedSender<Word>,
     to_agent: UnboundedSender<Word>,
     barriers: BTreeMap<u64, Gathering>,
+    /// What the agent said last.
+    roles: Vec<Role>,
     /// Since when the agent is gone.
     gone_since: Option<Instant>,
     /// Was that said?
@@ -252,6 +254,8 @@ impl<'o> Service<'o> {
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.trim_end());
         }
+        // Now: what a crash left is finished below, which may take long, and the agent is started after this process.
+        notify(&[NotifyState::Ready]);
         let (words, mut said) = mpsc::unbounded_channel();
         let sets = Sets::open(options, loaded.meaning, &words)?;
         let (tell, mut agent) = mpsc::unbounded_channel();
@@ -268,11 +272,11 @@ impl<'o> Service<'o> {
             words,
             to_agent,
             barriers: BTreeMap::new(),
+            roles: Vec::new(),
             gone_since: Some(clock::monotonic()),
             gone_told: false,
             state: String::new(),
         };
-        notify(&[NotifyState::Ready]);
         tracing::info!(
             "vipd-replicate {} on host {}, {} sets",
             env!("CARGO_PKG_VERSION"),
@@ -316,15 +320,8 @@ impl<'o> Service<'o> {
                 }
             }
             FromAgent::Order(Order::Roles(roles)) => {
-                for role in roles {
-                    let stand = Stand { owns: role.owns, epoch: role.epoch.into() };
-                    for worker in self.sets.of(&role.instance) {
-                        worker.stand(stand);
-                        if let (true, Some(inbound)) = (stand.owns, &self.sets.inbound) {
-                            inbound.close(&worker.shared.name);
-                        }
-                    }
-                }
+                self.roles = roles;
+                self.assign();
                 self.report();
             }
             FromAgent::Order(Order::Barrier(barrier)) => {
@@ -344,6 +341,19 @@ impl<'o> Service<'o> {
             FromAgent::Order(Order::BarrierOver { id }) => {
                 self.barriers.remove(&id);
                 self.sets.workers.iter().for_each(|worker| worker.barrier_over(id));
+            }
+        }
+    }
+
+    /// Tells each set what the agent said last.
+    fn assign(&self) {
+        for role in &self.roles {
+            let stand = Stand { owns: role.owns, epoch: role.epoch.into() };
+            for worker in self.sets.of(&role.instance) {
+                worker.stand(stand);
+                if let (true, Some(inbound)) = (stand.owns, &self.sets.inbound) {
+                    inbound.close(&worker.shared.name);
+                }
             }
         }
     }
@@ -424,8 +434,9 @@ impl<'o> Service<'o> {
                 self.sets = sets;
                 self.answers.show(&self.sets.workers, self.sets.inbound.clone());
                 tracing::info!("goes on with the new configuration");
-                // Roles come with the next connection.
-                let _ = self.to_agent.send(Word::Report(Vec::new()));
+                if self.gone_since.is_none() {
+                    self.assign();
+                }
             }
             Err(error) => tracing::error!("{error}; nothing is replicated until the next reload"),
         }

@@ -3,12 +3,16 @@
 use super::worker::Shared;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use vipd_core::replica::{PeerReport, SetReport};
 use vipd_core::types::Epoch;
-use vipd_replicator::net::send::{Handle, Progress, Pusher};
+use vipd_replicator::net::send::{Ended, Handle, Progress, Pusher};
 use vipd_replicator::net::{Events, Me, SetId};
 use vipd_replicator::ports::Refusal;
 use vipd_replicator::set::Set;
+
+/// Between two looks whether there is something to offer.
+const NO_OFFER: Duration = Duration::from_millis(50);
 
 /// To whom a set is pushed, and as whom.
 pub(super) struct Others {
@@ -37,7 +41,10 @@ impl Pushing {
             let (mut source, addresses) = (set.source(), addresses.clone());
             let thread = std::thread::Builder::new().name(format!("to {host}"));
             match thread.spawn(move || {
-                let _ = pusher.run(&addresses, &mut *source);
+                // Between a claim and its first tree there is nothing to offer.
+                while pusher.run(&addresses, &mut *source) == Ended::NotOwner {
+                    std::thread::sleep(NO_OFFER);
+                }
             }) {
                 Ok(_) => Some((Arc::clone(host), handle)),
                 Err(error) => {

@@ -94,6 +94,12 @@ impl Shared {
         let _ = self.words.send(Word::Event { set: self.name.to_string(), text, alarm });
     }
 
+    /// `text` without the name of the set: whoever reads it sees that anyhow.
+    fn plain<'t>(&self, text: &'t str) -> &'t str {
+        let name = format!("[replicate.{}] ", self.name);
+        text.trim_start_matches(&*name)
+    }
+
     /// A condition to look at, until [`Shared::mend`].
     pub(super) fn fault(&self, about: &str, text: String) {
         lock(&self.faults).insert(about.to_owned(), text);
@@ -215,6 +221,9 @@ impl Worker {
     pub(super) fn report(&self) -> SetReport {
         let mut report = self.set.report();
         report.instance = self.shared.instance.to_string();
+        for alarm in &mut report.alarms {
+            *alarm = self.shared.plain(alarm).to_owned();
+        }
         if let Some(pushing) = &*lock(&self.shared.pushing) {
             pushing.complete(&mut report);
         } else if report.owns {
@@ -235,7 +244,7 @@ impl Worker {
     /// What happened since it was last asked, to the agent.
     pub(super) fn pass_notices(&self) {
         for notice in self.set.notices() {
-            self.shared.tell(notice.text, notice.alarm);
+            self.shared.tell(self.shared.plain(&notice.text).to_owned(), notice.alarm);
         }
     }
 
@@ -417,10 +426,13 @@ impl Thread {
                 }
             }
             Err(error) => {
-                self.shared.count(error.kind());
-                self.shared.fault("scan", error.to_string());
+                // The set itself says what its guard or its roots hold back.
+                if !matches!(error, Error::Guard(_) | Error::Root(_)) {
+                    self.shared.count(error.kind());
+                    self.shared.fault("scan", error.to_string());
+                }
                 self.seal_again = Some(clock::monotonic() + RETRY);
-                Err(error.to_string())
+                Err(self.shared.plain(&error.to_string()).to_owned())
             }
         }
     }

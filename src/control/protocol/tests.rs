@@ -62,9 +62,11 @@ fn understands_every_verb() {
         assert!(verb.changes());
         reads(&format!(r#"{{"v":1,"verb":"{}"}}"#, verb.word()), verb, how());
     }
+    let line = r#"{"v":1,"verb":"promote","instance":"web","accept_data_loss":true}"#;
+    reads(line, Verb::Promote { instance: web(), accept_data_loss: true }, how());
     for verb in [
         Verb::Failback { instance: web() },
-        Verb::Promote { instance: web() },
+        Verb::Promote { instance: web(), accept_data_loss: false },
         Verb::Release { instance: web() },
         Verb::Ack { instance: web() },
     ] {

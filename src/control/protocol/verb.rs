@@ -91,6 +91,9 @@ pub enum Verb {
     Promote {
         /// Which instance.
         instance: String,
+        /// Also with a copy of its state that is old or unknown: what it lacks is lost.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accept_data_loss: bool,
     },
     /// Let go of the instance, whoever takes it.
     Release {
@@ -166,7 +169,7 @@ impl Verb {
             Self::Move { instance, .. }
             | Self::SetPriority { instance, .. }
             | Self::Failback { instance }
-            | Self::Promote { instance }
+            | Self::Promote { instance, .. }
             | Self::Release { instance }
             | Self::Ack { instance } => Some(instance),
             Self::Status {}

@@ -29,7 +29,7 @@ impl Handler for Fixed {
         let word = |message: &str| Word { operation: Some("1-1".into()), message: message.into() };
         Ok(match request.verb {
             Verb::Status {} => Answer::status(status()),
-            Verb::Promote { instance } => Answer::new(Body::Accepted(word(&instance))),
+            Verb::Promote { instance, .. } => Answer::new(Body::Accepted(word(&instance))),
             Verb::Move { .. } => {
                 lines.send(&Answer::new(Body::Accepted(word("begun")))).await?;
                 lines.send(&Answer::new(Body::Progress(word("half of it")))).await?;
@@ -224,7 +224,7 @@ fn ack() -> Verb {
 #[test]
 fn orders_are_given_or_refused() {
     with_server("orders", quick(), |path| {
-        let verb = Verb::Promote { instance: "web".into() };
+        let verb = Verb::Promote { instance: "web".into(), accept_data_loss: false };
         let word = Word { operation: Some("1-1".into()), message: "web".into() };
         let given = client::change(path, verb, How::default(), |_| {}).unwrap();
         assert_eq!(given, client::Changed::Accepted(word));

@@ -58,8 +58,9 @@ pub(super) fn what(model: &Model, kind: &EventKind) -> Option<(What, Option<Stri
         }
         EventKind::Boot { counter, told_by: _ } => What::BootCounter { counter: *counter },
         EventKind::Alarm(alarm, on) => What::Alarm { code: alarm_code(alarm).into(), on: *on },
-        // Between the engine and its storage.
-        EventKind::Remember(_) => return None,
+        EventKind::Unsynced(why) => return Some((What::Unsynced {}, Some(why.to_string()))),
+        // Between the engine and its storage, and its replicator.
+        EventKind::Remember(_) | EventKind::Role(_) => return None,
     };
     Some((what, None))
 }

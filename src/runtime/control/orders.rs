@@ -54,7 +54,9 @@ pub(super) fn order(model: &Model, verb: &Verb) -> Result<Order, String> {
             until,
         },
         Verb::Failback { .. } => OperatorOrder::Failback,
-        Verb::Promote { .. } => OperatorOrder::Promote,
+        Verb::Promote { accept_data_loss, .. } => {
+            OperatorOrder::Promote { accept_data_loss: *accept_data_loss }
+        }
         Verb::Release { .. } => OperatorOrder::Release,
         Verb::Ack { .. } => OperatorOrder::Acknowledge,
     };

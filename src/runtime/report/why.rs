@@ -3,9 +3,9 @@
 use super::gate_text;
 use crate::control::status::{Candidate, Gate, Successor, Why};
 use crate::telemetry::seconds;
-use vipd_core::config::model::{Model, StandbyKind};
+use vipd_core::config::model::{self as config, Model, StandbyKind};
 use vipd_core::engine::explain::{self, GateView, OwnerView};
-use vipd_core::engine::snapshot::{ActivationView, UnitView};
+use vipd_core::engine::snapshot::{ActivationView, ReplicaView, UnitView};
 use vipd_core::time::Instant;
 use vipd_core::types::{Class, State};
 
@@ -73,6 +73,7 @@ fn gate(model: &Model, now: Instant, unit: &UnitView, view: &GateView) -> Gate {
             ("group", format!("{} of its sync group cannot own", model.instance(*member).name))
         }
         G::Class(class, culprit) => ("class", class_text(model, *class, *culprit)),
+        G::Replica(replica) => ("replica", replica_text(replica)),
         G::ByItself if view.passed => ("standby", "an operator ordered it to claim".into()),
         G::ByItself => ("standby", "a cold standby claims only when promoted".into()),
         G::Activation(activation) => ("activation", activation_text(activation)),
@@ -107,6 +108,27 @@ fn class_text(
             format!("{class}, because of check {}", model.check(check).name)
         }
         _ => class.to_string(),
+    }
+}
+
+fn replica_text(replica: &ReplicaView) -> String {
+    let copy = match replica.age {
+        None => "nobody knows how old the copy of the state is".to_owned(),
+        Some(age) if replica.pending > 0 => {
+            format!(
+                "the copy of the state is {} old, {} octets were to come",
+                seconds(age),
+                replica.pending
+            )
+        }
+        Some(age) => format!("the copy of the state is {} old", seconds(age)),
+    };
+    match (replica.stale, replica.gate) {
+        (true, config::Gate::Require) => {
+            format!("{copy}: it does not claim (promote-gate = \"require\")")
+        }
+        (true, _) => format!("{copy}: second choice"),
+        (false, _) => copy,
     }
 }
 
@@ -199,6 +221,10 @@ fn change(model: &Model, now: Instant, unit: &UnitView, view: &GateView) -> Opti
         }
         G::Class(_, Some((check, _))) => format!("check {} passes", model.check(*check).name),
         G::Class(class, None) => format!("this host is no longer {class}"),
+        G::Replica(_) => {
+            "the owner says that the copy is complete again; or `vipd promote --accept-data-loss`"
+                .into()
+        }
         G::ByItself => format!("`vipd promote {}`", model.instance(unit.instance).name),
         G::Activation(_) => "the activation succeeds".into(),
         G::NoOwner(owner) => {

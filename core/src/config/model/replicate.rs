@@ -1,5 +1,6 @@
 //! Sets of state files that follow an instance, as configured.
 
+use super::{Model, Moment};
 use crate::time::Duration;
 use crate::types::InstanceIx;
 use std::path::PathBuf;
@@ -55,16 +56,28 @@ pub struct Replicate {
 impl Replicate {
     /// Deletions that need no acknowledgement whatever share they are.
     pub const GUARD_FILES: u64 = 20;
+    /// What a planned move waits for the target to have everything.
+    pub const BARRIER: Duration = Duration::from_secs(20);
 }
 
 /// What a stale replica does to a claim (DESIGN 5.13).
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
+    /// Nothing.
+    Ignore,
     /// Second choice, but claims when nobody better does.
     #[default]
     Prefer,
     /// No claim, except by `vipd promote --accept-data-loss`.
     Require,
-    /// Nothing.
-    Ignore,
+}
+
+impl Model {
+    /// How long the state of the instance at `ix` may take to be complete on the target of a planned move; `None`: it has
+    /// none that follows the address.
+    pub fn barrier(&self, ix: InstanceIx) -> Option<Duration> {
+        let sets = self.sets_of(ix).next().map(|_| Replicate::BARRIER);
+        let hooks = [Moment::PreDemote, Moment::SyncBarrier].map(|m| self.time_at(ix, m));
+        hooks.into_iter().chain([sets]).flatten().reduce(|all, one| all + one)
+    }
 }

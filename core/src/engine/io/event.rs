@@ -3,6 +3,7 @@
 //! Read by the log, the metrics, the hooks and the subscribers; the wording is theirs, here are only the facts.
 
 use super::{Memory, OperationStep};
+use crate::engine::snapshot::RoleView;
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, Class, Epoch, Family, HostIx, InstanceIx, Mac, State, Verdict, Vip};
 use std::net::IpAddr;
@@ -124,6 +125,10 @@ pub enum EventKind {
     /// What must outlive a restart of the agent: to be stored, replacing what was stored before for this instance, or
     /// for the host where the event has none, and given back to `Engine::recall`.
     Remember(Memory),
+    /// Of an instance whose state follows the address: who owns changed, or the newest ownership that is known.
+    Role(RoleView),
+    /// The agent stops, and what was written here last is on no other host that takes over: why.
+    Unsynced(Arc<str>),
     /// What became of an operator's order.
     Operation {
         /// Its number, as in [`Input::Order`](super::Input::Order).
@@ -159,6 +164,8 @@ pub enum StandingReason {
     PriorityOrdered,
     /// The configuration changed.
     Reload,
+    /// The copy of the state became old or unknown (`true`), or is good again.
+    Replica(bool),
 }
 
 /// Conditions that an operator has to look at.
@@ -200,6 +207,10 @@ pub enum Alarm {
     Drained,
     /// An operator stopped preemption and voluntary moves in the group.
     Frozen,
+    /// The copy of the state here is old or unknown: second choice, or no claim at all, as configured.
+    ReplicaStale,
+    /// The disk takes no reservation of epochs: after a power cut this host relies on its peers to remember.
+    StateUnwritable,
 }
 
 /// Why a virtual router changed state.

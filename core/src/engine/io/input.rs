@@ -6,7 +6,7 @@ use super::super::Secrets;
 use super::{KernelFault, OperatorOrder};
 use crate::config::model::Model;
 use crate::time::{Duration, Instant};
-use crate::types::{CheckIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, Reading, RouterId};
+use crate::types::{CheckIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, Reading, RouterId, SetIx};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -96,6 +96,23 @@ pub enum Input<'a> {
         /// The target has everything, or why not.
         result: Result<(), Arc<str>>,
     },
+    /// How the copy of a set of state files stands on this host: at each word of the replicator, and when it is gone.
+    Replica {
+        /// Which set.
+        set: SetIx,
+        /// How; `None`: nobody knows, the replicator does not run.
+        state: Option<ReplicaState>,
+    },
+    /// What [`EventKind::Remember`](super::EventKind::Remember) gave of an instance is on the disk, or cannot be put
+    /// there now; the edge goes on trying and says so again.
+    Stored {
+        /// Which instance.
+        instance: InstanceIx,
+        /// [`EpochRecord::reserved`](super::EpochRecord::reserved) of what was given.
+        reserved: u64,
+        /// Stored, or why not.
+        result: Result<(), Arc<str>>,
+    },
     /// An operator says so.
     Order {
         /// Number of the operation: comes back in [`EventKind::Operation`](super::EventKind::Operation).
@@ -118,6 +135,15 @@ pub enum Input<'a> {
     Reload(Arc<Model>, Secrets),
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
+}
+
+/// How a copy of state files stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaState {
+    /// Time since the owner last said that this host has everything; `None`: never.
+    pub age: Option<Duration>,
+    /// Octets that were still to come, by its last word.
+    pub pending: u64,
 }
 
 /// A VRRP datagram as received.

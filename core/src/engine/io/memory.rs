@@ -11,6 +11,18 @@ pub struct Memory {
     pub flap: FlapRecord,
     /// What operators ordered.
     pub orders: OrderRecord,
+    /// Ownerships, where state follows the address; without meaning for the host.
+    pub epoch: EpochRecord,
+}
+
+/// Ownerships of one instance whose state follows the address.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpochRecord {
+    /// No number above this was used by this host or heard by it: the next start goes on above it. Confirmed by
+    /// [`Input::Stored`](super::Input::Stored).
+    pub reserved: u64,
+    /// The last ownership of this host: an agent that adopts the addresses goes on with it.
+    pub owned: Option<Epoch>,
 }
 
 /// Flap control of one instance.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperatorOrder {
     /// Claim: a standby that does not do so by itself, or one that is held.
-    Promote,
+    Promote {
+        /// Also with a copy of the state that is old or unknown: what it lacks is lost.
+        accept_data_loss: bool,
+    },
     /// The reason why moves were held was looked at: they may go on.
     Acknowledge,
     /// Hand the address over; the new owner keeps it until [`OperatorOrder::Failback`].

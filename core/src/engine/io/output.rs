@@ -60,13 +60,13 @@ pub enum Output {
         /// The answer is of no use after this time.
         deadline: Instant,
     },
-    /// The barrier of that order is over.
+    /// The barrier of that order is over, once, whatever came of it.
     BarrierOver {
         /// Which instance.
         instance: InstanceIx,
         /// Number of the order.
         order: u64,
-        /// The addresses are on their way to the target; else this host goes on as owner, and so does the writer.
+        /// This host does not own the addresses any more; else it goes on as owner, and so does the writer.
         moved: bool,
     },
     /// Tell: log, metrics, hooks, subscribers.

@@ -6,6 +6,7 @@ use super::super::Engine;
 use super::super::io::{Alarm, StandingReason};
 use super::super::unit::Unit;
 use super::{LONGEST, Waits};
+use crate::policy::replica::Staleness;
 use crate::time::Instant;
 use crate::types::{Class, InstanceIx};
 
@@ -32,6 +33,7 @@ impl Engine {
             let fitness = self.fitness(ix);
             let drained = fitness.class() == Class::Drained;
             fitness.health.class < Class::Drained
+                && fitness.replica < Staleness::Forbids
                 && (!drained || self.drain_of(ix).is_some_and(|(_, last)| last))
         })
     }

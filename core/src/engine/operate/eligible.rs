@@ -138,7 +138,16 @@ impl Engine {
         }
         let doubts = [
             (record.class == Class::Failing, format!("a check of {name} fails on {who}")),
-            (record.class == Class::Drained, format!("{who} is drained: undrain it there first")),
+            (
+                record.class == Class::Drained && !record.stale,
+                format!("{who} is drained: undrain it there first"),
+            ),
+            (
+                record.stale,
+                format!(
+                    "the copy of {name}'s state on {who} is old or unknown: see `vipd status` there"
+                ),
+            ),
             (
                 !self.is_heard_by(u, host, &record),
                 format!(
@@ -164,6 +173,9 @@ impl Engine {
             Refusal::Drained => "it is drained: undrain it first, or --force",
             Refusal::Frozen => "moves are frozen: thaw first, or --force",
             Refusal::Starting => "it has just started and may not claim yet: try again in a minute",
+            Refusal::Stale => {
+                "its copy of the state is old or unknown: see `vipd status` there; --force overrides this"
+            }
             Refusal::Stopping => "its agent is stopping",
             Refusal::Activation => "its activation failed: see its log",
             Refusal::Vetoed => {

@@ -9,13 +9,14 @@ use super::super::io::{Away, Cause};
 use super::super::reload::Renumber;
 use super::super::{Engine, UnitIx};
 use super::Waits;
+use super::barrier::Sync;
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, State};
 use crate::vrrp::Heard;
 use crate::wire::heartbeat::{InstanceRecord, MoveAnswer, MoveRequest};
 
 /// Beyond the intervals that it takes to be heard: answers, kernels, timers.
-const SLACK: Duration = Duration::from_secs(1);
+pub(super) const SLACK: Duration = Duration::from_secs(1);
 /// No operation lasts longer than this, whatever was promised.
 pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
 
@@ -23,12 +24,12 @@ pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone, Debug)]
 pub(super) struct Moving {
     /// Which operation.
-    operation: u64,
+    pub(super) operation: u64,
     /// To whom; `None`: to whoever comes.
     pub(super) to: Option<HostIx>,
     /// Number of the request.
     number: u64,
-    force: bool,
+    pub(super) force: bool,
     /// The new owner keeps it.
     pin: bool,
     /// Let go even where nobody comes.
@@ -38,7 +39,11 @@ pub(super) struct Moving {
     /// The target said that it takes over.
     answered: bool,
     /// Given up then, if nobody has claimed.
-    until: Instant,
+    pub(super) until: Instant,
+    /// Where its state is.
+    pub(super) sync: Sync,
+    /// What the target does not have, where an operator insisted.
+    pub(super) unsynced: Option<String>,
 }
 
 impl Moving {
@@ -104,6 +109,8 @@ impl Engine {
             handing: false,
             answered: false,
             until,
+            sync: if self.takes_state(ix) { Sync::Preparing } else { Sync::Passed },
+            unsynced: None,
         };
         self.ordered_mut(ix).moving = Some(moving);
         let text = format!("{}: {} is asked to take over", self.name(ix), self.host_name(host));
@@ -123,6 +130,8 @@ impl Engine {
             handing: true,
             answered: false,
             until: Instant::MAX,
+            sync: Sync::Passed,
+            unsynced: None,
         };
         self.ordered_mut(ix).moving = Some(moving);
         if away {
@@ -154,7 +163,7 @@ impl Engine {
     }
 
     /// How long an answer, and then the claim, may take.
-    fn answer_within(&self, ix: InstanceIx) -> Duration {
+    pub(super) fn answer_within(&self, ix: InstanceIx) -> Duration {
         let beat = self.peers.as_ref().map_or(Duration::ZERO, |p| p.config.interval.duration());
         let advert = self.model.instance(ix).interval.duration();
         beat.max(advert) * 4 + SLACK
@@ -164,13 +173,19 @@ impl Engine {
     pub(super) fn told_request(&self, ix: InstanceIx) -> Option<MoveRequest> {
         let moving = self.ordered_of(ix).moving.as_ref()?;
         // The target stops before this host does: a claim after the end of the operation would be nobody's order.
-        let left = moving.until.since(self.now.mono).saturating_sub(self.answer_within(ix) / 2);
+        let hold = !self.may_be_claimed(ix);
+        // One that only holds makes nobody claim, however long the source lives: it ends when it is not heard again.
+        let left = match hold {
+            true => LONGEST,
+            false => moving.until.since(self.now.mono).saturating_sub(self.answer_within(ix) / 2),
+        };
         Some(MoveRequest {
             to: self.host_hash(moving.to?),
             number: moving.number,
             left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             force: moving.force,
             pin: moving.pin,
+            hold,
         })
     }
 
@@ -202,6 +217,7 @@ impl Engine {
             }
             None => {}
         }
+        self.target_ready(ix, &answer);
     }
 
     /// The target owns by its own word, `heard` or of its heartbeat: this host hands over to it. False: no move to that
@@ -213,8 +229,10 @@ impl Engine {
         heard: Option<Heard>,
     ) -> bool {
         let ix = self.units[u].instance;
+        // One that claims before it may is not followed: its state is not complete.
+        let may = self.may_be_claimed(ix);
         let moving = self.ordered_mut(ix).moving.as_mut();
-        let Some(moving) = moving.filter(|m| m.to == Some(host)) else { return false };
+        let Some(moving) = moving.filter(|m| may && m.to == Some(host)) else { return false };
         let (id, first) = (moving.operation, !std::mem::replace(&mut moving.handing, true));
         if moving.pin {
             self.set_away(ix, Some(Away::Pinned));
@@ -286,8 +304,22 @@ impl Engine {
     }
 
     /// The move of the instance is over, one way or the other.
-    fn move_ended(&mut self, ix: InstanceIx, result: Result<String, String>) {
+    pub(super) fn move_ended(&mut self, ix: InstanceIx, result: Result<String, String>) {
+        let held = self.takes_state(ix) && !self.may_be_claimed(ix);
         let Some(moving) = self.ordered_mut(ix).moving.take() else { return };
+        self.barrier_over(ix);
+        if held && result.is_err() {
+            self.group_stays(ix);
+        }
+        let result = match (result, &moving.unsynced) {
+            (Ok(done), Some(why)) => {
+                Ok(format!("{done}, without what it lacks of the state: {why}"))
+            }
+            (result, _) => result,
+        };
+        if let Err(why) = &result {
+            self.left_behind(ix, why);
+        }
         // Told at once: a target that still gets ready need not go on.
         self.urgent();
         let owns = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
@@ -295,6 +327,7 @@ impl Engine {
             return self.offer_to_anybody(moving.operation, ix, false, true);
         }
         self.leg_ended(moving.operation, ix, result);
+        self.failbacks_done();
         for u in self.units_of(ix) {
             self.refresh_preemption(u);
             self.consider_hand_over(u);
@@ -306,8 +339,11 @@ impl Engine {
     /// Nobody claimed in time.
     pub(super) fn move_due(&mut self, ix: InstanceIx) {
         let Some(moving) = &self.ordered_of(ix).moving else { return };
-        if moving.deadline() > self.now.mono {
+        if moving.deadline() > self.now.mono || self.waits_for_group(ix) {
             return;
+        }
+        if matches!(moving.sync, Sync::Running(_)) {
+            return self.barrier_failed(ix, "it took too long");
         }
         let Some(host) = moving.to else { return };
         let (name, host, answered) = (self.name(ix), self.host_name(host), moving.answered);

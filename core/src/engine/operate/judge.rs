@@ -3,6 +3,7 @@
 
 use super::super::Engine;
 use super::super::io::OperatorOrder;
+use crate::policy::replica::Staleness;
 use crate::time::Instant;
 use crate::types::{HostIx, InstanceIx, Priority, State};
 
@@ -18,11 +19,13 @@ impl Engine {
         if let Some(ix) = instance.filter(|ix| !known(ix)) {
             return Err(format!("there is no instance number {}", ix.0));
         }
-        if self.stopping {
+        if self.stopping || self.closing.is_some() {
             return Err("the agent is stopping".into());
         }
         match order {
-            OperatorOrder::Promote => self.judge_promote(instance),
+            OperatorOrder::Promote { accept_data_loss } => {
+                self.judge_promote(instance, *accept_data_loss)
+            }
             OperatorOrder::Acknowledge => Ok("what is held may move again".into()),
             OperatorOrder::Move { to, force } => self.judge_move(instance, *to, *force),
             OperatorOrder::Failback => self.judge_failback(instance),
@@ -154,7 +157,7 @@ impl Engine {
         Ok(format!("{}: released to whoever comes first", self.names(owned)))
     }
 
-    fn judge_promote(&self, instance: Option<InstanceIx>) -> Judgement {
+    fn judge_promote(&self, instance: Option<InstanceIx>, accept_data_loss: bool) -> Judgement {
         let Some(ix) = instance else {
             return Err("say which instance is to be promoted".into());
         };
@@ -177,7 +180,19 @@ impl Engine {
             // Where nobody owns a promotion is no preemption.
             self.thawed(&[ix], "")?;
         }
-        Ok(format!("{name} is told to claim"))
+        let stale = units.iter().map(|u| self.group_staleness(*u)).max().unwrap_or_default();
+        let owned = units.iter().any(|u| self.owner_speaks(*u));
+        let loses = stale == Staleness::Forbids || (stale > Staleness::Fresh && owned);
+        if loses && !accept_data_loss {
+            let way_out = if owned { "give `vipd move` where it is, or " } else { "" };
+            return Err(format!(
+                "the copy of {name}'s state here is {}: {way_out}--accept-data-loss claims all the same, and what is \
+                 missing is lost",
+                self.age_text(ix)
+            ));
+        }
+        let lost = if loses { ", and what its copy of the state lacks is lost" } else { "" };
+        Ok(format!("{name} is told to claim{lost}"))
     }
 
     fn judge_failback(&self, instance: Option<InstanceIx>) -> Judgement {

@@ -48,6 +48,7 @@ impl Engine {
         ordered.priority = priority;
         ordered.recalled_pin = pin;
         ordered.told = memory.orders;
+        self.recall_epoch(ix, &memory.epoch);
         self.set_away(ix, away);
         self.look_for_freeze();
         self.recall_flap(ix, memory.flap);
@@ -127,8 +128,8 @@ impl Engine {
     pub(in crate::engine) fn remember(&mut self, ix: InstanceIx) {
         let orders = self.order_record(ix);
         self.ordered_mut(ix).told.clone_from(&orders);
-        let flap = self.flap_record(ix);
-        self.event(Some(ix), None, EventKind::Remember(Memory { flap, orders }));
+        let (flap, epoch) = (self.flap_record(ix), self.epoch_record(ix));
+        self.event(Some(ix), None, EventKind::Remember(Memory { flap, orders, epoch }));
     }
 }
 

@@ -1,12 +1,13 @@
 //! What operators order: judged first, then carried out; each operation is reported until it is done or aborted.
 //!
-//! Rooms: `judge` would it be carried out; `eligible` who may take over; `handover` the move at its source, `takeover` at its
-//! target; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
+//! Rooms: `judge` would it be carried out; `eligible` who may take over; `handover` the move at its source, `barrier`
+//! its state, `takeover` the move at its target; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
 //! outlives a restart.
 //!
 //! An operation lives in the agent that was told of it: it waits for instances, each of which ends by itself and within a
 //! bounded time, and ends with the last of them.
 
+mod barrier;
 mod drain;
 mod eligible;
 mod freeze;
@@ -24,6 +25,7 @@ use crate::config::model::{Model, StandbyKind};
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, HostIx, InstanceIx, State};
 use crate::wire::heartbeat::{self, InstanceRecord, MoveAnswer, Refusal};
+pub(super) use barrier::{Closing, NOBODY};
 use drain::Drain;
 use freeze::FreezeWord;
 use handover::{LONGEST, Moving};
@@ -66,6 +68,8 @@ struct Ordered {
     failback_until: Option<Instant>,
     /// On its way from here.
     moving: Option<Moving>,
+    /// Its writer is quiet for the move of that order.
+    barrier: Option<u64>,
     /// On its way to here.
     takeover: Option<Takeover>,
     /// What is said to the host that asked last.
@@ -160,7 +164,7 @@ impl Engine {
             OperatorOrder::Acknowledge => {
                 self.meant(instance).into_iter().for_each(|ix| self.acknowledge(ix));
             }
-            OperatorOrder::Promote => return self.start_promotion(id, instance),
+            OperatorOrder::Promote { .. } => return self.start_promotion(id, instance),
             OperatorOrder::Move { to, force } => return self.start_move(id, instance, to, force),
             OperatorOrder::Release => return self.start_release(id, instance),
             OperatorOrder::Failback => return self.start_failback(id, instance),
@@ -260,7 +264,11 @@ impl Engine {
     }
 
     fn progress(&mut self, id: u64, text: String) {
-        let instance = self.orders.running.iter().find(|o| o.id == id).and_then(|o| o.instance);
+        // What nobody ordered is told to nobody.
+        let Some(instance) = self.orders.running.iter().find(|o| o.id == id).map(|o| o.instance)
+        else {
+            return;
+        };
         self.operation(id, instance, OperationStep::Progress(text.into()));
     }
 
@@ -356,6 +364,7 @@ impl Engine {
         ordered.moving = None;
         ordered.takeover = None;
         ordered.answer = None;
+        self.barrier_over(ix);
         self.order_withdrawn(ix);
         let waits = self.orders.running.iter().filter(|o| o.pending.contains(&ix));
         let ids: Vec<u64> = waits.map(|o| o.id).collect();
@@ -383,9 +392,18 @@ impl Engine {
 
     /// The agent stops: nothing that was ordered goes on, and the stop hands over what is owned.
     pub(super) fn orders_stop(&mut self) {
+        self.end_orders();
+    }
+
+    /// Nothing that was ordered goes on.
+    fn end_orders(&mut self) {
         for n in 0..self.orders.all.len() {
+            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
             self.orders.all[n].moving = None;
-            self.orders.all[n].takeover = None;
+            self.barrier_over(ix);
+            if self.orders.all[n].takeover.take().is_some() {
+                self.withdraw(ix);
+            }
         }
         for operation in &mut self.orders.running {
             operation.pending.clear();
@@ -400,19 +418,28 @@ impl Engine {
 
     /// When the next thing that was ordered has to be looked at.
     pub(super) fn plan_orders(&mut self) {
-        let times = self.orders.all.iter().flat_map(|o| {
+        let all = (0u16..).map(InstanceIx).zip(&self.orders.all);
+        let times = all.flat_map(|(ix, o)| {
+            let moving = o.moving.as_ref().filter(|_| !self.waits_for_group(ix));
             [
                 o.drain.map(|d| d.until),
                 o.freeze.map(|f| f.until).filter(|at| *at > Instant::ZERO),
                 o.priority.map(|p| p.until),
                 o.failback_until,
-                o.moving.as_ref().map(Moving::deadline),
+                moving.map(Moving::deadline),
                 o.takeover.as_ref().map(|t| t.lapses()),
             ]
         });
         let running = self.orders.running.iter().map(|o| Some(o.until));
         let host = self.orders.host.map(|d| d.until);
-        let at = times.chain(running).chain([host]).flatten().min().unwrap_or(Instant::MAX);
+        let closing = self.closing.as_ref().map(|c| c.until);
+        let at = times
+            .chain(closing.map(Some))
+            .chain(running)
+            .chain([host])
+            .flatten()
+            .min()
+            .unwrap_or(Instant::MAX);
         self.set_slot(Slot::Orders, at);
     }
 
@@ -455,6 +482,7 @@ impl Engine {
                     Waits::Move | Waits::Drain => {
                         // Each leg has an end of its own; this is the end of one that lost its way.
                         self.ordered_mut(ix).moving = None;
+                        self.barrier_over(ix);
                         format!("{name} did not move in time")
                     }
                 };
@@ -473,7 +501,7 @@ impl Engine {
             pinned: self.units_of(ix).into_iter().any(pinned),
             failback: ordered.failback_until.is_some_and(|until| until > self.now.mono),
             request: self.told_request(ix),
-            answer: ordered.answer,
+            answer: ordered.answer.map(|a| MoveAnswer { ready: self.holds_ready(ix), ..a }),
             freeze: self.told_freeze(ix),
         }
     }

@@ -5,6 +5,7 @@ use super::super::fitness::PIN;
 use super::super::io::{Away, StandingReason};
 use super::super::{Engine, UnitIx};
 use super::Waits;
+use super::barrier::NOBODY;
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, Priority};
 use crate::wire::heartbeat::InstanceRecord;
@@ -69,13 +70,33 @@ impl Engine {
     pub(super) fn start_failback(&mut self, id: u64, instance: Option<InstanceIx>) {
         let meant = self.meant_groups(instance);
         let until = self.now.mono + TOLD.max(self.beat() * 4);
-        self.open(id, instance, Waits::Failback, meant.clone(), FAILBACK + self.beat() * 4);
+        let time = meant.iter().filter_map(|ix| self.model.barrier(*ix)).max().unwrap_or_default();
+        self.open(id, instance, Waits::Failback, meant.clone(), FAILBACK + time + self.beat() * 4);
         for ix in meant {
             self.ordered_mut(ix).failback_until = Some(until);
-            self.end_pin(ix);
+            self.fail_back(ix, id);
         }
         self.urgent();
         self.failbacks_done();
+    }
+
+    /// The pin ends. Where state follows the address, the owner brings it to the host that is preferred and keeps its
+    /// pin until that one has claimed: a preemption would wait for nothing.
+    fn fail_back(&mut self, ix: InstanceIx, operation: u64) {
+        let preferred = self.preferred(ix).filter(|_| self.takes_state(ix));
+        let Some(host) = preferred else { return self.end_pin(ix) };
+        self.set_away(ix, None);
+        self.bring_state(ix, host, operation);
+        self.keep(ix);
+    }
+
+    /// The host that would take the address from this one if it was not pinned, and could.
+    fn preferred(&self, ix: InstanceIx) -> Option<HostIx> {
+        let u = self.units_of(ix).into_iter().find(|u| self.units[*u].pinned)?;
+        let configured =
+            |host: HostIx| self.instance(u).priorities.get(usize::from(host.0)).copied().flatten();
+        let host = self.target(ix, None, false).ok().flatten()?;
+        (configured(host) > configured(self.model.host)).then_some(host)
     }
 
     fn beat(&self) -> Duration {
@@ -111,7 +132,7 @@ impl Engine {
                 .units_of(ix)
                 .into_iter()
                 .any(|u| self.living_peers(u).any(|(_, r)| r.orders.pinned));
-            if !pinned {
+            if !pinned && self.ordered_of(ix).moving.is_none() {
                 self.end_waits(ix, Waits::Failback, |name| {
                     Ok(format!("{name} goes where priorities and checks say"))
                 });
@@ -140,7 +161,7 @@ impl Engine {
         let told = new.orders.failback && old.is_some_and(|o| !o.orders.failback);
         let over = self.ordered_of(ix).away == Some(Away::Pinned) && free && is_owner();
         if told {
-            self.end_pin(ix);
+            self.fail_back(ix, NOBODY);
         } else if over {
             self.set_away(ix, None);
             for u in self.units_of(ix) {

@@ -23,6 +23,8 @@ pub(super) struct Takeover {
     number: u64,
     /// This host keeps the address.
     pin: bool,
+    /// Gets ready, and does not claim yet.
+    hold: bool,
     /// The request is not followed after this time: its own end, or because it was not heard again.
     until: Instant,
     /// This host has claimed, at that time.
@@ -84,6 +86,14 @@ impl Engine {
                 && takeover.claimed.is_none()
             {
                 takeover.until = until;
+                let now_claims =
+                    std::mem::replace(&mut takeover.hold, request.hold) && !request.hold;
+                if request.hold {
+                    self.stay_ready(ix);
+                }
+                if now_claims {
+                    self.promote(ix);
+                }
                 self.plan_orders();
             }
             return;
@@ -98,7 +108,8 @@ impl Engine {
             Some(_) => Duration::ZERO,
         };
         let ready_in_ms = u32::try_from(ready_in.as_millis()).unwrap_or(u32::MAX);
-        let answer = MoveAnswer { to: from_hash, number: request.number, refusal, ready_in_ms };
+        let number = request.number;
+        let answer = MoveAnswer { to: from_hash, number, refusal, ready_in_ms, ready: false };
         self.ordered_mut(ix).answer = Some(answer);
         self.urgent();
         self.plan_orders();
@@ -115,7 +126,7 @@ impl Engine {
     fn refuses(&self, ix: InstanceIx, from: HostIx, request: &MoveRequest) -> Option<Refusal> {
         let now = self.now.mono;
         let units = self.units_of(ix);
-        if self.stopping {
+        if self.stopping || self.closing.is_some() {
             return Some(Refusal::Stopping);
         }
         let starting = |u: &UnitIx| {
@@ -139,6 +150,9 @@ impl Engine {
                 || self.reaches_host(*u, from) == Some(true)
         };
         let suppressed = |ix: InstanceIx| self.fitness(ix).penalty.suppressed().is_some();
+        if units.iter().any(|u| self.stale(*u)) {
+            return Some(Refusal::Stale);
+        }
         match class {
             Class::Drained => Some(Refusal::Drained),
             Class::Failing => Some(Refusal::Failing),
@@ -157,14 +171,29 @@ impl Engine {
         request: &MoveRequest,
         until: Instant,
     ) -> Duration {
-        let (number, pin) = (request.number, request.pin);
+        let MoveRequest { number, pin, hold, .. } = *request;
         self.ordered_mut(ix).takeover =
-            Some(Takeover { from, number, pin, until, claimed: None, known: None });
-        self.promote(ix);
+            Some(Takeover { from, number, pin, hold, until, claimed: None, known: None });
+        if hold {
+            self.make_ready(ix, from);
+        } else {
+            self.promote(ix);
+        }
         let ready = matches!(self.standby(ix).activating, Activating::Ready { .. });
         let activation = self.model.instance(ix).standby.activation();
         let activation = activation.filter(|_| !ready).map(|a| a.program.timeout);
         activation.into_iter().chain(self.preparation(ix)).sum()
+    }
+
+    /// Who asked this host to get ready and to hold.
+    pub(in crate::engine) fn held_for(&self, ix: InstanceIx) -> Option<HostIx> {
+        let takeover = self.ordered_of(ix).takeover.as_ref();
+        takeover.filter(|t| t.hold && t.claimed.is_none()).map(|t| t.from)
+    }
+
+    /// Was this host asked to get ready and to hold, and is it ready?
+    pub(super) fn holds_ready(&self, ix: InstanceIx) -> bool {
+        self.held_for(ix).is_some() && self.is_ready(ix)
     }
 
     /// An unclaimed takeover whose request has lapsed is dropped; true: it was.

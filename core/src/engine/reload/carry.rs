@@ -4,9 +4,21 @@ use super::super::io::Alarm;
 use super::super::unit::Unit;
 use super::super::{Engine, UnitIx};
 use super::{Followed, Renumber};
-use crate::types::{HostIx, InstanceIx};
+use crate::types::{HostIx, InstanceIx, SetIx};
 
 impl Engine {
+    /// What is known of sets that are of the same instance still.
+    pub(super) fn carry_copies(&mut self, old: &Self, renumber: &Renumber) {
+        let before = (0u16..).map(SetIx).zip(old.model.replicates.iter().zip(&old.copies));
+        for (was, (set, copy)) in before {
+            let Some(ix) = renumber.set(was) else { continue };
+            let now = &self.model.replicates[usize::from(ix.0)];
+            if renumber.instance(set.instance) == Some(now.instance) {
+                self.copies[usize::from(ix.0)] = copy.clone();
+            }
+        }
+    }
+
     pub(super) fn carry_instances(
         &mut self,
         old: &mut Self,
@@ -20,6 +32,7 @@ impl Engine {
             let (from, to) = (usize::from(was.0), usize::from(ix.0));
             // What an instance is known by to others, whatever became of it.
             self.holdings[to].epoch = old.holdings[from].epoch;
+            self.epochs[to].go_on(std::mem::take(&mut old.epochs[from]));
             self.ownership[to] = old.ownership[from];
             self.fitness[to].go_on(&mut old.fitness[from], renumber);
             if !followed.stays[to] {

@@ -35,7 +35,7 @@ struct Followed {
 impl Engine {
     /// Lets instances go that cannot go on with `model` in place.
     pub(super) fn retire(&mut self, model: &Model) {
-        if self.stopping || self.preparing.is_some() {
+        if self.stopping || self.closing.is_some() || self.preparing.is_some() {
             return;
         }
         let difference = Difference::between(&self.model, model);
@@ -78,7 +78,7 @@ impl Engine {
 
     /// Puts `model` in force.
     pub(super) fn reload(&mut self, model: &Arc<Model>, secrets: Secrets) {
-        if self.stopping {
+        if self.stopping || self.closing.is_some() {
             return;
         }
         self.abort_restart();
@@ -104,6 +104,7 @@ impl Engine {
         }
         self.carry_links(&mut old, &renumber);
         self.carry_checks(&mut old, &renumber, &followed);
+        self.carry_copies(&old, &renumber);
         self.carry_instances(&mut old, &renumber, &followed);
         self.orders.go_on(std::mem::take(&mut old.orders), &renumber);
         if let (Some(mine), Some(before)) = (&mut self.peers, old.peers.take()) {

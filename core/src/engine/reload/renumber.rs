@@ -4,7 +4,7 @@
 
 use super::super::io::{Alarm, Cause, StandingReason};
 use crate::config::model::Model;
-use crate::types::{CheckIx, HostIx, InstanceIx, LinkIx};
+use crate::types::{CheckIx, HostIx, InstanceIx, LinkIx, SetIx};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ pub struct Renumber {
     links: Vec<Option<usize>>,
     checks: Vec<Option<usize>>,
     hosts: Vec<Option<usize>>,
+    sets: Vec<Option<usize>>,
 }
 
 impl Renumber {
@@ -25,6 +26,7 @@ impl Renumber {
             links: places(&old.links, &new.links, |l| &l.name),
             checks: places(&old.checks, &new.checks, |c| &c.name),
             hosts: places(&old.hosts, &new.hosts, |h| &h.name),
+            sets: places(&old.replicates, &new.replicates, |r| &r.name),
         }
     }
 
@@ -46,6 +48,11 @@ impl Renumber {
     /// The host of the same name.
     pub fn host(&self, ix: HostIx) -> Option<HostIx> {
         place(&self.hosts, usize::from(ix.0)).map(HostIx)
+    }
+
+    /// The set of state files of the same name.
+    pub fn set(&self, ix: SetIx) -> Option<SetIx> {
+        place(&self.sets, usize::from(ix.0)).map(SetIx)
     }
 
     /// The same cause; where it speaks of what is gone, that is why: the configuration changed.

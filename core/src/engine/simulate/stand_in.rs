@@ -4,9 +4,7 @@
 //! engine keeps account of. Called when a play begins.
 
 use super::super::flap::Ownership;
-use super::super::io::{
-    Applied, DrainRecord, FlapRecord, Input, LinkState, Memory, OrderRecord, Output, UnitHandover,
-};
+use super::super::io::{Applied, DrainRecord, Input, LinkState, Memory, Output, UnitHandover};
 use super::super::peers::Peer;
 use super::super::{Engine, Secrets};
 use super::{STAGE_SECRET, Supposed};
@@ -389,7 +387,7 @@ fn raise(part: &Part, now: Now) -> Engine {
 fn remember(engine: &mut Engine, ix: InstanceIx, role: &Role, now: Now) {
     let instance = Arc::clone(&engine.model);
     let instance = instance.instance(ix);
-    let mut memory = Memory { flap: FlapRecord::default(), orders: OrderRecord::default() };
+    let mut memory = Memory::default();
     let utc = to_utc(stamp(now.mono), now);
     if role.class == Class::Drained {
         memory.orders.drained = Some(DrainRecord { until_ms: None, last_resort: false });

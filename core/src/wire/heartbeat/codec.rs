@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 const MAGIC: [u8; 4] = *b"vipd";
 /// What we write. Grows with each change, also with those that old readers skip.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The oldest reader that understands what we write.
 const READABLE_BY: u8 = 1;
 const PREAMBLE_LEN: usize = MAGIC.len() + 2;
@@ -55,6 +55,7 @@ mod flag {
     pub(super) const VIRTUAL_MAC: u16 = 1 << 10;
     pub(super) const PINNED: u16 = 1 << 11;
     pub(super) const FAILBACK: u16 = 1 << 12;
+    pub(super) const STALE: u16 = 1 << 13;
 }
 
 impl Heartbeat {
@@ -248,6 +249,7 @@ impl InstanceRecord {
             (flag::VIRTUAL_MAC, self.virtual_mac),
             (flag::PINNED, self.orders.pinned),
             (flag::FAILBACK, self.orders.failback),
+            (flag::STALE, self.stale),
         ]
         .into_iter()
         .filter_map(|(bit, set)| set.then_some(bit))
@@ -309,6 +311,7 @@ impl InstanceRecord {
             reaches_owner: is(flag::OWNER_KNOWN).then_some(is(flag::OWNER)),
             release_request: is(flag::RELEASE_REQUEST),
             virtual_mac: is(flag::VIRTUAL_MAC),
+            stale: is(flag::STALE),
             orders: Orders { pinned, failback, ..Orders::read(&mut r)? },
         })
     }

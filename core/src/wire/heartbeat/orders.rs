@@ -10,11 +10,16 @@ mod part {
     pub(super) const REQUEST: u8 = 1 << 0;
     pub(super) const ANSWER: u8 = 1 << 1;
     pub(super) const FREEZE: u8 = 1 << 2;
+    /// A request that holds, behind all that releases without it read.
+    pub(super) const HOLDING: u8 = 1 << 3;
 }
 
 /// Flags of a request.
 const FORCE: u8 = 1 << 0;
 const PIN: u8 = 1 << 1;
+/// Flags of an answer.
+const REFUSED: u8 = 1 << 0;
+const READY: u8 = 1 << 1;
 
 const REQUEST_LEN: usize = 8 + 8 + 4 + 1;
 const ANSWER_LEN: usize = 8 + 8 + 1 + 1 + 4;
@@ -38,9 +43,10 @@ impl Orders {
     /// Appends what is not a flag of the record.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let parts = [
-            (part::REQUEST, self.request.is_some()),
+            (part::REQUEST, self.request.is_some_and(|r| !r.hold)),
             (part::ANSWER, self.answer.is_some()),
             (part::FREEZE, self.freeze.is_some()),
+            (part::HOLDING, self.request.is_some_and(|r| r.hold)),
         ];
         let parts =
             parts.into_iter().filter(|(_, there)| *there).fold(0, |all, (bit, _)| all | bit);
@@ -48,23 +54,23 @@ impl Orders {
             return;
         }
         out.push(parts);
-        if let Some(request) = &self.request {
-            out.extend(request.to.to_be_bytes());
-            out.extend(request.number.to_be_bytes());
-            out.extend(request.left_ms.to_be_bytes());
-            let force = if request.force { FORCE } else { 0 };
-            out.push(force | if request.pin { PIN } else { 0 });
+        if let Some(request) = self.request.filter(|r| !r.hold) {
+            request.write(out);
         }
         if let Some(answer) = &self.answer {
             out.extend(answer.to.to_be_bytes());
             out.extend(answer.number.to_be_bytes());
-            out.push(u8::from(answer.refusal.is_some()));
+            let refused = if answer.refusal.is_some() { REFUSED } else { 0 };
+            out.push(refused | if answer.ready { READY } else { 0 });
             out.push(answer.refusal.map_or(0, |why| why as u8));
             out.extend(answer.ready_in_ms.to_be_bytes());
         }
         if let Some(freeze) = &self.freeze {
             out.extend(freeze.serial.to_be_bytes());
             out.extend(freeze.left_s.to_be_bytes());
+        }
+        if let Some(request) = self.request.filter(|r| r.hold) {
+            request.write(out);
         }
     }
 
@@ -76,25 +82,42 @@ impl Orders {
         }
         let parts = r.u8()?;
         if parts & part::REQUEST != 0 {
-            let (to, number, left_ms, flags) = (r.u64()?, r.u64()?, r.u32()?, r.u8()?);
-            let (force, pin) = (flags & FORCE != 0, flags & PIN != 0);
-            orders.request = Some(MoveRequest { to, number, left_ms, force, pin });
+            orders.request = Some(MoveRequest::read(r, false)?);
         }
         if parts & part::ANSWER != 0 {
-            let (to, number, refused, why) = (r.u64()?, r.u64()?, r.u8()?, r.u8()?);
-            let refusal = (refused & 1 != 0).then(|| Refusal::of(why));
-            orders.answer = Some(MoveAnswer { to, number, refusal, ready_in_ms: r.u32()? });
+            let (to, number, flags, why) = (r.u64()?, r.u64()?, r.u8()?, r.u8()?);
+            let refusal = (flags & REFUSED != 0).then(|| Refusal::of(why));
+            let (ready_in_ms, ready) = (r.u32()?, flags & READY != 0);
+            orders.answer = Some(MoveAnswer { to, number, refusal, ready_in_ms, ready });
         }
         if parts & part::FREEZE != 0 {
             orders.freeze = Some(Freeze { serial: r.u32()?, left_s: r.u32()? });
+        }
+        if parts & part::HOLDING != 0 {
+            orders.request = Some(MoveRequest::read(r, true)?);
         }
         Ok(orders)
     }
 }
 
+impl MoveRequest {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.to.to_be_bytes());
+        out.extend(self.number.to_be_bytes());
+        out.extend(self.left_ms.to_be_bytes());
+        let force = if self.force { FORCE } else { 0 };
+        out.push(force | if self.pin { PIN } else { 0 });
+    }
+
+    fn read(r: &mut Reader<'_>, hold: bool) -> Result<Self, HeartbeatError> {
+        let (to, number, left_ms, flags) = (r.u64()?, r.u64()?, r.u32()?, r.u8()?);
+        Ok(Self { to, number, left_ms, force: flags & FORCE != 0, pin: flags & PIN != 0, hold })
+    }
+}
+
 impl Refusal {
     /// Every reason that this release knows, by its number on the wire.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Other,
         Self::Unable,
         Self::Failing,
@@ -106,6 +129,7 @@ impl Refusal {
         Self::Suppressed,
         Self::Deaf,
         Self::Vetoed,
+        Self::Stale,
     ];
 
     fn of(number: u8) -> Self {

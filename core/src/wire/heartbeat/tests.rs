@@ -39,17 +39,29 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     use Refusal::*;
     prop::sample::select(vec![
         Other, Unable, Failing, Drained, Frozen, Starting, Stopping, Activation, Suppressed, Deaf,
-        Vetoed,
+        Vetoed, Stale,
     ])
 }
 
 fn orders() -> impl Strategy<Value = Orders> {
-    let request =
-        any::<(u64, u64, u32, bool, bool)>().prop_map(|(to, number, left_ms, force, pin)| {
-            MoveRequest { to, number, left_ms, force, pin }
-        });
-    let answer = (any::<(u64, u64, u32)>(), prop::option::of(refusal())).prop_map(
-        |((to, number, ready_in_ms), refusal)| MoveAnswer { to, number, refusal, ready_in_ms },
+    let request = any::<(u64, u64, u32, [bool; 3])>().prop_map(
+        |(to, number, left_ms, [force, pin, hold])| MoveRequest {
+            to,
+            number,
+            left_ms,
+            force,
+            pin,
+            hold,
+        },
+    );
+    let answer = (any::<(u64, u64, u32, bool)>(), prop::option::of(refusal())).prop_map(
+        |((to, number, ready_in_ms, ready), refusal)| MoveAnswer {
+            to,
+            number,
+            refusal,
+            ready_in_ms,
+            ready,
+        },
     );
     let freeze = any::<(u32, u32)>().prop_map(|(serial, left_s)| Freeze { serial, left_s });
     let options = (prop::option::of(request), prop::option::of(answer), prop::option::of(freeze));
@@ -62,11 +74,11 @@ fn instance() -> impl Strategy<Value = InstanceRecord> {
     (
         any::<(u64, u8, u8, u64, u8)>(),
         (state(), class()),
-        any::<[bool; 6]>(),
+        any::<[bool; 7]>(),
         any::<(Option<u64>, u16, u64, u16, u16, Option<bool>, Option<bool>)>(),
     )
         .prop_map(|((key, link, priority, number, host), (state, class), flags, rest)| {
-            let [applied, holds, releasing, leaving, release_request, virtual_mac] = flags;
+            let [applied, holds, releasing, leaving, release_request, virtual_mac, stale] = flags;
             let (hears, hears_age_ms, adverts_sent, advert_age_ms, lease_left_ms, target, owner) =
                 rest;
             InstanceRecord {
@@ -89,6 +101,7 @@ fn instance() -> impl Strategy<Value = InstanceRecord> {
                 reaches_owner: owner,
                 release_request,
                 virtual_mac,
+                stale,
                 orders: Orders::default(),
             }
         })
@@ -272,7 +285,7 @@ fn a_newer_sender_is_read_without_what_it_added() {
     let mut datagram = sealed(&newer);
     assert_eq!(Heartbeat::decode(&datagram, &key()), Ok(small()));
     // One that we cannot read says so before its tag is looked at.
-    datagram[5] = 3;
+    datagram[5] = 4;
     assert_eq!(Heartbeat::decode(&datagram, &key()), Err(HeartbeatError::Version));
 }
 
@@ -357,6 +370,7 @@ fn a_datagram_is_filled_and_not_overfilled() {
         reaches_owner: None,
         release_request: false,
         virtual_mac: false,
+        stale: false,
         orders: Orders::default(),
     };
     let link = LinkRecord {

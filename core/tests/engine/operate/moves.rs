@@ -118,7 +118,7 @@ fn refusals_name_the_reason() {
         (0, OperatorOrder::Failback, "nothing was moved"),
         (0, OperatorOrder::Thaw, "not frozen"),
         (0, OperatorOrder::Undrain, "nothing of this is drained"),
-        (0, OperatorOrder::Promote, "active on this host already"),
+        (0, OperatorOrder::Promote { accept_data_loss: false }, "active on this host already"),
     ] {
         let why = judge(&world, host, order);
         assert!(why.contains(says), "{why}");
@@ -250,7 +250,7 @@ fn a_source_that_claims_again_right_after_its_move_is_heard() {
     let text = "priority = { lb1 = 255, lb2 = 100, lb3 = 50 }\n";
     let mut world = world(&beating(text), 3, |_: &mut Model| {});
     assert!(world.carried_out(0, to(1)).is_ok());
-    world.order(0, 8, Some(WEB), OperatorOrder::Promote);
+    world.order(0, 8, Some(WEB), OperatorOrder::Promote { accept_data_loss: false });
     world.run(ms(400));
     world.only(0);
 }

@@ -120,7 +120,7 @@ fn hooks_that_say_nothing_refuse() {
 #[test]
 fn a_promotion_asks_and_ends_with_the_reason_of_the_veto() {
     let mut world = world(&beating(""), 3, hooked);
-    world.order(2, 1, Some(WEB), OperatorOrder::Promote);
+    world.order(2, 1, Some(WEB), OperatorOrder::Promote { accept_data_loss: false });
     world.run(secs(5));
     world.only(0);
     assert_eq!(asked(&world, 2).len(), 1);
@@ -130,7 +130,7 @@ fn a_promotion_asks_and_ends_with_the_reason_of_the_veto() {
     assert!(why.contains("no licence"), "{why}");
     world.run(secs(120));
     world.only(0);
-    world.order(2, 2, Some(WEB), OperatorOrder::Promote);
+    world.order(2, 2, Some(WEB), OperatorOrder::Promote { accept_data_loss: false });
     world.run(secs(1));
     answer(&mut world, 2, Ok(()));
     world.run(secs(1));

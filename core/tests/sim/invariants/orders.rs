@@ -92,7 +92,7 @@ impl Orders {
 
     /// Was this host told to claim?
     pub(super) fn promoting(&self, host: usize) -> bool {
-        self.open.iter().any(|o| o.host == host && o.order == OperatorOrder::Promote)
+        self.open.iter().any(|o| o.host == host && matches!(o.order, OperatorOrder::Promote { .. }))
     }
 
     /// Did an operator allow this host to let go without a successor?
@@ -144,7 +144,7 @@ impl Watch {
                 | OperatorOrder::Release
                 | OperatorOrder::Drain { .. }
                 | OperatorOrder::Failback
-                | OperatorOrder::Promote
+                | OperatorOrder::Promote { .. }
         );
         if moves {
             self.orders.kept = None;
@@ -156,7 +156,7 @@ impl Watch {
 
     fn time_for(&self, order: &OperatorOrder) -> Duration {
         match order {
-            OperatorOrder::Promote => PROMOTION + SLACK,
+            OperatorOrder::Promote { .. } => PROMOTION + SLACK,
             OperatorOrder::Move { .. }
             | OperatorOrder::Release
             | OperatorOrder::Drain { .. }

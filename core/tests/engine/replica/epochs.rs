@@ -1,0 +1,204 @@
+//! Each ownership has a number above every one that was used or heard of, over restarts and lost disks too.
+
+use super::*;
+use crate::bench::{ETH0, VIP, eth0, ip};
+use vipd_core::engine::io::{Alarm, KernelAddr};
+use vipd_core::types::{Epoch, State};
+
+/// What a living kernel kept of an agent that died a moment ago.
+fn kept() -> KernelAddr {
+    KernelAddr { addr: ip(VIP), prefix_len: 32, ours: true, age: ms(100), valid_for: Some(secs(2)) }
+}
+
+fn come_up(world: &mut World, n: u8, mut agent: Bench, present: &[KernelAddr]) {
+    agent.give(Input::Link { link: ETH0, state: eth0(n) });
+    agent.give(Input::Addresses { link: ETH0, present });
+    world.replace(usize::from(n) - 1, agent);
+}
+
+#[test]
+fn numbers_are_reserved_ahead_and_the_claim_waits_for_no_disk() {
+    let text = beating(&set("prefer"));
+    let mut lb1 = Bench::up(&text, 1);
+    let reserved = lb1.stored().epoch.reserved;
+    assert!(reserved >= 32, "asked for at the start: {reserved}");
+    let result = Err("read-only file system".into());
+    lb1.give(Input::Stored { instance: WEB, reserved, result });
+    assert!(lb1.alarms().contains(&Alarm::StateUnwritable));
+    lb1.become_owner();
+    assert!(lb1.unit().epoch.number <= reserved);
+    lb1.give(Input::Stored { instance: WEB, reserved, result: Ok(()) });
+    assert!(!lb1.alarms().contains(&Alarm::StateUnwritable));
+}
+
+#[test]
+fn under_require_no_number_is_used_that_is_not_reserved() {
+    let mut lb1 = Bench::up(&beating(&set("require")), 1);
+    lb1.give(copy(Some(Duration::ZERO)));
+    let reserved = lb1.stored().epoch.reserved;
+    lb1.give(Input::Stored { instance: WEB, reserved, result: Err("no space left".into()) });
+    lb1.run(secs(20));
+    assert_eq!(lb1.state(), State::Backup);
+    lb1.give(Input::Stored { instance: WEB, reserved, result: Ok(()) });
+    lb1.run(secs(2));
+    assert_eq!(lb1.state(), State::Active);
+}
+
+#[test]
+fn a_start_goes_on_above_everything_that_may_have_been_used() {
+    let mut world = stateful("prefer", |_| {});
+    let (before, memory) =
+        (world.hosts[0].unit().epoch, Memory { epoch: record(70, None), ..Memory::default() });
+    assert!(before.number < 70);
+    world.off.extend([1, 2]);
+    let agent = started(&world, 1, "prefer", memory);
+    come_up(&mut world, 1, agent, &[]);
+    world.run(secs(10));
+    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 71, host: 0 });
+    assert!(world.hosts[0].stored().epoch.reserved > 71 + 32);
+}
+
+fn record(reserved: u64, owned: Option<Epoch>) -> vipd_core::engine::io::EpochRecord {
+    vipd_core::engine::io::EpochRecord { reserved, owned }
+}
+
+#[test]
+fn adoption_after_a_crash_keeps_the_epoch() {
+    let mut world = stateful("prefer", |_| {});
+    let epoch = world.hosts[0].unit().epoch;
+    // As after a claim: the newest memory has it.
+    let memory = Memory { epoch: record(64, Some(epoch)), ..Memory::default() };
+    let agent = started(&world, 1, "prefer", memory);
+    come_up(&mut world, 1, agent, &[kept()]);
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!((world.hosts[0].unit().epoch, world.hosts[1].role().epoch), (epoch, epoch));
+    // Without its addresses it is another ownership.
+    let agent = started(
+        &world,
+        1,
+        "prefer",
+        Memory { epoch: record(64, Some(epoch)), ..Memory::default() },
+    );
+    come_up(&mut world, 1, agent, &[]);
+    world.run(secs(8));
+    let owner = world.owners()[0];
+    assert!(world.hosts[owner].unit().epoch > epoch);
+}
+
+#[test]
+fn a_claim_is_stored_with_its_epoch() {
+    let mut lb1 = Bench::up(&beating(&set("prefer")), 1);
+    lb1.give(copy(Some(Duration::ZERO)));
+    lb1.run(secs(6));
+    assert_eq!(lb1.stored().epoch.owned, Some(lb1.unit().epoch));
+}
+
+#[test]
+fn an_adopted_ownership_that_the_disk_forgot_is_learnt_from_the_peers() {
+    let mut world = stateful("prefer", |_| {});
+    for n in [1, 0, 1, 0] {
+        let from = world.owners()[0];
+        world.give(from, crate::fit::of_web(crate::replica::barrier::to(n)));
+        world.run(ms(100));
+        let (ix, order, _) = world.hosts[from].barriers()[0];
+        world.give(from, Input::BarrierDone { instance: ix, order, result: Ok(()) });
+        world.run(secs(2));
+        fresh(&mut world);
+        world.forget();
+    }
+    assert_eq!(world.owners(), [0]);
+    let epoch = world.hosts[0].unit().epoch;
+    assert!(epoch.number >= 5, "{epoch}");
+    let agent = started(&world, 1, "prefer", Memory::default());
+    come_up(&mut world, 1, agent, &[kept()]);
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.hosts[0].unit().epoch, epoch, "this very ownership");
+    assert!(world.hosts[0].role().owns);
+}
+
+#[test]
+fn an_owner_whose_disk_forgot_goes_above_what_a_returning_peer_knows() {
+    let mut world = stateful("prefer", |_| {});
+    world.off.insert(2);
+    let memory =
+        Memory { epoch: record(164, Some(Epoch { number: 100, host: 1 })), ..Memory::default() };
+    let agent = started(&world, 2, "prefer", memory);
+    come_up(&mut world, 2, agent, &[]);
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 101, host: 0 });
+    let role = world.hosts[1].role();
+    assert_eq!((role.owns, role.owner, role.epoch.number), (false, Some(HostIx(0)), 101));
+}
+
+#[test]
+fn after_a_dual_active_the_winner_goes_above_both_and_the_loser_knows() {
+    let mut world = stateful("prefer", |_| {});
+    let first = world.hosts[0].unit().epoch;
+    let cut = World::around(0);
+    (world.no_adverts, world.no_beats, world.no_segment) = (cut.clone(), cut.clone(), cut);
+    world.run(secs(10));
+    assert_eq!(world.owners(), [0, 1]);
+    let second = world.hosts[1].unit().epoch;
+    assert!(second > first);
+    assert!(world.hosts[0].role().owns && world.hosts[1].role().owns, "neither can know");
+    world.forget();
+    (world.no_adverts, world.no_beats, world.no_segment) = Default::default();
+    world.run(secs(5));
+    let owner = world.owners()[0];
+    assert_eq!(world.owners().len(), 1);
+    let epoch = world.hosts[owner].unit().epoch;
+    assert!(epoch > first.max(second), "{epoch} above {first} and {second}");
+    for host in &world.hosts {
+        let role = host.role();
+        assert_eq!((role.owner, role.epoch), (Some(HostIx(owner as u8)), epoch));
+    }
+    // From the moment at which both knew of each other nobody pushed under one of the old numbers.
+    for host in &world.hosts {
+        let pushes = host.events().into_iter().filter_map(|e| match e {
+            EventKind::Role(role) if role.owns => Some(role.epoch),
+            _ => None,
+        });
+        assert!(pushes.into_iter().all(|pushed| pushed > first), "{}", host.now);
+    }
+}
+
+#[test]
+fn who_knows_of_a_living_owner_with_a_newer_epoch_does_not_push() {
+    let mut world = stateful("prefer", |_| {});
+    let cut = World::around(0);
+    (world.no_adverts, world.no_beats, world.no_segment) = (cut.clone(), cut.clone(), cut);
+    world.run(secs(10));
+    assert_eq!(world.owners(), [0, 1]);
+    // Heartbeats of the newer owner arrive, but nothing is settled by them yet: its word alone takes the role away.
+    world.no_beats.clear();
+    world.forget();
+    world.run(ms(1500));
+    let roles: Vec<bool> = world.hosts.iter().map(|host| host.role().owns).collect();
+    assert!(roles.iter().filter(|owns| **owns).count() <= 1, "{roles:?}");
+}
+
+#[test]
+fn roles_are_told_when_they_change_and_only_then() {
+    let mut world = stateful("prefer", |_| {});
+    world.run(secs(20));
+    let told = |world: &World, host: usize| {
+        let events = world.hosts[host].events().into_iter();
+        events
+            .filter_map(|e| if let EventKind::Role(role) = e { Some(role) } else { None })
+            .collect::<Vec<_>>()
+    };
+    assert!((0..3).all(|host| told(&world, host).is_empty()));
+    world.off.insert(0);
+    world.run(secs(6));
+    let mine = told(&world, 1);
+    let last = mine.last().expect("it owns now");
+    assert_eq!(
+        (last.owns, last.owner, last.epoch),
+        (true, Some(HostIx(1)), world.hosts[1].unit().epoch)
+    );
+    let theirs = told(&world, 2);
+    assert_eq!(theirs.last().map(|r| (r.owns, r.owner)), Some((false, Some(HostIx(1)))));
+}

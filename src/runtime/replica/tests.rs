@@ -1,0 +1,217 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+use super::*;
+use crate::control::protocol::{Request, Verb, parse};
+use crate::control::server::{Handler, Limits, Lines, Server};
+use crate::runtime::chronicle::Entry;
+use crate::runtime::queue;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+const CONFIG: &str = "[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n[hosts.lb1]\npaths = [\"192.0.2.1\"]\n\
+    [hosts.lb2]\npaths = [\"192.0.2.2\"]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
+    addresses = [\"192.0.2.10/24\"]\n[replicate.leases]\ninstance = \"web\"\npaths = [\"/srv/leases\"]\n";
+const ATTACH: &[u8] = b"{\"v\":1,\"verb\":\"replicate\"}\n";
+const WEB: InstanceIx = InstanceIx(0);
+
+/// The agent's end alone, on a socket of its own.
+struct Place {
+    dir: PathBuf,
+    replication: Replication,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vipd-replica-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let model = Arc::new(vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap().0);
+        let (chronicle, _) = Chronicle::open(&dir, Arc::clone(&model)).unwrap();
+        // Nobody reads it: the engine of these tests never answers.
+        let (engine, _) = queue::queue().unwrap();
+        Self {
+            dir,
+            replication: Replication::new(InForce::new(model, "".into(), None), engine, chronicle),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
+    /// Serves while `work`, which blocks, is done.
+    fn serve<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(PathBuf, Replication) -> T + Send + 'static,
+    ) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::bind(&self.socket(), Limits::default()).unwrap();
+            let served = tokio::spawn(server.serve(Door(self.replication.clone())));
+            let (socket, replication) = (self.socket(), self.replication.clone());
+            let done = tokio::task::spawn_blocking(move || work(socket, replication)).await;
+            served.abort();
+            done.unwrap()
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[derive(Clone)]
+struct Door(Replication);
+
+impl Handler for Door {
+    type Request = Request;
+
+    fn parse(line: &[u8]) -> Result<Request, Answer> {
+        parse(line)
+    }
+
+    async fn answer(&self, _: Request, _: Caller, _: &mut Lines) -> Result<Answer, Gone> {
+        Ok(Answer::error(Code::Unavailable, "only the replicator is served"))
+    }
+
+    fn takes_over(request: &Request) -> bool {
+        matches!(request.verb, Verb::Replicate {})
+    }
+
+    async fn converse(&self, caller: Caller, wire: Wire) {
+        self.0.converse(caller, wire).await;
+    }
+}
+
+/// A replicator: what it hears, and a way to say something.
+struct Other(BufReader<UnixStream>);
+
+impl Other {
+    fn attach(socket: &PathBuf) -> Self {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(ATTACH).unwrap();
+        let mut other = Self(BufReader::new(stream));
+        assert!(other.hear().contains("accepted"));
+        other
+    }
+
+    /// The next line; empty: the connection ended.
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn say(&mut self, word: &Word) {
+        let mut line = serde_json::to_vec(word).unwrap();
+        line.push(b'\n');
+        self.0.get_mut().write_all(&line).unwrap();
+    }
+}
+
+/// Waits until `done`.
+fn until(mut done: impl FnMut() -> bool) {
+    let limit = clock::monotonic() + Duration::from_secs(10);
+    while !done() {
+        assert!(clock::monotonic() < limit, "not in time");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn report(set: &str) -> SetReport {
+    SetReport { set: set.into(), instance: "web".into(), age_ms: Some(100), ..SetReport::default() }
+}
+
+#[test]
+fn a_newer_replicator_takes_the_place_of_an_older() {
+    let place = Place::new("newer");
+    place.serve(|socket, replication| {
+        let mut older = Other::attach(&socket);
+        let newer = Other::attach(&socket);
+        assert_eq!(older.hear(), "", "its connection ends");
+        assert!(replication.standing().replicator.unwrap().connected);
+        drop(newer);
+        until(|| !replication.standing().replicator.unwrap().connected);
+    });
+}
+
+#[test]
+fn reports_are_shown_and_grow_old_and_unknown_sets_are_not() {
+    let place = Place::new("reports");
+    place.serve(|socket, replication| {
+        let mut other = Other::attach(&socket);
+        let bad = SetReport { alarms: vec!["two\nlines".into()], ..report("leases") };
+        other.say(&Word::Report(vec![bad, report("of another configuration")]));
+        until(|| replication.standing().sets.len() == 1);
+        let first = replication.standing().sets.remove(0);
+        assert_eq!(first.alarms, ["two lines"], "it goes into the log");
+        until(|| replication.standing().sets[0].age_ms > first.age_ms);
+        let text = |entry: &Entry| entry.document().message;
+        let history: Vec<String> =
+            replication.0.chronicle.history().iter().map(|entry| text(entry)).collect();
+        assert!(history.iter().any(|line| line.contains("alarm: two lines")), "{history:?}");
+        other.say(&Word::Report(vec![report("leases")]));
+        until(|| replication.standing().sets[0].alarms.is_empty());
+    });
+}
+
+#[test]
+fn a_replicator_that_is_silent_is_an_alarm_until_it_speaks() {
+    let place = Place::new("silent");
+    place.serve(|socket, replication| {
+        replication.look();
+        assert!(!replication.standing().missing, "it may take a moment to come");
+        replication.lock().heard = clock::monotonic().before(SILENCE);
+        replication.look();
+        assert!(replication.standing().missing);
+        let mut other = Other::attach(&socket);
+        other.say(&Word::Report(vec![report("leases")]));
+        until(|| !replication.standing().missing);
+    });
+}
+
+#[test]
+fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
+    let place = Place::new("barrier");
+    place.serve(|socket, replication| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |order| {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+            replication.barrier(order, WEB, HostIx(1), deadline)
+        };
+        let nobody = runtime.block_on(ask(1)).unwrap_err();
+        assert!(nobody.contains("systemctl status vipd-replicate"), "{nobody}");
+        let mut other = Other::attach(&socket);
+        let answers = std::thread::spawn(move || {
+            for failed in [None, Some("the disk is full".to_owned())] {
+                let Order::Barrier(barrier) = serde_json::from_str(&other.hear()).unwrap() else {
+                    panic!("not a barrier");
+                };
+                assert_eq!((&*barrier.instance, &*barrier.to), ("web", "lb2"));
+                other.say(&Word::Barrier { id: barrier.id, failed });
+            }
+            // Goes without an answer.
+            other.hear()
+        });
+        assert_eq!(runtime.block_on(ask(2)), Ok(()));
+        assert_eq!(runtime.block_on(ask(3)), Err("the disk is full".to_owned()));
+        assert_eq!(runtime.block_on(ask(4)), Err("the replicator has gone".to_owned()));
+        answers.join().unwrap();
+    });
+}
+
+#[test]
+fn an_instance_without_sets_has_no_barrier() {
+    let place = Place::new("none");
+    let bare = CONFIG.split("[replicate").next().unwrap();
+    let model = Arc::new(vipd_core::config::load(bare, "vipd.toml", "lb1").unwrap().0);
+    let (engine, _) = queue::queue().unwrap();
+    let chronicle = place.replication.0.chronicle.clone();
+    let replication = Replication::new(InForce::new(model, "".into(), None), engine, chronicle);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    let _context = runtime.enter();
+    assert_eq!(runtime.block_on(replication.barrier(1, WEB, HostIx(1), deadline)), Ok(()));
+}
