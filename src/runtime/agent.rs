@@ -369,10 +369,10 @@ impl Main<'_> {
 
     /// A way to the programs of the configuration in force.
     fn runner(&self) -> Runner {
-        if reloading::programs(&self.model).is_empty() {
-            Runner::none()
-        } else {
+        if reloading::has_programs(&self.model) {
             Runner::start(self.executor())
+        } else {
+            Runner::none()
         }
     }
 

@@ -12,7 +12,7 @@ use crate::runtime::tasks::No;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use vipd_core::config::model::{Call, Check, HookRun, Model, Probe, Program};
+use vipd_core::config::model::{Check, Model, Probe};
 use vipd_core::engine::io::OperationStep;
 use vipd_core::engine::reload::Renumber;
 
@@ -99,7 +99,6 @@ impl Main<'_> {
         let headline = candidate.headline();
         let Candidate { model, secrets, text, recalled, .. } = candidate;
         let renumber = Renumber::between(&self.model, &model);
-        let new_programs = programs(&self.model) != programs(&model);
         // What runs by the clock or by changes knows hooks by their positions.
         let new_hooks = self.model.hooks != model.hooks;
         let new_checks = checks_differ(&self.model, &model);
@@ -124,9 +123,8 @@ impl Main<'_> {
         duties.teller.reload(Arc::clone(&self.model), &renumber);
         duties.counting.reload(&self.model, &renumber);
         self.chronicle.reload(Arc::clone(&self.model), &renumber);
-        if new_programs {
-            duties.runner = self.runner();
-        }
+        // `vipd exec` reads the file when it is connected to: also where no program changed, it may have read half of it.
+        duties.runner = self.runner();
         duties.hooks.reload(&self.model, &renumber, duties.runner.clone());
         duties.moving.reload(&renumber);
         duties.activations.reload(duties.runner.clone());
@@ -156,22 +154,12 @@ impl Main<'_> {
     }
 }
 
-/// Everything that `vipd exec` may be asked to run: what, under which name.
-pub(super) fn programs(model: &Model) -> Vec<(&'static str, Arc<str>, HookRun)> {
-    let plain = |program: &Program| HookRun::Program(program.clone(), Call::Vipd);
-    let hooks = model.hooks.iter().map(|h| ("hook", Arc::clone(&h.name), h.run.clone()));
-    let scripts = model.checks.iter().filter_map(|check| match &check.probe {
-        Probe::Script(program) => {
-            let program = Program { timeout: check.timeout, ..program.clone() };
-            Some(("check", Arc::clone(&check.name), plain(&program)))
-        }
-        _ => None,
-    });
-    let activations = model.instances.iter().filter_map(|instance| {
-        let activation = instance.standby.activation()?;
-        Some(("activation", Arc::clone(&instance.name), plain(&activation.program)))
-    });
-    hooks.chain(scripts).chain(activations).collect()
+/// Is there anything for `vipd exec` to do?
+pub(super) fn has_programs(model: &Model) -> bool {
+    let script = |check: &Check| matches!(check.probe, Probe::Script(_));
+    !model.hooks.is_empty()
+        || model.checks.iter().any(script)
+        || model.instances.iter().any(|instance| instance.standby.activation().is_some())
 }
 
 /// Do the checks have to be started anew? What runs knows them by their positions.
