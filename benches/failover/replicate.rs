@@ -399,9 +399,9 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     let mut results = Results::default();
     results.add(side_by_side(&[Job { who: Who::Vipd, interval_ms: 10, task }])?);
     let of = |name: &str| results.of(name, Who::Vipd, 10);
-    let mut text = format!(
+    let mut text = String::from(
         "## State files beside rsync\n\nThe same trees over the same link, in turn; rsync without encryption, vipd with it, with `fsync` of every file \
-         and hashes of all. *Ratio*: vipd / rsync.\n\n"
+         and hashes of all. *Ratio*: vipd / rsync.\n\n",
     );
     let mut table = Table::new(&[
         "what",

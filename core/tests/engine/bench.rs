@@ -114,8 +114,8 @@ pub(crate) enum Said {
     Activate(vipd_core::types::InstanceIx, u64),
     PrePromote(vipd_core::types::InstanceIx, u64, Option<vipd_core::types::HostIx>),
     NotPromoted(vipd_core::types::InstanceIx, u64),
-    Barrier(InstanceIx, u64, vipd_core::types::HostIx, Instant),
-    BarrierOver(InstanceIx, u64, bool),
+    Barrier(InstanceIx, u64, vipd_core::types::HostIx),
+    BarrierOver(u64, bool),
     Event(Event),
 }
 
@@ -261,11 +261,11 @@ impl Bench {
                 (Said::PrePromote(instance, order, from), None)
             }
             Output::NotPromoted { instance, order } => (Said::NotPromoted(instance, order), None),
-            Output::Barrier { instance, order, to, deadline } => {
-                (Said::Barrier(instance, order, to, deadline), None)
+            Output::Barrier { instance, order, to, deadline: _ } => {
+                (Said::Barrier(instance, order, to), None)
             }
-            Output::BarrierOver { instance, order, moved } => {
-                (Said::BarrierOver(instance, order, moved), None)
+            Output::BarrierOver { instance: _, order, moved } => {
+                (Said::BarrierOver(order, moved), None)
             }
             Output::Event(e) => (Said::Event(e), None),
         };

@@ -72,7 +72,7 @@ impl Bench {
     /// Barriers that were asked for: whose, by which order, to whom.
     fn barriers(&self) -> Vec<(InstanceIx, u64, HostIx)> {
         let said = self.log.iter().filter_map(|(_, said)| match said {
-            Said::Barrier(ix, order, to, _) => Some((*ix, *order, *to)),
+            Said::Barrier(ix, order, to) => Some((*ix, *order, *to)),
             _ => None,
         });
         said.collect()
@@ -81,7 +81,7 @@ impl Bench {
     /// Barriers that are over: by which order, and whether the address is gone.
     fn over(&self) -> Vec<(u64, bool)> {
         let said = self.log.iter().filter_map(|(_, said)| match said {
-            Said::BarrierOver(_, order, moved) => Some((*order, *moved)),
+            Said::BarrierOver(order, moved) => Some((*order, *moved)),
             _ => None,
         });
         said.collect()
