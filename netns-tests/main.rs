@@ -44,6 +44,8 @@ mod order;
 mod pool;
 mod pressure;
 mod programs;
+mod reload;
+mod reload_files;
 mod repair;
 mod replication;
 mod restart;
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         stop::trials,
         restart::trials,
         versions::trials,
+        reload::trials,
         verbs::trials,
         moves::trials,
         severed::trials,

@@ -228,6 +228,7 @@ fn orders_need_what_they_are_about_and_an_agent() {
         "freeze --for 30m",
         "thaw --json",
         "reload",
+        "reload --dry-run",
         "reexec",
         "history web -n 5",
         "events",

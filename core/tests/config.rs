@@ -15,5 +15,7 @@ mod health;
 mod mutations;
 #[path = "config/pools.rs"]
 mod pools;
+#[path = "config/reload.rs"]
+mod reload;
 #[path = "config/replicate.rs"]
 mod replicate;

@@ -114,6 +114,7 @@ impl From<ClientError> for Failure {
             | ClientError::Garbled(_) => Exit::Unreachable,
             ClientError::Refused(complaint) => match complaint.code {
                 Code::Forbidden => Exit::Permission,
+                Code::Config => Exit::Config,
                 Code::Refused | Code::Aborted => Exit::Refused,
                 Code::OutcomeUnknown => Exit::Unknown,
                 Code::Malformed => Exit::Usage,

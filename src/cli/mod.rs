@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod cleanup;
+mod config;
 mod create;
 mod doctor;
 mod events;
@@ -133,6 +134,8 @@ pub enum Verb {
     Ack(change::InstanceArgs),
     /// Read the configuration anew; a bad file changes nothing
     Reload(change::ChangeArgs),
+    /// Compare configurations
+    Config(config::ConfigArgs),
     /// Go on as the program that is installed now, without letting go of anything
     Reexec(change::ChangeArgs),
     /// Run the operator's programs for the agent; started by vipd-exec.service or by `vipd run`
@@ -228,6 +231,7 @@ pub fn dispatch(args: Args) -> ExitCode {
         Verb::SetPriority(args) => maintenance::set_priority(&place, args),
         Verb::Ack(args) => maintenance::ack(&place, args),
         Verb::Reload(args) => lifecycle::reload(&place, args),
+        Verb::Config(args) => config::run(&place, &args),
         Verb::Reexec(args) => lifecycle::reexec(&place, args),
         Verb::Exec(args) => exec::run(&place, &args),
     };

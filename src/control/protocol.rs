@@ -139,6 +139,8 @@ pub enum Code {
     Forbidden,
     /// It makes no sense here and now; the message says why, and what to do.
     Refused,
+    /// The configuration file cannot be used; the message names the line and the fix. Nothing has changed.
+    Config,
     /// The operation began and did not come to its end.
     Aborted,
     /// The operation goes on, or nobody knows: its end was not seen in the time that was given.

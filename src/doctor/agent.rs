@@ -52,6 +52,9 @@ pub(super) fn reachable(patient: &Patient) -> Vec<Finding> {
                 "let protocol 112 pass on both hosts (docs/firewall.md) and look at IGMP snooping on the switch"
             }
             "duplicate-vrid" => "give one of the two groups another VRID",
+            "config-not-used" => {
+                "mend the file until `vipd check` says that it is valid, then `vipd reload`"
+            }
             "config-mismatch" => "install the same file on every host, then `vipd reload`",
             "address-fight" => {
                 "find who removes the address: `ip monitor address`, network managers"

@@ -44,6 +44,10 @@ pub(super) struct Claim {
     todo: VecDeque<Item>,
     /// What this claim put on, for taking it off again.
     added: Vec<Placement>,
+    /// What goes when everything else is on.
+    surplus: Vec<Placement>,
+    /// Everything else is on.
+    removes: bool,
     /// IPv6 addresses that the kernel took but may not serve yet.
     coming: Vec<Ipv6Addr>,
     /// How often it was looked whether they are served.
@@ -88,6 +92,8 @@ impl Claim {
             parent,
             todo: VecDeque::new(),
             added: Vec::new(),
+            surplus: Vec::new(),
+            removes: false,
             coming: Vec::new(),
             looks: 0,
         };
@@ -106,6 +112,8 @@ impl Claim {
             parent: 0,
             todo: VecDeque::new(),
             added: Vec::new(),
+            surplus: Vec::new(),
+            removes: false,
             coming: Vec::new(),
             looks: 0,
         }
@@ -163,7 +171,7 @@ impl Claim {
             .seen(&indices)
             .map_err(|e| host.fault(self.order.instance, "list addresses", &e))?;
 
-        let mut unwanted = Vec::new();
+        let (mut unwanted, mut surplus) = (Vec::new(), Vec::new());
         for s in &seen {
             let mine = config.claimed().any(|v| v.addr == s.addr)
                 || held.placed.iter().any(|p| p.addr == s.addr);
@@ -171,7 +179,10 @@ impl Claim {
                 .iter()
                 .any(|w| (w.index, w.addr, w.prefix_len) == (s.index, s.addr, s.prefix_len));
             if mine && !fits && host.claims.ours(s) {
-                unwanted.push(placement(s));
+                // What stands in the way of its own successor goes first, all else last.
+                let in_the_way =
+                    wanted.iter().any(|w| w.addr == s.addr) || self.families_change(s.addr);
+                if in_the_way { unwanted.push(placement(s)) } else { surplus.push(placement(s)) }
             }
         }
         for (answer, p) in host.take_off(&unwanted) {
@@ -202,9 +213,20 @@ impl Claim {
                 });
             }
         }
-        host.held
-            .insert(self.order.instance, Held { placed: Vec::new(), routes_on: held.routes_on });
+        let Held { routes_on, stale, .. } = held;
+        host.held.insert(self.order.instance, Held { placed: surplus.clone(), routes_on, stale });
+        self.surplus = surplus;
         Ok(())
+    }
+
+    /// Is this address of a family that is not to be held at all any more? Another host owns it by now.
+    fn families_change(&self, addr: IpAddr) -> bool {
+        !self.wants(Family::of(&addr))
+    }
+
+    /// Is there still something to put on? What is only taken off waits for others that do.
+    pub(super) fn adds(&self) -> bool {
+        !self.removes
     }
 
     /// Does one chunk; the result when that was the last, or when it failed.
@@ -227,6 +249,10 @@ impl Claim {
 
     /// True when all is done.
     fn chunk(&mut self, host: &mut Host) -> Result<bool, KernelFault> {
+        if self.removes {
+            self.remove(host);
+            return Ok(true);
+        }
         if clock::monotonic() > self.not_after {
             return Err(KernelFault::Late);
         }
@@ -272,7 +298,18 @@ impl Claim {
         }
         self.routes(host)?;
         self.check_tag(host);
-        Ok(true)
+        host.drop_stale(self.order.instance, self.parent);
+        self.removes = true;
+        Ok(self.surplus.is_empty())
+    }
+
+    /// Takes off what is held for no reason any more.
+    fn remove(&mut self, host: &mut Host) {
+        // What cannot be taken off is not renewed either, and ends with its lease.
+        host.take_off(&self.surplus);
+        if let Some(held) = host.held.get_mut(&self.order.instance) {
+            held.placed.retain(|p| !self.surplus.contains(p));
+        }
     }
 
     /// An address is announced once the kernel serves it, not when it acknowledges it: packets that come

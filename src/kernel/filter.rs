@@ -12,22 +12,21 @@ use vipd_core::config::model::Model;
 /// Name of the table, in family `inet`.
 const TABLE: &str = "vipd";
 
-/// Installs the filter of all instances that need one, in place of an older one; false when none needs
-/// one.
+/// The addresses to which packets are to be dropped.
+pub(super) fn refused(model: &Model) -> Vec<IpAddr> {
+    let refuses = model.instances.iter().filter(|i| !i.accept && !i.priority.is_owner());
+    refuses.flat_map(|i| i.claimed().map(|v| v.addr)).collect()
+}
+
+/// Installs the filter for `refused`, in place of an older one; false when none is needed.
 ///
 /// # Errors
 /// As text with the fix, when `nft` is missing or refuses.
-pub(super) fn install(model: &Model) -> Result<bool, String> {
-    let refused: Vec<IpAddr> = model
-        .instances
-        .iter()
-        .filter(|i| !i.accept && !i.priority.is_owner())
-        .flat_map(|i| i.claimed().map(|v| v.addr))
-        .collect();
+pub(super) fn install(refused: &[IpAddr]) -> Result<bool, String> {
     if refused.is_empty() {
         return Ok(false);
     }
-    run(&ruleset(&refused)).map(|()| true)
+    run(&ruleset(refused)).map(|()| true)
 }
 
 /// Removes the filter; true when there was one.

@@ -15,8 +15,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use vipd_core::config::model::{Claim, Instance, Model};
+use vipd_core::config::model::{Claim, Instance, Model, VirtualRoute, VirtualRule};
 use vipd_core::engine::io::{KernelAddr, KernelFault};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::types::{Family, InstanceIx, LinkIx, Vip};
 
 /// Errors that say that what should go is gone.
@@ -30,7 +31,31 @@ pub(super) struct Held {
     pub(super) placed: Vec<Placement>,
     /// Virtual routes with a lifetime of their own are on, by this interface.
     pub(super) routes_on: Option<u32>,
+    /// Of an earlier configuration: to go once those of the new one are on.
+    pub(super) stale: Stale,
 }
+
+/// Routes and rules that the configuration does not have any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stale {
+    routes: Vec<VirtualRoute>,
+    rules: Vec<VirtualRule>,
+}
+
+impl Stale {
+    /// What `old` has and `new` has not, and what of this `new` has not either.
+    fn after(&mut self, old: &Instance, new: &Instance) {
+        self.routes.extend(old.routes.iter().cloned());
+        // One that differs in its source alone is replaced in place: it has no end of its own.
+        let place = |r: &VirtualRoute| (r.to, r.via, r.table, r.metric);
+        self.routes.retain(|old| new.routes.iter().all(|r| place(r) != place(old)));
+        self.rules.extend(old.rules.iter().cloned());
+        self.rules.retain(|rule| !new.rules.contains(rule));
+    }
+}
+
+/// Whose settings and devices are to go that belong to no instance any more.
+const NOBODY: InstanceIx = InstanceIx(u16::MAX);
 
 /// The host, as the worker knows it.
 #[derive(Debug)]
@@ -42,6 +67,8 @@ pub(super) struct Host {
     pub(super) held: HashMap<InstanceIx, Held>,
     /// Is there a packet filter for `accept = false`; why not, where one is needed?
     pub(super) filter: Result<bool, String>,
+    /// Addresses that it drops packets to.
+    filtered: Vec<IpAddr>,
     /// Devices of released routers, to be removed when nothing else waits.
     leftover: VecDeque<(InstanceIx, u32)>,
 }
@@ -52,9 +79,11 @@ impl Host {
         runtime_dir: &Path,
         claims: Arc<Claims>,
     ) -> io::Result<Self> {
-        let filter = filter::install(&model);
+        let filtered = filter::refused(&model);
+        let filter = filter::install(&filtered);
         Ok(Self {
             model,
+            filtered,
             net: Netlink::open()?,
             claims,
             sysctls: Sysctls::open(runtime_dir),
@@ -114,12 +143,12 @@ impl Host {
                 first_failure = Err(refused(what, &e));
             }
         };
-        for rule in &config.rules {
+        let held = self.held.remove(&instance).unwrap_or_default();
+        for rule in config.rules.iter().chain(&held.stale.rules) {
             let (message, flags) = route::delete_rule(rule);
             note(self.net.request(message, flags), "remove a rule");
         }
-        let held = self.held.remove(&instance).unwrap_or_default();
-        for r in &config.routes {
+        for r in config.routes.iter().chain(&held.stale.routes) {
             if let Some(index) = held.routes_on.or(parent) {
                 let (message, flags) = route::delete(r, index);
                 note(self.net.request(message, flags), "remove a route");
@@ -249,25 +278,79 @@ impl Host {
         }
     }
 
+    /// Takes off routes and rules of an earlier configuration, after those of this one are on.
+    pub(super) fn drop_stale(&mut self, instance: InstanceIx, parent: u32) {
+        let Some(held) = self.held.get_mut(&instance) else { return };
+        let Stale { routes, rules } = std::mem::take(&mut held.stale);
+        let rules = rules.iter().map(route::delete_rule);
+        let routes = routes.iter().map(|r| route::delete(r, parent));
+        let requests: Vec<Request> = rules.chain(routes).collect();
+        for (message, flags) in requests {
+            // What was replaced by its successor is gone already.
+            let _gone = self.net.request(message, flags);
+        }
+    }
+
+    /// Another configuration: what is held stays, under the instance of the same name, or of the one that claims the
+    /// address now.
     pub(super) fn reload(&mut self, model: Arc<Model>) {
-        let ours = |ix: InstanceIx| {
-            let name = &self.model.instance(ix).name;
-            model.iter().find(|(_, i)| i.name == *name).map(|(new, _)| new)
-        };
-        let moves: Vec<_> = self.held.keys().map(|ix| (*ix, ours(*ix))).collect();
-        for (old, _) in moves.iter().filter(|(_, new)| new.is_none()) {
+        let renumber = Renumber::between(&self.model, &model);
+        let gone = self.held.keys().copied().filter(|ix| renumber.instance(*ix).is_none());
+        for ix in gone.collect::<Vec<_>>() {
             // What cannot be removed now ends with its lease.
-            let _leased = self.free(*old);
+            let _leased = self.free(ix);
         }
-        let mut before = std::mem::take(&mut self.held);
-        self.held =
-            moves.into_iter().filter_map(|(old, new)| Some((new?, before.remove(&old)?))).collect();
-        let had_filter = self.filter != Ok(false);
-        self.filter = filter::install(&model);
-        if had_filter && self.filter == Ok(false) {
-            filter::remove();
+        let before = std::mem::take(&mut self.held);
+        for (was, mut held) in before {
+            let Some(ix) = renumber.instance(was) else { continue };
+            held.stale.after(self.model.instance(was), model.instance(ix));
+            self.held.insert(ix, held);
         }
+        self.pass_on(&model);
+        let place = |ix| renumber.instance(ix).unwrap_or(NOBODY);
+        self.leftover.iter_mut().for_each(|(ix, _)| *ix = place(*ix));
+        self.sysctls.renumber(place);
         self.model = model;
+        self.settle(NOBODY);
+        let filtered = filter::refused(&self.model);
+        if filtered != self.filtered {
+            let had_filter = self.filter != Ok(false);
+            self.filter = filter::install(&filtered);
+            if had_filter && self.filter == Ok(false) {
+                filter::remove();
+            }
+            self.filtered = filtered;
+        }
+    }
+
+    /// An address that another instance claims by now is that one's, and never off in between: where that one owns, and
+    /// on the same device.
+    fn pass_on(&mut self, model: &Model) {
+        let plain = |i: &Instance| !i.virtual_mac && i.claim == Claim::Address;
+        let mut moves = Vec::new();
+        for (from, held) in &self.held {
+            let config = model.instance(*from);
+            let given = |p: &&Placement| config.claimed().all(|v| v.addr != p.addr);
+            for p in held.placed.iter().filter(given) {
+                let heir = model.iter().find(|(ix, i)| {
+                    ix != from
+                        && i.link == config.link
+                        && plain(i)
+                        && plain(config)
+                        && i.claimed().any(|v| v.addr == p.addr)
+                        && self.held.get(ix).is_some_and(|h| !h.placed.is_empty())
+                });
+                moves.extend(heir.map(|(to, _)| (*from, to, *p)));
+            }
+        }
+        for (from, to, p) in moves {
+            if let Some(held) = self.held.get_mut(&from) {
+                held.placed.retain(|other| *other != p);
+            }
+            if let Some(held) = self.held.get_mut(&to) {
+                held.placed.push(p);
+            }
+        }
     }
 
     pub(super) fn snapshot(&mut self, link: LinkIx) -> Result<Vec<KernelAddr>, Refusal> {

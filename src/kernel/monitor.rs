@@ -177,6 +177,8 @@ impl Monitor {
     /// Follow the interfaces of a new configuration; all states are reported again.
     pub fn reload(&mut self, model: &Model) {
         self.table.watch(&model.links);
+        // What waits is numbered by the old one; the state that is read now tells it all.
+        self.out.clear();
         self.refresh();
     }
 

@@ -70,6 +70,13 @@ impl Sysctls {
         write(key, value)
     }
 
+    /// Users have other numbers.
+    pub(super) fn renumber(&mut self, place: impl Fn(InstanceIx) -> InstanceIx) {
+        for changed in self.changed.values_mut() {
+            changed.users = changed.users.iter().map(|user| place(*user)).collect();
+        }
+    }
+
     /// `user` needs nothing any more; restores what nobody else needs.
     pub(super) fn release(&mut self, user: InstanceIx) {
         let mut left = Vec::new();

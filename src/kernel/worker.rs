@@ -104,7 +104,9 @@ impl Worker {
                 }
             };
         }
-        if let Some(claim) = self.claims.pop_front() {
+        // What is only taken off goes last: another instance may be about to take it over.
+        let next = self.claims.iter().position(Claim::adds).unwrap_or(0);
+        if let Some(claim) = self.claims.remove(next) {
             return self.claim_chunk(claim);
         }
         if self.host.tidy() { Step::Busy } else { Step::Idle }

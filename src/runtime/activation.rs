@@ -4,46 +4,44 @@
 //! a time: a later order waits for the earlier one's end.
 
 use super::queue::{Message, Sender};
+use super::standing::InForce;
 use crate::exec::client::Runner;
 use crate::exec::protocol::{Occasion, Which};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use vipd_core::config::model::{Activation, Model};
 use vipd_core::engine::io::{Reading, Verdict};
-use vipd_core::types::{CheckIx, InstanceIx};
+use vipd_core::types::InstanceIx;
 
 /// Between the limit of a program and the word of `vipd exec` that it ended it.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The last word of each check, for whoever waits for the next one.
-#[derive(Clone, Debug)]
+/// The last word of each check, by name, for whoever waits for the next one. A clone is the same.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Readings {
-    all: Arc<Vec<watch::Sender<Option<Reading>>>>,
+    all: Arc<StdMutex<HashMap<Arc<str>, Last>>>,
 }
 
+/// What a check said last.
+type Last = watch::Sender<Option<Reading>>;
+
 impl Readings {
-    /// Nothing read yet.
-    pub(super) fn new(model: &Model) -> Self {
-        let all = model.checks.iter().map(|_| watch::Sender::new(None)).collect();
-        Self { all: Arc::new(all) }
+    /// A check was run.
+    pub(super) fn note(&self, check: &Arc<str>, reading: &Reading) {
+        self.of(check).send_replace(Some(reading.clone()));
     }
 
-    /// A check was run.
-    pub(super) fn note(&self, check: CheckIx, reading: &Reading) {
-        if let Some(sender) = self.all.get(usize::from(check.0)) {
-            sender.send_replace(Some(reading.clone()));
-        }
+    fn of(&self, check: &Arc<str>) -> Last {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(Arc::clone(check)).or_insert_with(|| watch::Sender::new(None)).clone()
     }
 
     /// Waits for a run of `check` from now on that passes; `why` holds what the last one said meanwhile.
-    async fn pass(&self, check: CheckIx, why: &mut String) {
-        let Some(sender) = self.all.get(usize::from(check.0)) else {
-            return std::future::pending().await;
-        };
-        let mut reader = sender.subscribe();
+    async fn pass(&self, check: &Arc<str>, why: &mut String) {
+        let mut reader = self.of(check).subscribe();
         reader.mark_unchanged();
         while reader.changed().await.is_ok() {
             if let Some(reading) = &*reader.borrow_and_update() {
@@ -59,36 +57,44 @@ impl Readings {
 /// Runs activations.
 #[derive(Debug)]
 pub(super) struct Activations {
-    model: Arc<Model>,
+    in_force: InForce,
     runner: Runner,
     readings: Readings,
     engine: Sender,
-    turns: HashMap<InstanceIx, Arc<Mutex<()>>>,
+    /// By instance.
+    turns: HashMap<Arc<str>, Arc<Mutex<()>>>,
 }
 
 impl Activations {
-    /// For the standbys of `model`; results go to `engine`.
+    /// For the standbys of what is in force; results go to `engine`.
     pub(super) fn new(
-        model: Arc<Model>,
+        in_force: InForce,
         runner: Runner,
         readings: Readings,
         engine: Sender,
     ) -> Self {
-        Self { model, runner, readings, engine, turns: HashMap::new() }
+        Self { in_force, runner, readings, engine, turns: HashMap::new() }
+    }
+
+    /// Another configuration is in force: what runs goes on.
+    pub(super) fn reload(&mut self, runner: Runner) {
+        self.runner = runner;
     }
 
     /// Starts the activation of `instance` as order `order`.
     pub(super) fn begin(&mut self, instance: InstanceIx, order: u64, occasion: Occasion) {
-        let configured = self.model.instance(instance);
+        let model = self.in_force.model();
+        let configured = model.instance(instance);
         let Some(activation) = configured.standby.activation().cloned() else {
             let result = Err("the configuration has no activation for it".into());
             let _ = self.engine.send(Message::Activated { instance, order, result });
             return;
         };
-        let turn = Arc::clone(self.turns.entry(instance).or_default());
+        let turn = Arc::clone(self.turns.entry(Arc::clone(&configured.name)).or_default());
         let (runner, readings) = (self.runner.clone(), self.readings.clone());
-        let (engine, model) = (self.engine.clone(), Arc::clone(&self.model));
-        let name = configured.name.to_string();
+        let (engine, in_force) = (self.engine.clone(), self.in_force.clone());
+        let name = Arc::clone(&configured.name);
+        let model = Arc::clone(&model);
         tokio::spawn(async move {
             let _turn = turn.lock().await;
             tracing::info!("{name}: activation begins");
@@ -101,6 +107,8 @@ impl Activations {
                 Err(why) => tracing::warn!("{name}: activation failed: {why}"),
             }
             let result = result.map_err(Arc::from);
+            // The instance may have another number by now, or be gone.
+            let Some(instance) = in_force.instance(&name) else { return };
             // The agent may be stopping.
             let _ = engine.send(Message::Activated { instance, order, result });
         });
@@ -123,9 +131,10 @@ async fn activate(
     }
     let Some(check) = activation.ready else { return Ok(()) };
     let mut why = "it has not been run since".to_owned();
-    let passed = tokio::time::timeout_at(deadline, readings.pass(check, &mut why)).await;
+    let name = &model.check(check).name;
+    let passed = tokio::time::timeout_at(deadline, readings.pass(name, &mut why)).await;
     passed.map_err(|_| {
         let secs = limit.as_secs_f64();
-        format!("check {} did not pass within {secs:.1} s: {why}", model.check(check).name)
+        format!("check {name} did not pass within {secs:.1} s: {why}")
     })
 }

@@ -5,6 +5,8 @@
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends. Restart: the engine
 //! prepares, what it knows is written down, and another program goes on (DESIGN 5.7).
 
+mod reloading;
+
 use super::activation::{Activations, Readings};
 use super::chronicle::Chronicle;
 use super::control::Control;
@@ -13,20 +15,22 @@ use super::ending::{Ending, Next, Turn};
 use super::handover::Left;
 use super::hooks::Hooks;
 use super::keys::{self, KeyError};
-use super::load::{self, LoadError};
+use super::load::LoadError;
 use super::lock::{Lock, LockError};
 use super::moving::Moving;
-use super::observe::{self, Counting};
+use super::observe::{self, Counting, Serving};
 use super::protocol::{End, Parts, Protocol, Told};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
+use super::reload::{self, Asker, Reloads};
 use super::replica::Replication;
 use super::report::Facts;
 use super::scripts::ScriptChecks;
 use super::slots::Slots;
+use super::standing::{self, InForce, Keeper, Start};
 use super::successor::{self, Successor};
 use super::sync::Syncs;
-use super::tasks::{Asked, Task, Tasks};
+use super::tasks::{Asked, No, Task, Tasks};
 use super::threads::{self, Threads};
 use super::{boot, memory};
 use crate::control::server::{Limits, Server};
@@ -46,15 +50,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use vipd_core::config::model::{Check, Model, Probe};
+use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, EventKind, Handover, OperationStep, Reading};
+use vipd_core::types::CheckIx;
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
 /// The last words of a clean stop.
 const STOPPED: &str = "stopped; nothing is owned by this host";
-/// The answer to whoever wants one.
-const NO_RELOAD: &str = "reload is not in this version; restart to use a changed configuration";
+/// Said at a start with a file that cannot be used.
+const LAST_GOOD: &str = "the configuration file cannot be used: runs on the last good one; mend the file, then `vipd reload`";
 /// The last word before another agent goes on.
 const REPLACED: &str = "ends for the next agent of this host; addresses stay";
 /// For signals that came before they were held back.
@@ -129,12 +134,17 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         // The folder first: its holder can be named.
         None => (Lock::take(&options.runtime_dir)?, NamespaceLock::acquire()?),
     };
-    let loaded = load::for_host(&options.config, &options.host)?;
+    let Start { loaded, trouble } = standing::start(options)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.trim_end());
     }
     let file: Arc<str> = loaded.text.into();
     let model = Arc::new(loaded.meaning);
+    let in_force = InForce::new(
+        Arc::clone(&model),
+        Arc::clone(&file),
+        trouble.as_ref().map(|(line, _)| line.clone()),
+    );
     let secrets = keys::secrets(&model)?;
     let boot = boot::next(&options.state_dir, &options.runtime_dir);
     if let Some(warning) = &boot.warning {
@@ -149,6 +159,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot start the thread of the history"))?;
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
+    }
+    if let Some((line, full)) = trouble.as_ref() {
+        tracing::error!("{full}");
+        tracing::error!("{LAST_GOOD}");
+        chronicle.file(true, LAST_GOOD.into(), Some(line.clone()));
     }
 
     let past = crashes::begin(&options.runtime_dir, clock::monotonic());
@@ -166,7 +181,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .map_err(io_at("cannot open a netlink socket"))?;
     let (sender, inbox) =
         queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
-    let store = memory::Writer::start(&options.state_dir, confirm(&model, sender.clone()))
+    let store = memory::Writer::start(&options.state_dir, confirm(sender.clone()))
         .map_err(io_at("cannot start the storing thread"))?;
     let (told, events) = mpsc::channel(EVENTS);
     let slots = Slots::new(model.instances.len());
@@ -192,10 +207,23 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Monitor::open(&model, claims).map_err(io_at("cannot watch the network"))?;
         let first = first_dump(&mut monitor, model.links.len()).await?;
         let threads = Threads::start(protocol, first, worker, slots, sender.clone())?;
+        let facts = Facts {
+            replication: Replication::new(in_force.clone(), sender.clone(), chronicle.clone()),
+            counting: Counting::new(&model),
+            in_force,
+            scheduling: Arc::clone(&threads.scheduling),
+            memory: Arc::clone(&threads.memory),
+        };
+        let keeper = Keeper::new(options);
+        if trouble.is_none() {
+            keeper.keep(file);
+        }
         let main = Main {
             options,
             model,
-            file,
+            reloads: Reloads::new(options, facts.clone(), sender.clone()),
+            facts,
+            keeper,
             boot: boot.counter,
             monitor,
             events,
@@ -246,9 +274,11 @@ fn notify(states: &[NotifyState<'_>]) {
 /// What the main thread owns.
 struct Main<'a> {
     options: &'a Options,
+    /// By which the events that come are numbered.
     model: Arc<Model>,
-    /// The text that it was read from.
-    file: Arc<str>,
+    facts: Facts,
+    reloads: Reloads,
+    keeper: Keeper,
     /// Number of this start.
     boot: u64,
     monitor: Monitor,
@@ -272,31 +302,25 @@ struct Duties {
     moving: Moving<Replication>,
     replication: Replication,
     syncs: Syncs,
+    /// The way to the programs of `vipd exec`.
+    runner: Runner,
+    readings: Readings,
     /// They end with it.
-    _checks: Checks,
+    checks: Option<Checks>,
+    monitoring: Option<Serving>,
 }
 
 impl Main<'_> {
     async fn run(mut self) -> Result<Ended, RunError> {
         let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
             .map_err(io_at("cannot listen on the control socket"))?;
-        let replication =
-            Replication::new(Arc::clone(&self.model), self.sender.clone(), self.chronicle.clone());
-        let facts = Facts {
-            replication: replication.clone(),
-            model: Arc::clone(&self.model),
-            file: Arc::clone(&self.file),
-            counting: Counting::new(&self.model),
-            scheduling: Arc::clone(&self.threads.scheduling),
-            memory: Arc::clone(&self.threads.memory),
-        };
-        let mut duties = self.duties(facts.counting.clone(), replication.clone());
-        let _monitoring = observe::start(&facts, &self.sender);
+        let mut duties = self.duties();
+        duties.monitoring = observe::start(&self.facts, &self.sender);
         let (tasks, mut asked) = Tasks::new();
         let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
-        let handler = Control::new(facts, sender, chronicle, tasks, self.boot);
+        let handler = Control::new(self.facts.clone(), sender, chronicle, tasks, self.boot);
         let control = tokio::spawn(control.serve(handler));
-        let replication = tokio::spawn(replication.tend());
+        let replication = tokio::spawn(self.facts.replication.clone().tend());
         let ended = self.serve(&mut duties, &mut asked).await;
         replication.abort();
         control.abort();
@@ -317,31 +341,52 @@ impl Main<'_> {
         ended
     }
 
-    fn duties(&self, counting: Counting, replication: Replication) -> Duties {
-        let runner =
-            if has_programs(&self.model) { Runner::start(self.executor()) } else { Runner::none() };
-        let readings = Readings::new(&self.model);
-        let model = || Arc::clone(&self.model);
-        let report = {
-            let (readings, counting) = (readings.clone(), counting.clone());
-            let engine = self.sender.clone();
-            move |check, reading: Reading| {
-                readings.note(check, &reading);
-                counting.check(check, &reading);
-                engine.offer(Message::Check(check, reading));
-            }
-        };
-        let scripts = ScriptChecks::new(model(), runner.clone());
+    fn duties(&self) -> Duties {
+        let runner = self.runner();
+        let readings = Readings::default();
+        let counting = self.facts.counting.clone();
+        let engine = self.sender.clone();
+        let activations =
+            Activations::new(self.facts.in_force.clone(), runner.clone(), readings.clone(), engine);
         Duties {
-            _checks: Checks::start(&self.model, report, scripts),
-            teller: Teller::new(model()),
-            hooks: Hooks::new(model(), runner.clone(), counting.clone()),
+            checks: Some(self.checks(&counting, &readings, &runner)),
+            teller: Teller::new(Arc::clone(&self.model)),
+            hooks: Hooks::new(Arc::clone(&self.model), runner.clone(), counting.clone()),
             counting,
-            moving: Moving::new(model(), self.sender.clone(), replication.clone()),
-            replication,
+            moving: Moving::new(
+                self.facts.in_force.clone(),
+                self.sender.clone(),
+                self.facts.replication.clone(),
+            ),
+            replication: self.facts.replication.clone(),
             syncs: Syncs::start(&self.model),
-            activations: Activations::new(model(), runner, readings, self.sender.clone()),
+            activations,
+            runner,
+            readings,
+            monitoring: None,
         }
+    }
+
+    /// A way to the programs of the configuration in force.
+    fn runner(&self) -> Runner {
+        if reloading::has_programs(&self.model) {
+            Runner::start(self.executor())
+        } else {
+            Runner::none()
+        }
+    }
+
+    /// The checks of the configuration in force, started.
+    fn checks(&self, counting: &Counting, readings: &Readings, runner: &Runner) -> Checks {
+        let (readings, counting) = (readings.clone(), counting.clone());
+        let (engine, model) = (self.sender.clone(), Arc::clone(&self.model));
+        let report = move |check: CheckIx, reading: Reading| {
+            readings.note(&model.check(check).name, &reading);
+            counting.check(check, &reading);
+            engine.offer(Message::Check(check, reading));
+        };
+        let scripts = ScriptChecks::new(Arc::clone(&self.model), runner.clone());
+        Checks::start(&self.model, report, scripts)
     }
 
     /// Where `vipd exec` is, and how it is started as a child: the same program with the same four options.
@@ -417,6 +462,12 @@ impl Main<'_> {
                     Turn::Tell(id, step) => self.tell_step(duties, id, step),
                     Turn::OutOfPatience => return Err(self.remove_by_force()),
                 },
+                turn = self.reloads.next() => match turn {
+                    reload::Turn::Read(asker, read) => self.judge(duties, asker, read).await,
+                    reload::Turn::Retired(candidate, operation) => {
+                        self.put_in_force(duties, *candidate, operation).await;
+                    }
+                },
                 Some(told) = self.events.recv() => self.tell(duties, told),
                 due = duties.syncs.next() => duties.hooks.due(due.hook, due.moment),
                 event = self.monitor.next() => {
@@ -424,7 +475,12 @@ impl Main<'_> {
                     self.hand_over(Message::Network(event));
                 }
                 Some(asked) = asked.recv() => self.take(asked),
-                _ = hangup.recv() => tracing::warn!("SIGHUP: {NO_RELOAD}"),
+                _ = hangup.recv() => {
+                    let began = NotifyState::monotonic_usec_now().ok();
+                    let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(began).collect();
+                    notify(&states);
+                    self.reloads.ask(Asker::Signal, self.facts.in_force.model());
+                }
                 _ = terminate.recv() => self.ending.terminate(),
                 _ = interrupt.recv() => {
                     if self.ending.stop("SIGINT").is_some() {
@@ -478,10 +534,11 @@ impl Main<'_> {
     /// What an operator asks of this thread.
     fn take(&mut self, asked: Asked) {
         match asked.task {
-            Task::Reexec => self.ending.reexec(asked),
-            Task::Reload => {
-                let _ = asked.answer.send(Err(NO_RELOAD.into()));
+            Task::Reexec if self.reloads.busy() => {
+                let _ = asked.answer.send(Err(No::Refused("a reload is under way".into())));
             }
+            Task::Reexec => self.ending.reexec(asked),
+            Task::Reload => self.reloads.ask(Asker::Operator(asked), self.facts.in_force.model()),
         }
     }
 
@@ -562,22 +619,11 @@ impl Main<'_> {
     }
 }
 
-/// Is there anything for `vipd exec` to do?
-fn has_programs(model: &Model) -> bool {
-    let script = |check: &Check| matches!(check.probe, Probe::Script(_));
-    !model.hooks.is_empty()
-        || model.checks.iter().any(script)
-        || model.instances.iter().any(|instance| instance.standby.activation().is_some())
-}
-
 /// What the thread that stores tells the engine.
-fn confirm(model: &Arc<Model>, sender: Sender) -> memory::Confirm {
-    let model = Arc::clone(model);
+fn confirm(sender: Sender) -> memory::Confirm {
     Box::new(move |name, reserved, result| {
-        if let Some((instance, _)) = model.iter().find(|(_, instance)| *instance.name == *name) {
-            // The engine may have ended.
-            let _ = sender.send(Message::Stored { instance, reserved, result });
-        }
+        // The engine may have ended.
+        let _ = sender.send(Message::Stored { instance: name.into(), reserved, result });
     })
 }
 

@@ -8,7 +8,7 @@ mod file;
 
 use crate::control::events::{Event, Level, Outcome, SCHEMA, Step, What};
 use crate::sys::clock;
-use crate::telemetry::{Telling, operation_name};
+use crate::telemetry::{CONFIG_NOT_USED, Telling, operation_name};
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{self as engine, Alarm, EventKind};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, HostIx, InstanceIx};
 
@@ -71,8 +72,25 @@ enum Lasting {
     Operation(String),
 }
 
+impl Lasting {
+    /// Under its new numbers; `None`: it is gone.
+    fn renumbered(self, renumber: &Renumber) -> Option<Self> {
+        Some(match self {
+            Self::State(ix, family) => Self::State(renumber.instance(ix)?, family),
+            Self::Alarm(None, alarm) => Self::Alarm(None, renumber.alarm(&alarm)?),
+            Self::Alarm(Some(ix), alarm) => {
+                Self::Alarm(Some(renumber.instance(ix)?), renumber.alarm(&alarm)?)
+            }
+            Self::Peer(host) => Self::Peer(renumber.host(host)?),
+            Self::Operation(name) => Self::Operation(name),
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
+    /// Numbers the events of the engine.
+    model: Arc<Model>,
     seq: u64,
     /// When the last event was.
     newest: Instant,
@@ -84,7 +102,6 @@ struct Inner {
 /// What happened on this host. A clone is the same chronicle.
 #[derive(Clone, Debug)]
 pub(super) struct Chronicle {
-    model: Arc<Model>,
     inner: Arc<Mutex<Inner>>,
     live: broadcast::Sender<Arc<Entry>>,
 }
@@ -126,9 +143,9 @@ impl Chronicle {
         // Above what an earlier run told and the history does not keep.
         let seq = entries.iter().map(|entry| entry.event.seq).max().map_or(0, |seq| seq + APART);
         let since = HashMap::new();
-        let inner = Inner { seq, newest: Instant::ZERO, entries, since, file };
+        let inner = Inner { model, seq, newest: Instant::ZERO, entries, since, file };
         let live = broadcast::Sender::new(BEHIND);
-        let chronicle = Self { model, inner: Arc::new(Mutex::new(inner)), live };
+        let chronicle = Self { inner: Arc::new(Mutex::new(inner)), live };
         chronicle.end_unfinished();
         Ok((chronicle, warning))
     }
@@ -186,20 +203,20 @@ impl Chronicle {
 
     /// Takes an event of the engine, as it was told.
     pub(super) fn event(&self, event: &engine::Event, telling: Telling) {
-        let Some((what, cause)) = document::what(&self.model, &event.kind) else { return };
+        let mut inner = self.lock();
+        let Some((what, cause)) = document::what(&inner.model, &event.kind) else { return };
         let (over, begins) = lasting(event);
         let instance = event
             .instance
-            .and_then(|ix| self.model.instances.get(usize::from(ix.0)))
-            .map(|i| &i.name);
+            .and_then(|ix| inner.model.instances.get(usize::from(ix.0)))
+            .map(|i| i.name.to_string());
         let document = Event {
-            instance: instance.map(ToString::to_string),
+            instance,
             family: event.family.map(|family| family.to_string()),
             level: document::level(telling.level),
             cause,
             ..blank(telling.line, what)
         };
-        let mut inner = self.lock();
         let since = over.and_then(|lasting| inner.since.remove(&lasting));
         if let Some(lasting) = begins {
             inner.since.entry(lasting).or_insert(event.at);
@@ -224,6 +241,23 @@ impl Chronicle {
             operation: change.operation.map(operation_name),
         };
         let event = Event { instance: change.instance, level, ..blank(change.line, what) };
+        self.note(&mut self.lock(), event, clock::monotonic());
+    }
+
+    /// Another configuration is in force: what lasts, lasts on.
+    pub(super) fn reload(&self, model: Arc<Model>, renumber: &Renumber) {
+        let mut inner = self.lock();
+        let since = std::mem::take(&mut inner.since).into_iter();
+        inner.since =
+            since.filter_map(|(what, at)| Some((what.renumbered(renumber)?, at))).collect();
+        inner.model = model;
+    }
+
+    /// The configuration file cannot be used, or is in use again.
+    pub(super) fn file(&self, bad: bool, line: String, cause: Option<String>) {
+        let what = What::Alarm { code: CONFIG_NOT_USED.into(), on: bad };
+        let level = if bad { Level::Error } else { Level::Info };
+        let event = Event { level, cause, ..blank(line, what) };
         self.note(&mut self.lock(), event, clock::monotonic());
     }
 

@@ -6,7 +6,7 @@
 use super::manager;
 use super::queue::{Message, Sender};
 use super::successor::Successor;
-use super::tasks::Asked;
+use super::tasks::{Asked, No};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -80,6 +80,16 @@ impl Ending {
         matches!(self.phase, Phase::Stopping { .. })
     }
 
+    /// Does the process go on as it is, as far as is known?
+    pub(super) fn running(&self) -> bool {
+        matches!(self.phase, Phase::Running) && self.looking.is_none() && self.meaning.is_none()
+    }
+
+    /// A clean stop may take this long under another configuration.
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// An operator wants the program that is installed now to go on.
     pub(super) fn reexec(&mut self, asked: Asked) {
         let busy = match self.phase {
@@ -88,7 +98,7 @@ impl Ending {
             Phase::Running => self.looking.as_ref().map(|_| "a restart is under way"),
         };
         if let Some(busy) = busy {
-            let _ = asked.answer.send(Err(busy.into()));
+            let _ = asked.answer.send(Err(No::Refused(busy.into())));
             return;
         }
         let successor = self.successor.clone();
@@ -176,11 +186,11 @@ impl Ending {
         let version = match checked {
             Ok(version) if matches!(self.phase, Phase::Running) => version,
             Ok(_) => {
-                let _ = asked.answer.send(Err("the agent is stopping".into()));
+                let _ = asked.answer.send(Err(No::Refused("the agent is stopping".into())));
                 return None;
             }
             Err(why) => {
-                let _ = asked.answer.send(Err(why));
+                let _ = asked.answer.send(Err(No::Refused(why)));
                 return None;
             }
         };

@@ -13,12 +13,13 @@ use super::observe::Counting;
 use super::roles::{Change, Role, Roles, Whom};
 use crate::exec::client::Runner;
 use crate::exec::protocol::{Event as Word, Occasion, Which};
-use lanes::{Job, Lanes};
+use lanes::{Job, Key, Lanes, Of};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use vipd_core::config::model::{Call, Hook, HookRun, Model, Moment};
 use vipd_core::engine::io::{Cause, Event, EventKind};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::types::{HostIx, InstanceIx, State};
 
 /// After a clean stop the programs that hear of it may take this long; nothing is owned any more. What has not begun by
@@ -56,6 +57,42 @@ impl Hooks {
         }
     }
 
+    /// Another configuration: what runs goes on, hooks of instances that are gone hear that these stopped.
+    pub(super) fn reload(&mut self, model: &Arc<Model>, renumber: &Renumber, runner: Runner) {
+        let old = Arc::clone(&self.model);
+        for (ix, _) in old.iter().filter(|(ix, _)| renumber.instance(*ix).is_none()) {
+            self.farewell_to(ix);
+            self.tell_stop(Whom::Instance(ix));
+        }
+        self.roles.reload(Arc::clone(model), renumber);
+        let place = |all: &BTreeSet<InstanceIx>| -> BTreeSet<InstanceIx> {
+            all.iter().filter_map(|ix| renumber.instance(*ix)).collect()
+        };
+        (self.leaving, self.gone) = (place(&self.leaving), place(&self.gone));
+        self.model = Arc::clone(model);
+        self.lanes.reload(runner.clone());
+        self.runner = runner;
+    }
+
+    /// This host lets go of the instance for good.
+    fn farewell_to(&mut self, ix: InstanceIx) {
+        let owned = self.role(Whom::Instance(ix)) == Some(Role::Active);
+        // Not even the last push of a host that has let go.
+        self.lanes.stands(self.name(ix), Role::Fault);
+        if owned || self.leaving.remove(&ix) {
+            self.tell(ix, Word::PostDemote);
+        }
+    }
+
+    fn tell_stop(&self, whom: Whom) {
+        let occasion = self.occasion(whom, self.role(whom), Word::Stop);
+        self.deliver(whom, &occasion);
+    }
+
+    fn name(&self, ix: InstanceIx) -> &Arc<str> {
+        &self.model.instance(ix).name
+    }
+
     /// Hands on what `event` changed.
     pub(super) fn observe(&mut self, event: &Event) {
         if let EventKind::Operation { id, step } = &event.kind {
@@ -67,7 +104,7 @@ impl Hooks {
         }
         for change in self.roles.observe(event) {
             if let Whom::Instance(ix) = change.whom {
-                self.lanes.stands(ix, change.to);
+                self.lanes.stands(self.name(ix), change.to);
             }
             let word = match change.to {
                 Role::Active => Word::Active,
@@ -123,18 +160,12 @@ impl Hooks {
     pub(super) async fn stop(&mut self) {
         let instances: Vec<InstanceIx> = self.model.iter().map(|(ix, _)| ix).collect();
         for ix in &instances {
-            let owned = self.role(Whom::Instance(*ix)) == Some(Role::Active);
-            // Not even the last push of a host that has let go.
-            self.lanes.stands(*ix, Role::Fault);
-            if owned || self.leaving.remove(ix) {
-                self.tell(*ix, Word::PostDemote);
-            }
+            self.farewell_to(*ix);
         }
         let instances = instances.into_iter().map(Whom::Instance);
         let groups = (0..self.model.sync_groups.len()).map(Whom::Group);
         for whom in instances.chain(groups).collect::<Vec<_>>() {
-            let occasion = self.occasion(whom, self.role(whom), Word::Stop);
-            self.deliver(whom, &occasion);
+            self.tell_stop(whom);
         }
         let quiet = async {
             while !self.lanes.is_empty() {
@@ -169,8 +200,8 @@ impl Hooks {
         };
         let Some(hook) = self.model.hooks.get(at) else { return };
         for (ix, _) in self.model.iter() {
-            if hook.hears(ix, moment) && self.lanes.fits(word, ix) {
-                self.queue(at, hook, Whom::Instance(ix), self.told(ix, word));
+            if hook.hears(ix, moment) && self.lanes.fits(word, self.name(ix)) {
+                self.queue(hook, Whom::Instance(ix), self.told(ix, word));
             }
         }
     }
@@ -181,23 +212,29 @@ impl Hooks {
         if let Some(peer) = peer {
             occasion.peers = vec![occasion::peer(&self.model, peer)];
         }
-        let steps = self.model.hooks.iter().enumerate().filter_map(|(at, hook)| {
+        let steps = self.model.hooks.iter().filter_map(|hook| {
             let HookRun::Program(..) = &hook.run else { return None };
             hook.hears(ix, word.moment()).then(|| {
                 let job = Job::new(hook, occasion.clone());
-                self.lanes.step((at, Whom::Instance(ix)), job)
+                self.lanes.step(self.key(hook, Whom::Instance(ix)), job)
             })
         });
         steps.collect()
     }
 
-    /// What the hooks at the positions `begun` did for a move or a promotion is undone: they hear `word`, the
-    /// counterpart, and `reason`.
-    pub(super) fn undo(&self, ix: InstanceIx, begun: &BTreeSet<usize>, word: Word, reason: &str) {
+    /// What the hooks called `begun` did for a move or a promotion is undone: they hear `word`, the counterpart, and
+    /// `reason`.
+    pub(super) fn undo(
+        &self,
+        ix: InstanceIx,
+        begun: &BTreeSet<Arc<str>>,
+        word: Word,
+        reason: &str,
+    ) {
         let occasion = Occasion { reason: reason.into(), ..self.told(ix, word) };
-        for (at, hook) in self.model.hooks.iter().enumerate() {
-            if begun.contains(&at) && hook.hears(ix, word.moment()) {
-                self.queue(at, hook, Whom::Instance(ix), occasion.clone());
+        for hook in &self.model.hooks {
+            if begun.contains(&hook.name) && hook.hears(ix, word.moment()) {
+                self.queue(hook, Whom::Instance(ix), occasion.clone());
             }
         }
     }
@@ -231,17 +268,29 @@ impl Hooks {
 
     fn deliver(&self, whom: Whom, occasion: &Occasion) {
         let moment = occasion.event.moment();
-        for (at, hook) in self.model.hooks.iter().enumerate() {
+        for hook in &self.model.hooks {
             if hook.on.contains(&moment) && self.concerns(hook, whom) {
-                self.queue(at, hook, whom, occasion.clone());
+                self.queue(hook, whom, occasion.clone());
             }
         }
     }
 
-    fn queue(&self, at: usize, hook: &Hook, whom: Whom, occasion: Occasion) {
+    fn key(&self, hook: &Hook, whom: Whom) -> Key {
+        let of = match whom {
+            Whom::Instance(ix) => Of::Instance(Arc::clone(self.name(ix))),
+            Whom::Group(at) => Of::Group(
+                self.model.sync_groups.get(at).map(|g| Arc::clone(&g.name)).unwrap_or_default(),
+            ),
+        };
+        (Arc::clone(&hook.name), of)
+    }
+
+    fn queue(&self, hook: &Hook, whom: Whom, occasion: Occasion) {
         match &hook.run {
             HookRun::Program(_, Call::Vipd) if matches!(whom, Whom::Group(_)) => {}
-            HookRun::Program(..) => self.lanes.push((at, whom), Job::new(hook, occasion)),
+            HookRun::Program(..) => {
+                self.lanes.push(self.key(hook, whom), Job::new(hook, occasion));
+            }
             HookRun::Fifo(_) => {
                 if !self.runner.line(&hook.name, occasion) {
                     tracing::warn!("hook {}: a line was lost, `vipd exec` is behind", hook.name);

@@ -303,10 +303,7 @@ fn write_all(state_dir: &Path, waiting: &Receiver<(Subject, Memory)>, confirm: &
             let reserved = memory.epoch.reserved;
             let written = write_one(state_dir, subject.as_deref(), memory.clone());
             if let Some(instance) = subject.as_deref().filter(|_| reserved > 0) {
-                let result = match &written {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(error.to_string().into()),
-                };
+                let result = written.as_ref().copied().map_err(|e| e.to_string().into());
                 confirm(instance, reserved, result);
             }
             match written {

@@ -12,6 +12,7 @@
 //! | `worker` | the kernel thread |
 //! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
+//! | `standing`, `reload` | which configuration is in force, the last good one; how another one comes into force |
 //! | `control` | the handler of the control socket: reads, changes, subscriptions |
 //! | `replica` | the way to the replicator: roles and barriers there, reports back |
 //! | `report` | the engine's snapshot as status document |
@@ -47,12 +48,14 @@ mod observe;
 mod protocol;
 mod pulse;
 mod queue;
+pub mod reload;
 mod replica;
 mod report;
 mod roles;
 mod scripts;
 mod slots;
 mod sockets;
+pub mod standing;
 mod successor;
 mod sync;
 mod tasks;

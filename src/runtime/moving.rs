@@ -7,13 +7,14 @@
 
 use super::hooks::{Hooks, Report, Step};
 use super::queue::{Message, Sender};
+use super::standing::InForce;
 use crate::exec::protocol::Event as Word;
 use crate::sys::clock;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use vipd_core::config::model::Model;
+use vipd_core::engine::reload::Renumber;
 use vipd_core::time;
 use vipd_core::types::{HostIx, InstanceIx};
 
@@ -32,8 +33,8 @@ pub(super) trait Replicator: Clone + Send + Sync + 'static {
     fn over(&self, order: u64);
 }
 
-/// Hooks by position whose program was asked for.
-type Begun = Arc<Mutex<BTreeSet<usize>>>;
+/// Hooks by name whose program was asked for.
+type Begun = Arc<Mutex<BTreeSet<Arc<str>>>>;
 
 /// What is under way for one instance.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ struct Underway {
 
 impl Underway {
     /// Nothing of it is begun any more. Gives what was.
-    fn end(self) -> BTreeSet<usize> {
+    fn end(self) -> BTreeSet<Arc<str>> {
         self.task.abort();
         std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -54,7 +55,7 @@ impl Underway {
 /// Planned moves of one agent, from and to here.
 #[derive(Debug)]
 pub(super) struct Moving<R> {
-    model: Arc<Model>,
+    in_force: InForce,
     engine: Sender,
     replicator: R,
     promotions: HashMap<InstanceIx, Underway>,
@@ -63,9 +64,22 @@ pub(super) struct Moving<R> {
 
 impl<R: Replicator> Moving<R> {
     /// Answers go to `engine`.
-    pub(super) fn new(model: Arc<Model>, engine: Sender, replicator: R) -> Self {
+    pub(super) fn new(in_force: InForce, engine: Sender, replicator: R) -> Self {
         let (promotions, barriers) = (HashMap::new(), HashMap::new());
-        Self { model, engine, replicator, promotions, barriers }
+        Self { in_force, engine, replicator, promotions, barriers }
+    }
+
+    /// Another configuration is in force: what is under way goes on, but for instances that are gone.
+    pub(super) fn reload(&mut self, renumber: &Renumber) {
+        for all in [&mut self.promotions, &mut self.barriers] {
+            let before = std::mem::take(all);
+            for (was, underway) in before {
+                match renumber.instance(was) {
+                    Some(ix) => drop(all.insert(ix, underway)),
+                    None => drop(underway.end()),
+                }
+            }
+        }
     }
 
     /// Asks the pre-promote hooks of `ix`, which `from` hands over, or an operator promotes here.
@@ -79,7 +93,8 @@ impl<R: Replicator> Moving<R> {
         let steps = hooks.steps(ix, Word::PrePromote, from);
         let deadline = Instant::now() + steps.iter().map(Step::time).sum();
         let (begun, engine) = (Begun::default(), self.engine.clone());
-        let name = Arc::clone(&self.model.instance(ix).name);
+        let in_force = self.in_force.clone();
+        let name = Arc::clone(&in_force.model().instance(ix).name);
         let asked = Arc::clone(&begun);
         let task = tokio::spawn(async move {
             let result = consent(steps, &asked, deadline, from.is_some()).await;
@@ -87,8 +102,10 @@ impl<R: Replicator> Moving<R> {
                 tracing::warn!("{name}: does not take over: {why}");
             }
             let result = result.map_err(Arc::from);
+            // Gone by a reload: nobody waits for it.
+            let Some(instance) = in_force.instance(&name) else { return };
             // The agent may be stopping.
-            let _ = engine.send(Message::PrePromoted { instance: ix, order, result });
+            let _ = engine.send(Message::PrePromoted { instance, order, result });
         });
         self.promotions.insert(ix, Underway { order, begun, task });
     }
@@ -118,8 +135,10 @@ impl<R: Replicator> Moving<R> {
             begun.lock().unwrap_or_else(PoisonError::into_inner).extend(earlier.end());
         }
         let (asked, replicator) = (Arc::clone(&begun), self.replicator.clone());
-        let name = Arc::clone(&self.model.instance(ix).name);
-        let target = self.model.host_name(to).to_string();
+        let in_force = self.in_force.clone();
+        let model = in_force.model();
+        let name = Arc::clone(&model.instance(ix).name);
+        let target = model.host_name(to).to_string();
         let task = tokio::spawn(async move {
             let began = Instant::now();
             let pushed = Begun::default();
@@ -139,8 +158,10 @@ impl<R: Replicator> Moving<R> {
                 Err(why) => tracing::warn!("{name}: stays here, no barrier to {target}: {why}"),
             }
             let result = result.map_err(Arc::from);
+            // Gone by a reload: nobody waits for it.
+            let Some(instance) = in_force.instance(&name) else { return };
             // The agent may be stopping.
-            let _ = engine.send(Message::BarrierDone { instance: ix, order, result });
+            let _ = engine.send(Message::BarrierDone { instance, order, result });
         });
         self.barriers.insert(ix, Underway { order, begun, task });
     }
@@ -162,7 +183,7 @@ fn taken(all: &mut HashMap<InstanceIx, Underway>, ix: InstanceIx, order: u64) ->
 }
 
 fn note(begun: &Begun, step: &Step) {
-    begun.lock().unwrap_or_else(PoisonError::into_inner).insert(step.hook());
+    begun.lock().unwrap_or_else(PoisonError::into_inner).insert(step.name());
 }
 
 /// The hooks one after the other: anything but a good end is the end of it.

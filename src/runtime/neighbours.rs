@@ -55,6 +55,13 @@ impl Filter {
         }
     }
 
+    /// Another configuration of the same interface.
+    pub(super) fn go_on(&mut self, before: Self) {
+        let Self { gateways, asked, window, strangers, .. } = before;
+        (self.gateways, self.asked) = (gateways, asked);
+        (self.window, self.strangers) = (window, strangers);
+    }
+
     /// The engine asks for an address.
     pub(super) fn let_answer(&mut self, addr: IpAddr, now: Instant) {
         if self.asked.len() >= ASKED_AT_MOST && !self.asked.contains_key(&addr) {

@@ -13,39 +13,53 @@ use crate::exec::protocol::{End, Event as Word};
 use crate::sys::clock;
 use crate::telemetry::http::{self, Limits, Pages, Verdict};
 use crate::telemetry::metrics::{Figures, Format, Loop, Replicas};
-use crate::telemetry::{HookRun, HookTally, Tally, cause_text};
+use crate::telemetry::{HookOf, HookRun, HookTally, Tally, cause_text};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Reading};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::engine::snapshot::{Snapshot, UnitView};
-use vipd_core::types::{CheckIx, Class, InstanceIx, State};
+use vipd_core::types::{CheckIx, Class, State};
 
-/// The tally that the main thread fills and scrapes read.
+/// Between two looks whether a reload is through, and how many of them: it takes milliseconds.
+const SOON: Duration = Duration::from_millis(20);
+const ROUNDS: u32 = 50;
+
+/// The tally that the main thread fills and scrapes read, with the configuration that numbers it.
 #[derive(Clone, Debug)]
-pub(super) struct Counting(Arc<Mutex<Tally>>);
+pub(super) struct Counting(Arc<Mutex<(Tally, Arc<Model>)>>);
 
 impl Counting {
     /// Nothing has happened yet.
-    pub(super) fn new(model: &Model) -> Self {
-        Self(Arc::new(Mutex::new(Tally::new(model))))
+    pub(super) fn new(model: &Arc<Model>) -> Self {
+        Self(Arc::new(Mutex::new((Tally::new(model), Arc::clone(model)))))
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn reload(&self, model: &Arc<Model>, renumber: &Renumber) {
+        self.with(|(tally, numbers)| {
+            tally.reload(model, renumber);
+            numbers.clone_from(model);
+        });
     }
 
     /// Something happened.
     pub(super) fn observe(&self, event: &Event) {
-        self.with(|tally| tally.observe(event));
+        self.with(|(tally, _)| tally.observe(event));
     }
 
     /// A check was run.
     pub(super) fn check(&self, check: CheckIx, reading: &Reading) {
-        self.with(|tally| tally.check(check, reading));
+        self.with(|(tally, _)| tally.check(check, reading));
     }
 
     /// A hook was run for an instance.
     pub(super) fn hook(
         &self,
         hook: &Arc<str>,
-        instance: InstanceIx,
+        instance: &Arc<str>,
         event: Word,
         report: &RunReport,
         done: &Outcome,
@@ -59,20 +73,20 @@ impl Counting {
         };
         let pushed = matches!(event, Word::SyncInterval | Word::SyncChange | Word::SyncBarrier);
         let line = (pushed && *report == RunReport::Done).then_some(&*done.last);
-        self.with(|tally| tally.hook(hook, instance, ran, line));
+        self.with(|(tally, _)| tally.hook(hook, instance, ran, line));
     }
 
     /// This host does not own the instance any more, or never did: what was said of its replicas is of no interest.
-    pub(super) fn not_owner(&self, instance: InstanceIx) {
-        self.with(|tally| tally.not_owner(instance));
+    pub(super) fn not_owner(&self, instance: &Arc<str>) {
+        self.with(|(tally, _)| tally.not_owner(instance));
     }
 
     /// What hooks came to until now, with the hook and the instance.
-    pub(super) fn hooks(&self) -> Vec<((Arc<str>, InstanceIx), HookTally)> {
-        self.with(|tally| tally.hooks().map(|(key, of)| (key.clone(), of.clone())).collect())
+    pub(super) fn hooks(&self) -> Vec<(HookOf, HookTally)> {
+        self.with(|(tally, _)| tally.hooks().map(|(key, of)| (key.clone(), of.clone())).collect())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Tally) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut (Tally, Arc<Model>)) -> T) -> T {
         // Counts are whole between two events, whoever panicked.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -92,7 +106,7 @@ fn outcome(report: &RunReport, end: &End) -> &'static str {
 
 /// Serves until aborted; `None`: nothing is to be served.
 pub(super) fn start(facts: &Facts, protocol: &Sender) -> Option<Serving> {
-    let at = facts.model.telemetry.listen.clone()?;
+    let at = facts.in_force.model().telemetry.listen.clone()?;
     let pages =
         Monitoring { facts: facts.clone(), reporter: Arc::new(Reporter::new(protocol.clone())) };
     Some(Serving(tokio::spawn(http::serve(at, Limits::default(), pages))))
@@ -137,7 +151,18 @@ impl Monitoring {
 impl Pages for Monitoring {
     async fn metrics(&self, format: Format) -> Verdict {
         // Without an answer the scrape says so: `vipd_up` is 0.
-        let report = self.report().await.ok();
+        let counting = &self.facts.counting;
+        let (mut report, mut counted) = (self.report().await.ok(), counting.with(|t| t.clone()));
+        for _ in 0..ROUNDS {
+            // In the middle of a reload one of them is ahead.
+            if report.as_ref().is_none_or(|report| Arc::ptr_eq(&report.model, &counted.1)) {
+                break;
+            }
+            tokio::time::sleep(SOON).await;
+            (report, counted) = (self.report().await.ok(), counting.with(|t| t.clone()));
+        }
+        let (tally, model) = counted;
+        report.take_if(|report| !Arc::ptr_eq(&report.model, &model));
         let standing = self.facts.replication.standing();
         let replicas = standing.replicator.map(|replicator| Replicas {
             connected: replicator.connected,
@@ -146,8 +171,9 @@ impl Pages for Monitoring {
         });
         let figures = Figures {
             replicas,
-            model: Arc::clone(&self.facts.model),
-            tally: self.facts.counting.with(|tally| tally.clone()),
+            model,
+            tally,
+            config_used: self.facts.in_force.trouble().is_none(),
             now: report.map(|report| (report.snapshot.clone(), self.counted(&report))),
         };
         figures.text(format).map_err(|error| format!("the figures could not be written: {error}"))
@@ -159,7 +185,7 @@ impl Pages for Monitoring {
 
     async fn readiness(&self) -> Verdict {
         let report = self.report().await?;
-        readiness(&self.facts.model, &report.snapshot)
+        readiness(&report.model, &report.snapshot)
     }
 }
 

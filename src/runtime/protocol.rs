@@ -3,6 +3,8 @@
 //! Started by the runtime with the inputs of the first dump. It never blocks, never logs, touches no file and no
 //! netlink; what it has to tell goes through a bounded queue, and what does not fit is counted.
 
+mod reload;
+
 use super::neighbours::{Filter, announcement, question};
 use super::pulse::Pulse;
 use super::queue::{Inbox, Message};
@@ -12,7 +14,7 @@ use crate::kernel::MonitorEvent;
 use crate::sys::{DeadlineTimer, Poller, clock};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
@@ -95,6 +97,8 @@ pub(super) enum End {
 /// Answer to [`Message::Report`].
 #[derive(Clone, Debug)]
 pub(super) struct Report {
+    /// The configuration by which the rest is numbered.
+    pub model: Arc<Model>,
     /// What the engine says.
     pub snapshot: Snapshot,
     /// What the loop counted.
@@ -142,6 +146,10 @@ pub(super) struct Protocol {
     inbox: Inbox,
     slots: Slots,
     told: mpsc::Sender<Told>,
+    /// Where to tell once another configuration is in force.
+    told_next: Option<mpsc::Sender<Told>>,
+    /// Waits for the engine to be ready for another configuration.
+    retiring: Option<oneshot::Sender<()>>,
     sockets: Sockets,
     filters: Vec<Filter>,
     pulse: Option<Pulse>,
@@ -213,6 +221,8 @@ impl Protocol {
             inbox,
             slots,
             told,
+            told_next: None,
+            retiring: None,
             pulse,
             counters: LoopCounters::default(),
             tokens: Vec::new(),
@@ -242,6 +252,10 @@ impl Protocol {
             self.act();
             if self.engine.stopped() {
                 return Ok(End::Stopped);
+            }
+            if let Some(done) = self.retiring.take_if(|_| self.engine.retired()) {
+                // Whoever waited for it may have something else to do by now.
+                let _ = done.send(());
             }
             if self.engine.may_exec() {
                 // Nothing is read or said after this.
@@ -419,7 +433,11 @@ impl Protocol {
             }
             Message::Replica(set, state) => self.feed(Input::Replica { set, state }),
             Message::Stored { instance, reserved, result } => {
-                self.feed(Input::Stored { instance, reserved, result });
+                // Numbered here: the thread that stores does not know which configuration is in force.
+                let known = self.model.iter().find(|(_, known)| known.name == instance);
+                if let Some((instance, _)) = known {
+                    self.feed(Input::Stored { instance, reserved, result });
+                }
             }
             Message::Check(check, reading) => self.feed(Input::Check { check, reading }),
             Message::Activated { instance, order, result } => {
@@ -438,6 +456,11 @@ impl Protocol {
             Message::Order { id, instance, order } => {
                 self.feed(Input::Order { id, instance, order });
             }
+            Message::Retire { model, done } => {
+                self.retiring = Some(done);
+                self.feed(Input::Retire(model));
+            }
+            Message::Reload(reload) => self.reload(*reload),
             Message::PrepareRestart => self.feed(Input::PrepareRestart),
             Message::AbortRestart => self.feed(Input::AbortRestart),
             Message::Stop => self.feed(Input::Stop),
@@ -515,6 +538,7 @@ impl Protocol {
                     self.tell(Told::BarrierOver { instance, order, moved });
                 }
                 Output::Event(event) => self.tell(Told::Event(event)),
+                Output::Reloaded(model) => self.put_in_force(model),
             }
         }
     }
@@ -539,7 +563,8 @@ impl Protocol {
     fn report(&self) -> Report {
         let counters = LoopCounters { socket_errors: self.sockets.errors(), ..self.counters };
         let snapshot = self.engine.snapshot(clock::monotonic());
-        Report { snapshot, counters, announced: self.announced.clone() }
+        let model = Arc::clone(&self.model);
+        Report { model, snapshot, counters, announced: self.announced.clone() }
     }
 }
 

@@ -24,6 +24,15 @@ impl Pulse {
         Self { watchdog, interval: interval(model), next: Instant::ZERO }
     }
 
+    /// Another configuration; the manager hears of another interval with the next ping.
+    pub(super) fn reload(&mut self, model: &Model) {
+        let interval = interval(model);
+        if interval != self.interval {
+            self.interval = interval;
+            self.next = Instant::ZERO;
+        }
+    }
+
     /// When the next one is due.
     pub(super) fn due(&self) -> Instant {
         self.next

@@ -9,13 +9,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use tokio::sync::oneshot;
-use vipd_core::engine::io::{Applied, OperatorOrder, Reading, Renewed, ReplicaState};
+use tokio::sync::{mpsc, oneshot};
+use vipd_core::config::model::Model;
+use vipd_core::engine::Secrets;
+use vipd_core::engine::io::{Applied, Memory, OperatorOrder, Reading, Renewed, ReplicaState};
 use vipd_core::engine::simulate::Picture;
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, InstanceIx, SetIx};
 
-use super::protocol::Report;
+use super::protocol::{Report, Told};
 
 /// Messages in flight. A dump of all links fits; more only means that the writer waits.
 const DEPTH: usize = 1024;
@@ -66,8 +68,8 @@ pub(super) enum Message {
     Replica(SetIx, Option<ReplicaState>),
     /// From the thread that stores: what was remembered of an instance is on the disk, or is not.
     Stored {
-        /// Which instance.
-        instance: InstanceIx,
+        /// Which instance, by name.
+        instance: Arc<str>,
         /// The epochs up to here are reserved.
         reserved: u64,
         /// Or why not.
@@ -91,12 +93,34 @@ pub(super) enum Message {
         /// What.
         order: OperatorOrder,
     },
+    /// From the main thread: another configuration comes. Answered when all that does not go on with it is gone.
+    Retire {
+        /// Which one.
+        model: Arc<Model>,
+        /// The answer.
+        done: oneshot::Sender<()>,
+    },
+    /// From the main thread: it comes into force. What is sent after this is numbered by it.
+    Reload(Box<Reload>),
     /// From the main thread: another agent is about to go on.
     PrepareRestart,
     /// From the main thread: not yet.
     AbortRestart,
     /// From the signal handler: leave cleanly.
     Stop,
+}
+
+/// Another configuration comes into force.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// What it means.
+    pub model: Arc<Model>,
+    /// Its keys.
+    pub secrets: Secrets,
+    /// What was stored of instances that are new.
+    pub recalled: Vec<(Option<InstanceIx>, Memory)>,
+    /// Where to tell from then on; where it was told until then is closed.
+    pub told: mpsc::Sender<Told>,
 }
 
 /// The writing end; one per thread.

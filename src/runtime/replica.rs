@@ -10,6 +10,7 @@ use super::control::reporter::Reporter;
 use super::moving::Replicator;
 use super::protocol::Report;
 use super::queue::{Message, Sender};
+use super::standing::InForce;
 use crate::control::protocol::{Answer, Body, Code, Word as Said};
 use crate::control::rights;
 use crate::control::server::{Caller, Gone, Wire};
@@ -43,7 +44,7 @@ pub(super) struct Replication(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    model: Arc<Model>,
+    in_force: InForce,
     engine: Sender,
     reporter: Reporter,
     chronicle: Chronicle,
@@ -87,8 +88,8 @@ pub(super) struct Standing {
 }
 
 impl Replication {
-    /// For the sets of `model`.
-    pub(super) fn new(model: Arc<Model>, engine: Sender, chronicle: Chronicle) -> Self {
+    /// For the sets of what is in force.
+    pub(super) fn new(in_force: InForce, engine: Sender, chronicle: Chronicle) -> Self {
         let books = Books {
             attached: None,
             count: 0,
@@ -101,7 +102,7 @@ impl Replication {
             teller: ReplicaTeller::default(),
         };
         Self(Arc::new(Shared {
-            model,
+            in_force,
             reporter: Reporter::new(engine.clone()),
             engine,
             chronicle,
@@ -113,13 +114,14 @@ impl Replication {
 
     /// Keeps roles up to date and looks whether the replicator is there; for ever.
     pub(super) async fn tend(self) {
-        if self.0.model.replicates.is_empty() {
-            return;
-        }
         loop {
             let _ = tokio::time::timeout(LOOK, self.0.changed.notified()).await;
+            if self.model().replicates.is_empty() {
+                self.none_configured();
+                continue;
+            }
             if let Ok(report) = self.0.reporter.since(clock::monotonic()).await {
-                let roles = roles(&self.0.model, &report);
+                let roles = roles(&report);
                 self.0.roles.send_if_modified(|last| {
                     let changed = *last != roles;
                     *last = roles;
@@ -156,7 +158,7 @@ impl Replication {
 
     /// What is shown.
     pub(super) fn standing(&self) -> Standing {
-        if self.0.model.replicates.is_empty() {
+        if self.model().replicates.is_empty() {
             return Standing::default();
         }
         let (now, books) = (clock::monotonic(), self.lock());
@@ -171,7 +173,7 @@ impl Replication {
     /// Tells the engine how the replicas of this host stand: it decides what a stale one does to a claim.
     fn feed(&self) {
         let standing = self.standing();
-        for (set, configured) in (0u16..).map(SetIx).zip(&self.0.model.replicates) {
+        for (set, configured) in (0u16..).map(SetIx).zip(&self.model().replicates) {
             let report = standing.sets.iter().find(|report| *report.set == *configured.name);
             let state = report.filter(|_| !standing.missing).map(|report| ReplicaState {
                 age: report.age_ms.map(Duration::from_millis),
@@ -179,6 +181,19 @@ impl Replication {
             });
             self.0.engine.offer(Message::Replica(set, state));
         }
+    }
+
+    /// Without sets nobody is missed; those that come by a reload begin anew.
+    fn none_configured(&self) {
+        let mut books = self.lock();
+        books.heard = clock::monotonic();
+        (books.missing, books.spoke) = (false, false);
+        books.sets.clear();
+        books.alarms.clear();
+    }
+
+    fn model(&self) -> Arc<Model> {
+        self.0.in_force.model()
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -195,7 +210,7 @@ impl Replication {
             let _ = wire.answer(&Answer::error(Code::Forbidden, said)).await;
             return;
         }
-        if self.0.model.replicates.is_empty() {
+        if self.model().replicates.is_empty() {
             let said = "no sets of state files are configured: [replicate.NAME]";
             let _ = wire.answer(&Answer::error(Code::Refused, said)).await;
             return;
@@ -277,7 +292,7 @@ impl Replication {
             }
             Word::Event { set, text, alarm } => {
                 let Some(configured) = self.set(&set) else { return };
-                let instance = self.0.model.instance(configured.instance).name.to_string();
+                let instance = self.model().instance(configured.instance).name.to_string();
                 let line = one_line(&format!("{instance}: replica {set}: {text}"));
                 self.lock().teller.told(Some(&instance), &set, &line, alarm, now);
                 self.0.chronicle.replica(Some(&instance), &set, line, alarm);
@@ -316,14 +331,14 @@ impl Replication {
 
     fn tell_alarm(&self, set: &str, text: &str, on: bool) {
         let Some(configured) = self.set(set) else { return };
-        let instance = self.0.model.instance(configured.instance).name.to_string();
+        let instance = self.model().instance(configured.instance).name.to_string();
         let line = format!("{instance}: replica {set}: {text}");
         replica_alarm(REPLICA, Some(&instance), Some(set), &line, on);
         self.0.chronicle.alarm(REPLICA, Some(&instance), line, on);
     }
 
-    fn set(&self, name: &str) -> Option<&Replicate> {
-        self.0.model.replicates.iter().find(|set| &*set.name == name)
+    fn set(&self, name: &str) -> Option<Replicate> {
+        self.model().replicates.iter().find(|set| &*set.name == name).cloned()
     }
 }
 
@@ -336,14 +351,14 @@ impl Replicator for Replication {
         to: HostIx,
         deadline: tokio::time::Instant,
     ) -> Result<(), String> {
-        if self.0.model.sets_of(instance).next().is_none() {
+        if self.model().sets_of(instance).next().is_none() {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let barrier = Barrier {
             id: order,
-            instance: self.0.model.instance(instance).name.to_string(),
-            to: self.0.model.host_name(to).to_string(),
+            instance: self.model().instance(instance).name.to_string(),
+            to: self.model().host_name(to).to_string(),
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let (tx, rx) = oneshot::channel();
@@ -399,7 +414,8 @@ fn aged(report: &SetReport, since: Duration) -> SetReport {
 }
 
 /// Who owns what, for the instances that have sets.
-fn roles(model: &Model, report: &Report) -> Vec<Role> {
+fn roles(report: &Report) -> Vec<Role> {
+    let model = &report.model;
     let role = |(ix, role): &(InstanceIx, RoleView)| Role {
         instance: model.instance(*ix).name.to_string(),
         owns: role.owns,

@@ -9,13 +9,15 @@ pub(super) use prediction::prediction;
 use super::observe::Counting;
 use super::protocol::Report;
 use super::replica::{Replication, Standing, missing_text};
+use super::standing::InForce;
 use crate::control::status::{
     Alarm, Family, Hook, Instance, Interface, Owner, Path, Peer, SCHEMA, Scheduling, Status,
 };
 use crate::sys::clock;
 use crate::sys::sched::Granted;
 use crate::telemetry::{
-    REPLICA, REPLICATOR_MISSING, alarm_code, alarm_text, cause_text, host_name, seconds,
+    CONFIG_NOT_USED, REPLICA, REPLICATOR_MISSING, alarm_code, alarm_text, cause_text, host_name,
+    seconds,
 };
 use std::sync::{Arc, OnceLock};
 use vipd_core::config::model::Model;
@@ -29,10 +31,8 @@ use vipd_core::vrrp::Expiry;
 /// What the main thread knows by itself.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// The configuration in use.
-    pub model: Arc<Model>,
-    /// The text of its file: what the other hosts make of it.
-    pub file: Arc<str>,
+    /// The configuration in force.
+    pub in_force: InForce,
     /// What was counted since the start.
     pub counting: Counting,
     /// Was real-time scheduling granted?
@@ -57,7 +57,7 @@ impl Facts {
 
 /// The status document.
 pub(super) fn document(facts: &Facts, report: &Report) -> Status {
-    let model = &facts.model;
+    let model = &report.model;
     let snapshot = &report.snapshot;
     let loops = [
         ("wakeups", report.counters.wakeups),
@@ -82,7 +82,7 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
         checks: snapshot.checks.iter().map(|check| health::check(model, check)).collect(),
         peers: peers(model, snapshot),
         interfaces: interfaces(model, snapshot),
-        alarms: host_alarms(model, snapshot, &replicas),
+        alarms: of_file(facts).into_iter().chain(host_alarms(model, snapshot, &replicas)).collect(),
         replicator: replicas.replicator,
         hooks: hooks(facts),
         counters: snapshot
@@ -97,11 +97,11 @@ pub(super) fn document(facts: &Facts, report: &Report) -> Status {
 /// Hooks that ran, by name and instance.
 fn hooks(facts: &Facts) -> Vec<Hook> {
     let now = clock::monotonic();
-    let hooks = facts.counting.hooks().into_iter().filter_map(|((name, ix), of)| {
+    let hooks = facts.counting.hooks().into_iter().filter_map(|((name, instance), of)| {
         let last = of.last()?;
         Some(Hook {
             name: name.to_string(),
-            instance: facts.model.instance(ix).name.to_string(),
+            instance: instance.to_string(),
             event: last.event.into(),
             outcome: last.outcome.into(),
             told: last.told.clone(),
@@ -113,6 +113,15 @@ fn hooks(facts: &Facts) -> Vec<Hook> {
         })
     });
     hooks.collect()
+}
+
+/// The file is not the one in force.
+fn of_file(facts: &Facts) -> Option<Alarm> {
+    let why = facts.in_force.trouble()?;
+    Some(Alarm {
+        code: CONFIG_NOT_USED.into(),
+        message: format!("runs on the last good configuration, the file is not used: {why}"),
+    })
 }
 
 fn scheduling(facts: &Facts) -> Scheduling {

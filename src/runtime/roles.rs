@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Cause, Event, EventKind};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::types::{Class, Family, HostIx, InstanceIx, State};
 
 /// What an instance or a group is for hooks.
@@ -105,6 +106,24 @@ impl Roles {
         Self { model, instances, groups }
     }
 
+    /// Another configuration: roles go on by name.
+    pub(super) fn reload(&mut self, model: Arc<Model>, renumber: &Renumber) {
+        let before = std::mem::replace(self, Self::new(Arc::clone(&model)));
+        for (was, known) in (0u16..).map(InstanceIx).zip(before.instances) {
+            let now =
+                renumber.instance(was).and_then(|ix| self.instances.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = known;
+            }
+        }
+        for (was, role) in before.model.sync_groups.iter().zip(before.groups) {
+            let now = model.sync_groups.iter().position(|group| group.name == was.name);
+            if let Some(mine) = now.and_then(|at| self.groups.get_mut(at)) {
+                *mine = role;
+            }
+        }
+    }
+
     /// What is known of `ix`.
     pub(super) fn known(&self, ix: InstanceIx) -> Option<&Known> {
         self.instances.get(usize::from(ix.0))
@@ -120,8 +139,9 @@ impl Roles {
         let Some(ix) = event.instance else { return Vec::new() };
         let Some(known) = self.instances.get_mut(usize::from(ix.0)) else { return Vec::new() };
         match &event.kind {
-            // What a clean stop does is told once, when it is done.
-            EventKind::Transition { cause: Cause::Stop, .. } => return Vec::new(),
+            // What a clean stop does is told once, when it is done. An instance that begins anew because of a reload is
+            // Backup a moment later, and one that is gone is told as stopped.
+            EventKind::Transition { cause: Cause::Stop | Cause::Reload, .. } => return Vec::new(),
             EventKind::Transition { to, cause, owner, priority, epoch, .. } => {
                 known.states.insert(event.family, *to);
                 if !known.states.values().any(|s| *s == State::Active) {

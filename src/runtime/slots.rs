@@ -5,12 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Own, Renew};
 use vipd_core::types::InstanceIx;
 
 /// What waits for the kernel thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Orders {
+    /// From here on orders are numbered by this configuration.
+    pub model: Option<Arc<Model>>,
     /// At most one for each instance.
     pub own: Vec<Own>,
     /// Oldest first; each instance is in one of them at most.
@@ -31,6 +34,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    model: Option<Arc<Model>>,
     own: Vec<Option<Own>>,
     /// Each instance is in one of them at most, so there are never more than instances.
     renew: VecDeque<Renew>,
@@ -40,13 +44,26 @@ struct State {
 impl Slots {
     /// Empty slots for `instances` instances.
     pub(super) fn new(instances: usize) -> Self {
-        let state = State { own: vec![None; instances], renew: VecDeque::new(), closed: false };
+        let own = vec![None; instances];
+        let state = State { model: None, own, renew: VecDeque::new(), closed: false };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), filled: Condvar::new() }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic of the other side leaves the slots whole: every change is a single move.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another configuration: what waits is void, the engine orders anew what it still wants.
+    pub(super) fn reload(&self, model: &Arc<Model>) {
+        let own = vec![None; model.instances.len()];
+        let mut state = self.lock();
+        let old = std::mem::replace(&mut state.own, own);
+        state.renew.clear();
+        state.model = Some(Arc::clone(model));
+        drop(state);
+        drop(old);
+        self.shared.filled.notify_one();
     }
 
     /// Replaces what is waiting for the instance. An earlier renewal of it is dropped with it: an address that
@@ -108,6 +125,7 @@ impl State {
 
     fn take(&mut self) -> Orders {
         Orders {
+            model: self.model.take(),
             own: self.own.iter_mut().filter_map(Option::take).collect(),
             renew: self.renew.drain(..).collect(),
         }
@@ -143,7 +161,7 @@ mod tests {
         slots.own(free(0, 2));
         slots.own(hold(1, 3));
         slots.own(hold(0, 4));
-        assert_eq!(slots.take(), Orders { own: vec![hold(0, 4), hold(1, 3)], renew: vec![] });
+        assert_eq!(slots.take(), Orders { own: vec![hold(0, 4), hold(1, 3)], ..Orders::default() });
         assert_eq!(slots.take(), Orders::default());
         slots.close();
         assert_eq!(slots.wait(), None);
@@ -157,7 +175,11 @@ mod tests {
         slots.close();
         assert_eq!(
             slots.wait(),
-            Some(Orders { own: vec![free(0, 2)], renew: vec![renew(1, &[1])] })
+            Some(Orders {
+                own: vec![free(0, 2)],
+                renew: vec![renew(1, &[1])],
+                ..Orders::default()
+            })
         );
         assert_eq!(slots.wait(), None);
     }
@@ -180,6 +202,9 @@ mod tests {
             move || slots.wait()
         });
         slots.own(free(0, 9));
-        assert_eq!(reader.join().unwrap(), Some(Orders { own: vec![free(0, 9)], renew: vec![] }));
+        assert_eq!(
+            reader.join().unwrap(),
+            Some(Orders { own: vec![free(0, 9)], ..Orders::default() })
+        );
     }
 }

@@ -126,6 +126,40 @@ impl Sockets {
         }
     }
 
+    /// Another configuration: sockets that it needs as well stay open under their new tokens, others are closed, missing
+    /// ones opened. Gives what is newly wrong.
+    pub(super) fn reload(&mut self, model: &Model, poller: &Poller, now: Instant) -> Vec<String> {
+        let mut before = std::mem::replace(self, Self::new(model));
+        self.errors = before.errors;
+        // What cannot be renamed is opened anew.
+        for ((link, family), voice) in &mut self.voices {
+            let name = self.names.get(usize::from(link.0));
+            let Some(was) = before.names.iter().position(|known| Some(known) == name) else {
+                continue;
+            };
+            if let Some(index) = self.indices.get_mut(usize::from(link.0)) {
+                *index = before.indices.get(was).copied().flatten();
+            }
+            let was = LinkIx(u16::try_from(was).unwrap_or(u16::MAX));
+            let Some(known) = before.voices.get_mut(&(was, *family)) else { continue };
+            if known.delivery == voice.delivery {
+                let token = Token::Vrrp(*link, *family).encode();
+                voice.vrrp = known.vrrp.take().filter(|s| poller.rename(s, token).is_ok());
+            }
+            let token = Token::Frame(*link, *family).encode();
+            voice.frames = known.frames.take().filter(|s| poller.rename(s, token).is_ok());
+        }
+        for (path, number) in self.paths.iter_mut().zip(0u8..) {
+            let token = Token::Heartbeat(PathIx(number)).encode();
+            let known = before.paths.iter_mut().find(|known| known.own == path.own);
+            let socket = known.and_then(|known| known.socket.take());
+            path.socket = socket.filter(|s| poller.rename(s, token).is_ok());
+        }
+        // Their addresses are free before others are opened.
+        drop(before);
+        self.open_missing(poller, now)
+    }
+
     /// The monitor reported `link`: sockets of another index go, missing ones are opened.
     pub(super) fn update(
         &mut self,

@@ -18,6 +18,15 @@ pub(super) enum Task {
     Reexec,
 }
 
+/// Why nothing was done, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum No {
+    /// It makes no sense here and now.
+    Refused(String),
+    /// The configuration file cannot be used; nothing has changed.
+    Config(String),
+}
+
 /// A task that was asked for.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -28,7 +37,7 @@ pub(super) struct Asked {
     /// Only say what would happen.
     pub dry_run: bool,
     /// What happens, or why not and what to do. Whoever asked may have gone.
-    pub answer: oneshot::Sender<Result<String, String>>,
+    pub answer: oneshot::Sender<Result<String, No>>,
 }
 
 /// The way to the main loop.
@@ -48,7 +57,7 @@ impl Tasks {
         task: Task,
         id: u64,
         dry_run: bool,
-    ) -> Option<oneshot::Receiver<Result<String, String>>> {
+    ) -> Option<oneshot::Receiver<Result<String, No>>> {
         let (answer, verdict) = oneshot::channel();
         self.0.try_send(Asked { task, id, dry_run, answer }).ok()?;
         Some(verdict)

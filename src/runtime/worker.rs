@@ -30,6 +30,9 @@ fn finish(worker: &mut Worker, slots: &Slots, results: &Sender) -> Result<(), Go
 }
 
 fn hand_over(worker: &mut Worker, orders: Orders) {
+    if let Some(model) = orders.model {
+        worker.reload(model);
+    }
     for order in orders.own {
         worker.own(order);
     }

@@ -38,6 +38,15 @@ impl Poller {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
+    /// From now on report `token` for `fd`.
+    ///
+    /// # Errors
+    /// When `fd` is not in the set.
+    pub fn rename(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN, token);
+        Ok(self.epoll.modify(fd, &mut event)?)
+    }
+
     /// Stop reporting `fd`.
     ///
     /// # Errors

@@ -3,7 +3,11 @@
 //! Counted by the tally; a push that says `rpo_ms=` bounds what the other hosts lack, and the bound grows until the next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use vipd_core::time::{Duration, Instant};
+
+/// A hook and an instance, by their names, which outlive a reload.
+pub type HookOf = (Arc<str>, Arc<str>);
 
 /// A run that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,6 +84,8 @@ pub struct Figures {
     pub model: Arc<Model>,
     /// What happened until now.
     pub tally: Tally,
+    /// Is the configuration file the one in force, as far as the agent has looked?
+    pub config_used: bool,
     /// What the protocol thread answered; `None`: it did not.
     pub now: Option<(Snapshot, Loop)>,
     /// What the replicator says; `None`: no sets are configured.

@@ -17,12 +17,12 @@ mod tell;
 mod text;
 
 pub use audit::Auditor;
-pub use hooks::{HookRun, HookTally};
+pub use hooks::{HookOf, HookRun, HookTally};
 pub use log::{Journal, init};
 pub use replica::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
 pub use tally::Tally;
 pub use tell::{Teller, Telling};
 pub use text::{
-    alarm_code, alarm_text, cause_code, cause_text, check_name, host_name, operation_name,
-    reason_text, seconds, verdict_word,
+    CONFIG_NOT_USED, alarm_code, alarm_text, cause_code, cause_text, check_name, host_name,
+    operation_name, reason_text, seconds, verdict_word,
 };

@@ -3,12 +3,13 @@
 //! Fed by the main thread with every event and every reading of a check, also with those that the log holds back. What
 //! the protocol thread could not tell is not in it; `vipd_events_untold_total` says how often that happened.
 
-use super::hooks::{HookRun, HookTally};
+use super::hooks::{HookOf, HookRun, HookTally};
 use super::text::cause_code;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Alarm, Cause, Event, EventKind, Reading};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::histogram::{Histogram, OUTAGES};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{CheckIx, Family, InstanceIx, State};
@@ -75,7 +76,7 @@ pub struct Tally {
     /// Alarms of two owners that stand, by instance.
     two_owners: HashMap<InstanceIx, usize>,
     /// By hook and instance, those that ran.
-    pub(super) hooks: BTreeMap<(Arc<str>, InstanceIx), HookTally>,
+    pub(super) hooks: BTreeMap<HookOf, HookTally>,
 }
 
 impl Tally {
@@ -94,25 +95,49 @@ impl Tally {
     }
 
     /// A hook was run for an instance; of a good push `line` is what it said last.
-    pub fn hook(
-        &mut self,
-        hook: &Arc<str>,
-        instance: InstanceIx,
-        run: HookRun,
-        line: Option<&str>,
-    ) {
-        self.hooks.entry((Arc::clone(hook), instance)).or_default().note(run, line);
+    pub fn hook(&mut self, hook: &Arc<str>, instance: &Arc<str>, run: HookRun, line: Option<&str>) {
+        self.hooks.entry((Arc::clone(hook), Arc::clone(instance))).or_default().note(run, line);
     }
 
     /// This host does not own the instance: it pushes nothing.
-    pub fn not_owner(&mut self, instance: InstanceIx) {
-        let of = self.hooks.iter_mut().filter(|((_, ix), _)| *ix == instance);
+    pub fn not_owner(&mut self, instance: &Arc<str>) {
+        let of = self.hooks.iter_mut().filter(|((_, name), _)| name == instance);
         of.for_each(|(_, tally)| tally.forget_push());
     }
 
     /// What hooks came to, by name and instance.
-    pub fn hooks(&self) -> impl Iterator<Item = (&(Arc<str>, InstanceIx), &HookTally)> {
+    pub fn hooks(&self) -> impl Iterator<Item = (&HookOf, &HookTally)> {
         self.hooks.iter()
+    }
+
+    /// Another configuration: what was counted of what it has as well goes on.
+    pub fn reload(&mut self, model: &Model, renumber: &Renumber) {
+        let before = std::mem::replace(self, Self::new(model));
+        self.heartbeats_refused = before.heartbeats_refused;
+        for (was, tally) in (0u16..).map(InstanceIx).zip(before.instances) {
+            let now =
+                renumber.instance(was).and_then(|ix| self.instances.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = tally;
+            }
+        }
+        for (was, tally) in (0u16..).map(CheckIx).zip(before.checks) {
+            let now = renumber.check(was).and_then(|ix| self.checks.get_mut(usize::from(ix.0)));
+            if let Some(mine) = now {
+                *mine = tally;
+            }
+        }
+        let place = |ix: InstanceIx| renumber.instance(ix);
+        self.claiming =
+            before.claiming.into_iter().filter_map(|(ix, at)| Some((place(ix)?, at))).collect();
+        self.two_owners =
+            before.two_owners.into_iter().filter_map(|(ix, n)| Some((place(ix)?, n))).collect();
+        let known = |hook: &Arc<str>, name: &Arc<str>| {
+            model.hooks.iter().any(|h| h.name == *hook)
+                && model.instances.iter().any(|i| i.name == *name)
+        };
+        self.hooks =
+            before.hooks.into_iter().filter(|((hook, name), _)| known(hook, name)).collect();
     }
 
     /// A check was run.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracing::Level;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Event, EventKind};
+use vipd_core::engine::reload::Renumber;
 use vipd_core::types::{InstanceIx, State};
 
 /// Lines of one kind in 60 s before they are held back.
@@ -38,6 +39,15 @@ impl Teller {
     pub fn new(model: Arc<Model>) -> Self {
         let narrator = Narrator::new(Arc::clone(&model));
         Self { model, narrator, limiter: Limiter::new(BURST), states: BTreeMap::new() }
+    }
+
+    /// Another configuration: who owned what is still known.
+    pub fn reload(&mut self, model: Arc<Model>, renumber: &Renumber) {
+        self.narrator.reload(Arc::clone(&model), renumber);
+        let states = std::mem::take(&mut self.states).into_iter();
+        self.states =
+            states.filter_map(|(ix, state)| Some((renumber.instance(ix)?, state))).collect();
+        self.model = model;
     }
 
     /// Logs `event`, unless too many like it were logged just now.

@@ -8,8 +8,12 @@ use vipd_core::config::model::Model;
 use vipd_core::engine::io::{
     Alarm, Cause, Event, EventKind, OperationStep, StandingReason, Verdict,
 };
+use vipd_core::engine::reload::Renumber;
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, Family, HostIx, InstanceIx, State};
+
+/// Code of the alarm that stands while the configuration file cannot be used. It is the agent's, not the engine's.
+pub const CONFIG_NOT_USED: &str = "config-not-used";
 
 /// A length of time as people say it: `3.61 s`, `20 ms`, `140 us`.
 pub fn seconds(d: Duration) -> String {
@@ -54,6 +58,7 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::MovedAway(Some(host)) => format!("moved to {} by an operator", name(host)),
         Cause::MovedAway(None) => "released by an operator to whoever came".into(),
         Cause::Drained => "an operator drained this host".into(),
+        Cause::Reload => "the configuration changed".into(),
     }
 }
 
@@ -85,6 +90,7 @@ pub fn cause_code(cause: &Cause) -> &'static str {
         Cause::MovedHere(_) => "moved-here",
         Cause::MovedAway(_) => "moved-away",
         Cause::Drained => "drained",
+        Cause::Reload => "reload",
     }
 }
 
@@ -224,6 +230,7 @@ pub fn reason_text(model: &Model, reason: &StandingReason) -> String {
         StandingReason::Replica(true) => "the copy of its state is old or unknown".into(),
         StandingReason::Replica(false) => "the copy of its state is good again".into(),
         StandingReason::PriorityOrdered => "an operator's word on the priority".into(),
+        StandingReason::Reload => "the configuration changed".into(),
     }
 }
 
@@ -262,6 +269,15 @@ impl Narrator {
     /// For the instances and hosts of `model`.
     pub(super) fn new(model: Arc<Model>) -> Self {
         Self { model, owners: HashMap::new() }
+    }
+
+    /// For another configuration; owners are still known.
+    pub(super) fn reload(&mut self, model: Arc<Model>, renumber: &Renumber) {
+        let owners = std::mem::take(&mut self.owners).into_iter();
+        self.owners = owners
+            .filter_map(|((ix, family), owner)| Some(((renumber.instance(ix)?, family), owner)))
+            .collect();
+        self.model = model;
     }
 
     /// `event` as severity and one line.

@@ -11,6 +11,7 @@
 mod canonical;
 mod check;
 mod diagnostic;
+pub mod diff;
 mod duration;
 mod hash;
 pub mod import;

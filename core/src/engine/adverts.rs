@@ -54,7 +54,7 @@ impl Engine {
     ) {
         let advert = &accepted.advert;
         let instance = self.units[u].instance;
-        if accepted.list_mismatch {
+        if accepted.list_mismatch && !self.differs(packet.src) {
             self.alarm(Some(instance), Alarm::DuplicateVrid(packet.src), true);
         }
         if accepted.duplicate_owner {

@@ -28,6 +28,11 @@ impl Agenda {
         }
     }
 
+    /// When `slot` is to be called.
+    pub(super) fn at(&self, slot: usize) -> Instant {
+        self.at[slot]
+    }
+
     /// The earliest time.
     pub(super) fn next(&self) -> Instant {
         self.order.first().map_or(Instant::MAX, |(at, _)| *at)

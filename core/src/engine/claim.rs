@@ -200,6 +200,8 @@ impl Engine {
             self.claim_epoch(u, cause == Cause::Adopted);
         }
         self.stale_wait_over(u);
+        // Nobody listens for the owner's adverts any more: what kept them away is not known to last.
+        self.clear_alarms(ix, |a| matches!(a, Alarm::AdvertPathBroken(_)));
         self.order_hold(u);
         self.owned_here(u);
         self.order_done(u);
@@ -320,7 +322,8 @@ impl Engine {
         let link = &self.links[usize::from(unit.link.0)];
         let fit = self.fitness(unit.instance).health.class;
         let barred = now < unit.barred_until || unit.leaving.is_some() || fit == Class::Unable;
-        if self.stopping || !link.usable() || unit.source().is_none() || barred {
+        let leaves = self.stopping || self.retires(unit.instance);
+        if leaves || !link.usable() || unit.source().is_none() || barred {
             return;
         }
         if fit == Class::Healthy {

@@ -37,6 +37,13 @@ pub(super) struct Epochs {
     told: Option<RoleView>,
 }
 
+impl Epochs {
+    /// Another configuration: who owns is told anew, because hosts may have other positions.
+    pub(super) fn go_on(&mut self, before: Self) {
+        *self = Self { told: None, ..before };
+    }
+}
+
 impl Engine {
     fn epochs_mut(&mut self, ix: InstanceIx) -> &mut Epochs {
         &mut self.epochs[usize::from(ix.0)]

@@ -3,6 +3,7 @@
 //! What readings, weights and penalties mean is decided in `policy`; here is what follows for the virtual routers.
 
 use super::io::{Alarm, Cause, EventKind, Reading, StandingReason, Verdict};
+use super::reload::Renumber;
 use super::{Engine, UnitIx};
 use crate::config::model::{Instance, Model, Probe};
 use crate::policy::budget::Moves;
@@ -23,7 +24,7 @@ pub(super) const PIN: u8 = 254;
 pub(super) struct Checks {
     pub(super) states: Vec<CheckState>,
     /// From when the first word of each is awaited.
-    from: Vec<Instant>,
+    pub(super) from: Vec<Instant>,
     /// The instances that use each.
     users: Vec<Vec<InstanceIx>>,
 }
@@ -93,6 +94,18 @@ impl Fitness {
     /// Others may be better, as far as this host knows of itself: suppressed, or nothing known yet.
     pub(super) fn second(&self) -> bool {
         self.penalty.suppressed().is_some() || self.health.awaits.is_some()
+    }
+
+    /// Goes on with what `before` knew.
+    pub(super) fn go_on(&mut self, before: &mut Self, renumber: &Renumber) {
+        std::mem::swap(self, before);
+        self.retry =
+            self.retry.take().map(|(at, reason)| (at, reason.and_then(|r| renumber.reason(r))));
+    }
+
+    /// Was it told as fit last?
+    pub(super) fn told_healthy(&self) -> bool {
+        self.told.0 == Class::Healthy
     }
 
     /// When the priority may follow the checks.

@@ -31,6 +31,18 @@ impl Engine {
         self.model.instance(ix).flap.budget.clone()
     }
 
+    /// Flap control that is off holds nothing.
+    pub(super) fn flap_configured(&mut self, ix: InstanceIx) {
+        let (damping, budget) = (self.damping(ix), self.budget(ix));
+        let fitness = &mut self.fitness[usize::from(ix.0)];
+        if damping.is_none() {
+            fitness.penalty = Penalty::default();
+        }
+        if budget.is_none() {
+            fitness.moves = Moves::default();
+        }
+    }
+
     /// What flap control remembered before a restart of the agent.
     pub(super) fn recall_flap(&mut self, instance: InstanceIx, record: FlapRecord) {
         let now = self.now;

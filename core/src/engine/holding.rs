@@ -38,6 +38,12 @@ pub(super) struct Holding {
     pub(super) asked_lease: Option<(u64, u32)>,
     /// Repairs: five in 60 s, then the address is given up for a while.
     repairs: Bucket,
+    /// Number of the newest order that was answered.
+    answered: u64,
+    /// Another set of addresses was ordered by a reload and is not confirmed: a dump may still show the one before.
+    amending: bool,
+    /// One of them was missing meanwhile.
+    missed: bool,
     /// A repair was ordered and is not confirmed: what else goes meanwhile is the same occasion.
     repairing: bool,
     /// How many addresses.
@@ -58,6 +64,9 @@ impl Holding {
             lease_secs: None,
             asked_lease: None,
             repairs: Bucket::new(5, Duration::from_secs(12)),
+            answered: 0,
+            amending: false,
+            missed: false,
             repairing: false,
             count: instance.claimed().count(),
             epoch: Epoch::default(),
@@ -183,6 +192,7 @@ impl Engine {
         if applied.order != holding.order {
             return;
         }
+        holding.answered = applied.order;
         match &applied.result {
             Ok(()) if holding.want => self.confirmed_hold(ix, applied.at),
             Ok(()) => {
@@ -199,6 +209,8 @@ impl Engine {
         let now = self.now.mono;
         let holding = &mut self.holdings[usize::from(ix.0)];
         let first = holding.confirmed.is_none();
+        let missed = std::mem::take(&mut holding.missed);
+        holding.amending = false;
         holding.repairing = false;
         holding.confirmed = Some(at);
         let (took, addresses) = (now.since(holding.asked_at), holding.count);
@@ -213,11 +225,37 @@ impl Engine {
         }
         self.urgent();
         self.plan_renewal();
+        if missed {
+            self.hold_again(ix);
+        }
+    }
+
+    /// After a reload: orders that the kernel thread had not finished are void. What is wanted is ordered again, and
+    /// what is wanted by now in another shape, if the `kernel` shall hold something else.
+    pub(super) fn hold_what_is_wanted(&mut self, ix: InstanceIx, kernel: bool) {
+        let holding = &mut self.holdings[usize::from(ix.0)];
+        let unanswered = holding.order != holding.answered;
+        match holding.want {
+            true if kernel || unanswered => {
+                holding.amending = true;
+                self.hold_again(ix);
+            }
+            false if unanswered && holding.may_hold => self.free(ix),
+            _ => {}
+        }
+    }
+
+    fn hold_again(&mut self, ix: InstanceIx) {
+        let keeps = |u: &UnitIx| self.units[*u].keeps_addresses();
+        if let Some(u) = self.units_of(ix).into_iter().find(keeps) {
+            self.order_hold(u);
+        }
     }
 
     fn kernel_failed(&mut self, ix: InstanceIx, fault: KernelFault) {
         let late = fault == KernelFault::Late;
         self.holdings[usize::from(ix.0)].repairing = false;
+        self.holdings[usize::from(ix.0)].amending = false;
         let want = self.holding(ix).want;
         self.event(Some(ix), None, EventKind::KernelFailed(fault));
         if !want {
@@ -242,6 +280,11 @@ impl Engine {
     pub(super) fn on_address_removed(&mut self, link: LinkIx, addr: IpAddr) {
         let Some(ix) = self.owner_of(link, addr) else { return };
         if !self.holding(ix).applied() {
+            return;
+        }
+        if self.holding(ix).amending {
+            // Not there yet, or gone while the kernel thread was at it: that one's answer decides.
+            self.holdings[usize::from(ix.0)].missed = true;
             return;
         }
         // The unit that claims this very address: where the families run by themselves, the other one has no say.

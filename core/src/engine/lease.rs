@@ -24,6 +24,10 @@ pub(super) struct RenewClock {
     last: Instant,
     /// Number of the newest order of any kind.
     pub(super) order: u64,
+    /// Number of the newest renewal, until it is answered.
+    asked: Option<u64>,
+    /// Answers to orders up to this one are not believed.
+    void: u64,
     /// `None`: nothing is leased.
     pace: Option<Pace>,
 }
@@ -33,6 +37,14 @@ pub(super) struct RenewClock {
 struct Pace {
     soonest: Duration,
     latest: Duration,
+}
+
+impl RenewClock {
+    /// A renewal that is not answered is void, and its answer with it; true: there was one.
+    pub(super) fn order_lost(&mut self) -> bool {
+        self.void = self.order;
+        self.asked.take().is_some()
+    }
 }
 
 impl Engine {
@@ -121,6 +133,7 @@ impl Engine {
         }
         self.renew.last = now;
         let order = self.next_order();
+        self.renew.asked = Some(order);
         for (ix, secs) in &instances {
             self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
         }
@@ -153,6 +166,11 @@ impl Engine {
     }
 
     pub(super) fn on_renewed(&mut self, renewed: &Renewed) {
+        if renewed.order <= self.renew.void {
+            // Of a configuration that is not in force any more: its instances have other numbers.
+            return;
+        }
+        self.renew.asked.take_if(|asked| *asked <= renewed.order);
         let failed: BTreeSet<InstanceIx> = renewed.failed.iter().map(|(ix, _)| *ix).collect();
         for (n, holding) in self.holdings.iter_mut().enumerate() {
             let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));

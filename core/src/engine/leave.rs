@@ -1,6 +1,7 @@
 //! The clean stop: make before break (DESIGN 5.5). Priority 0 goes out, the addresses stay until somebody else has them.
 
 use super::io::{Cause, EventKind};
+use super::reload::Renumber;
 use super::{Engine, UnitIx};
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, State};
@@ -73,6 +74,21 @@ impl Leaving {
         }
     }
 
+    /// Hosts and checks have other numbers. A successor that is gone from the configuration is one that does not tell.
+    pub(super) fn renumber(&mut self, renumber: &Renumber) {
+        if let Successor::Vipd(host) = self.successor {
+            self.successor = renumber.host(host).map_or(Successor::Foreign, Successor::Vipd);
+        }
+        self.plan = match &self.plan {
+            Plan::Stop => Plan::Stop,
+            Plan::Offer(cause) => Plan::Offer(renumber.cause(cause)),
+            Plan::Give(cause) => Plan::Give(renumber.cause(cause)),
+            Plan::Move(host) => {
+                renumber.host(*host).map_or(Plan::Offer(Cause::MovedAway(None)), Plan::Move)
+            }
+        };
+    }
+
     /// Was the release ordered?
     pub(super) fn released(&self) -> bool {
         self.released
@@ -116,35 +132,37 @@ impl Engine {
         self.stopping = true;
         self.orders_stop();
         for u in 0..self.units.len() {
-            match self.units[u].state() {
-                State::Active => self.leave(u),
-                State::Backup => {
-                    // Nothing is sent (RFC 9568 section 6.4.2).
-                    self.units[u].vr.shut_down();
-                    let now = self.now.mono;
-                    self.units[u].since = now;
-                    self.stale_wait_over(u);
-                    if self.units[u].yielding.is_some() {
-                        self.order_free(u);
-                    }
-                }
-                State::Initialize => {
-                    // What was offered is given now.
-                    if let Some(leaving) = &mut self.units[u].leaving {
-                        leaving.plan = Plan::Stop;
-                        self.left_by_stop(u);
-                    }
-                }
-            }
-            self.rearm(u);
+            self.leave_for_good(u, Cause::Stop);
         }
         self.urgent();
     }
 
-    /// Stops: for good.
-    fn leave(&mut self, u: UnitIx) {
-        self.say_zero(u, Plan::Stop);
-        self.left_by_stop(u);
+    /// Ends the unit for `cause`: an owner hands over and releases, who is none falls silent.
+    pub(super) fn leave_for_good(&mut self, u: UnitIx, cause: Cause) {
+        match self.units[u].state() {
+            State::Active => {
+                self.say_zero(u, Plan::Stop);
+                self.left_for_good(u, cause);
+            }
+            State::Backup => {
+                // Nothing is sent (RFC 9568 section 6.4.2).
+                self.units[u].vr.shut_down();
+                let now = self.now.mono;
+                self.units[u].since = now;
+                self.stale_wait_over(u);
+                if self.units[u].yielding.is_some() {
+                    self.order_free(u);
+                }
+            }
+            State::Initialize => {
+                // What was offered is given now.
+                if let Some(leaving) = &mut self.units[u].leaving {
+                    leaving.plan = Plan::Stop;
+                    self.left_for_good(u, cause);
+                }
+            }
+        }
+        self.rearm(u);
     }
 
     /// Offers the addresses to whoever is better, for `cause`.
@@ -194,16 +212,16 @@ impl Engine {
         });
     }
 
-    fn left_by_stop(&mut self, u: UnitIx) {
+    fn left_for_good(&mut self, u: UnitIx, cause: Cause) {
         let now = self.now.mono;
         let (instance, priority) = (self.units[u].instance, self.units[u].vr.params().priority);
         let epoch = self.epoch_of(instance);
         self.units[u].since = now;
-        self.units[u].cause = Cause::Stop;
+        self.units[u].cause = cause.clone();
         let kind = EventKind::Transition {
             from: State::Active,
             to: State::Initialize,
-            cause: Cause::Stop,
+            cause,
             owner: None,
             priority,
             epoch,

@@ -37,6 +37,12 @@ impl Link {
         }
     }
 
+    /// Goes on as `before` was; only the wait for a first frame is by the new configuration, from the next carrier on.
+    pub(super) fn go_on(&mut self, before: Self) {
+        let settle = self.settle;
+        *self = Self { settle, ..before };
+    }
+
     /// Exists, is up and has carrier.
     pub(super) fn usable(&self) -> bool {
         self.state.index.is_some() && self.state.running
@@ -107,8 +113,15 @@ impl Engine {
         self.urgent();
     }
 
+    /// Source addresses of the adverts on the interface, by another configuration.
+    pub(super) fn sources_anew(&mut self, link: LinkIx) {
+        if self.links[usize::from(link.0)].usable() {
+            self.units_on(link).into_iter().for_each(|u| self.choose_sources(u));
+        }
+    }
+
     /// From its start on this host cannot take part: what is missing is said once, and stands in the status.
-    fn tell_why_not_started(&mut self, u: UnitIx) {
+    pub(super) fn tell_why_not_started(&mut self, u: UnitIx) {
         let unit = &self.units[u];
         if unit.state() != State::Initialize || unit.cause != Cause::Startup {
             return;

@@ -11,7 +11,8 @@
 //! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
 //! `promotion` whether an operator's would succeed; `epoch` who owns under which number, `replica` is the copy good enough;
-//! `operate` what operators order; `restart` what precedes a planned start of the agent, `resume` what follows it;
+//! `operate` what operators order; `reload` another configuration; `restart` what precedes a planned start of the agent,
+//! `resume` what follows it;
 //! `peers` and `heartbeats` in and out; `link` interfaces and their neighbours; `sync` groups; `report` events and
 //! limits; `snapshot` what status shows, `explain` why it is so; `simulate` what would happen.
 
@@ -33,6 +34,7 @@ mod operate;
 mod peers;
 mod prepare;
 mod promotion;
+pub mod reload;
 mod replica;
 mod report;
 mod restart;
@@ -64,19 +66,25 @@ use peers::Peers;
 use report::Reporter;
 use restart::Preparing;
 use standby::StandbyState;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use sync::Groups;
 use unit::Unit;
 
-/// Secrets, read from their files by the edge.
+/// Secrets, read from their files by the edge. Never printed.
 #[derive(Clone, Default)]
 pub struct Secrets {
     /// The cluster key; needed when the model has heartbeats.
     pub cluster_key: Option<Vec<u8>>,
     /// Trailer keys, one entry per instance of the model.
     pub trailers: Vec<Option<KeyRing>>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
 }
 
 /// Position of a unit in [`Engine::units`].
@@ -86,6 +94,8 @@ type UnitIx = usize;
 #[derive(Clone)]
 pub struct Engine {
     model: Arc<Model>,
+    /// Number of this start.
+    boot: u64,
     now: Now,
     started: Instant,
     outputs: VecDeque<Output>,
@@ -126,6 +136,8 @@ pub struct Engine {
     reporter: Reporter,
     /// A clean stop was asked for.
     stopping: bool,
+    /// They leave because another configuration comes.
+    retiring: BTreeSet<InstanceIx>,
     /// It was asked for, and state is brought to a successor first.
     closing: Option<Closing>,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
@@ -187,12 +199,14 @@ impl Engine {
             reporter: Reporter::default(),
             global: GlobalCounters::default(),
             stopping: false,
+            retiring: BTreeSet::new(),
             closing: None,
             backup_until: None,
             preparing: None,
             resumed_from: None,
             begun: false,
             model,
+            boot,
             now,
             units,
             routers,
@@ -249,6 +263,8 @@ impl Engine {
             Input::Order { id, instance, order } => self.on_order(id, instance, order),
             Input::PrepareRestart => self.prepare_restart(),
             Input::AbortRestart => self.abort_restart(),
+            Input::Retire(model) => self.retire(&model),
+            Input::Reload(model, secrets) => self.reload(&model, secrets),
             Input::Stop => self.on_stop(),
         }
         self.close();

@@ -6,6 +6,7 @@
 use super::heartbeats::millis;
 use super::io::{Alarm, Cause, EventKind, Handover, HeartbeatIn, PeerHandover};
 use super::leave::Leaving;
+use super::reload::Renumber;
 use super::silence::Reach;
 use super::{Engine, Secrets, UnitIx};
 use crate::config::model::{Heartbeat as Config, Model};
@@ -149,6 +150,28 @@ impl Peers {
             if let Some(known) = before.peers.iter().find(|known| *known.host == **name) {
                 peer.resume(known, now);
             }
+        }
+    }
+
+    /// Goes on with what is known under another configuration: hosts by name, their paths by address.
+    pub(super) fn go_on(&mut self, before: Self, renumber: &Renumber, old: &Model, new: &Model) {
+        let Self { boot, seq, all, urgent, last_sent, reach, .. } = before;
+        // Numbers of heartbeats go on: to peers this is the host that they know.
+        (self.boot, self.seq) = (boot, seq);
+        (self.urgent, self.last_sent) = (urgent, last_sent);
+        self.reach = reach;
+        self.reach.renumber(renumber);
+        for known in all {
+            let paths =
+                |model: &Model, host: HostIx| model.hosts[usize::from(host.0)].paths.clone();
+            let was = paths(old, known.host);
+            let Some(host) = renumber.host(known.host) else { continue };
+            let will = paths(new, host);
+            let Some(peer) = self.all.iter_mut().find(|p| p.host == host) else { continue };
+            let before = |addr: &IpAddr| was.iter().position(|a| a == addr);
+            let heard = will.iter().map(|a| before(a).and_then(|at| known.paths[at])).collect();
+            let hears = will.iter().map(|a| before(a).is_some_and(|at| known.hears_me[at]));
+            *peer = Peer { host, paths: heard, hears_me: hears.collect(), ..known };
         }
     }
 
@@ -488,6 +511,13 @@ impl Engine {
     pub(super) fn host_of(&self, addr: IpAddr) -> Option<HostIx> {
         let peers = self.peers.as_ref()?;
         peers.all.iter().find(|p| p.links.iter().any(|l| l.addrs.contains(&addr))).map(|p| p.host)
+    }
+
+    /// Is this a host of the group that is known to run another configuration? While the hosts are reloaded one after
+    /// the other, that alarm says it all.
+    pub(super) fn differs(&self, addr: IpAddr) -> bool {
+        let stands = |host| self.reporter.alarms.contains_key(&(None, Alarm::ConfigMismatch(host)));
+        self.host_of(addr).is_some_and(stands)
     }
 
     /// Is this the service address or a heartbeat address of a host of the group?

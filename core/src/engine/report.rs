@@ -1,6 +1,7 @@
 //! Events, alarms and their limits: everything is told once, floods are counted.
 
 use super::io::{Alarm, Event, EventKind, Output};
+use super::reload::Renumber;
 use super::{Engine, Slot};
 use crate::time::{Duration, Instant};
 use crate::types::{Family, InstanceIx};
@@ -36,6 +37,22 @@ pub(super) struct Reporter {
     refused: BTreeMap<(IpAddr, &'static str), (Instant, u64)>,
     /// Alarms that stand, with the time of the last evidence.
     pub(super) alarms: BTreeMap<(Option<InstanceIx>, Alarm), Instant>,
+}
+
+impl Reporter {
+    /// What alarms speak of has other numbers; those of what is gone have ended before.
+    pub(super) fn renumber(&mut self, renumber: &Renumber) {
+        let alarms = std::mem::take(&mut self.alarms).into_iter();
+        self.alarms = alarms
+            .filter_map(|((instance, alarm), at)| {
+                let instance = match instance {
+                    Some(ix) => Some(renumber.instance(ix)?),
+                    None => None,
+                };
+                Some(((instance, renumber.alarm(&alarm)?), at))
+            })
+            .collect();
+    }
 }
 
 impl Engine {

@@ -37,6 +37,7 @@ impl Engine {
             return;
         }
         self.preparing = Some(Preparing { since: self.now.mono, rounds: 0 });
+        (0..self.units.len()).for_each(|u| self.lengthened(u));
         for unit in &mut self.units {
             unit.stretched = Some(unit.vr.params().interval.max(RESTART));
             unit.stretched_sent = 0;
@@ -92,10 +93,12 @@ impl Engine {
     pub(super) fn stretched_accepted(&mut self, u: usize, family: Family) {
         let unit = &mut self.units[u];
         let leads = unit.voices.first().is_some_and(|voice| voice.family == family);
-        if self.preparing.is_some() && leads {
+        let told = self.preparing.is_some() || unit.lengthens.is_some();
+        if told && leads {
             unit.stretched_sent = unit.stretched_sent.saturating_add(1);
             if unit.stretched_sent == STRETCHED_ADVERTS {
                 self.set_slot(Slot::Renew, self.now.mono);
+                self.lengthened(u);
             }
         }
     }

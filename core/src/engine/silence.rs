@@ -3,6 +3,7 @@
 
 use super::fitness::PIN;
 use super::io::{Alarm, Cause, NeighbourIn, Output, Probe};
+use super::reload::Renumber;
 use super::{Engine, Slot, UnitIx};
 use crate::config::model::StandbyKind;
 use crate::policy::Standing;
@@ -30,6 +31,16 @@ pub(super) struct Reach {
     pace: Duration,
     /// Asked faster than usual since then.
     hurried: Option<Instant>,
+}
+
+impl Reach {
+    /// Interfaces have other numbers.
+    pub(super) fn renumber(&mut self, renumber: &Renumber) {
+        let seen = std::mem::take(&mut self.seen).into_iter();
+        self.seen = seen
+            .filter_map(|((link, addr), asked)| Some(((renumber.link(link)?, addr), asked)))
+            .collect();
+    }
 }
 
 /// One address that is asked.

@@ -3,6 +3,7 @@
 //! that it costs no time.
 
 use super::io::{Alarm, Output, Probe};
+use super::reload::Renumber;
 use super::{Engine, UnitIx};
 use crate::config::model::OnConflict;
 use crate::time::{Duration, Instant};
@@ -38,6 +39,11 @@ pub(super) struct StaleWait {
 }
 
 impl StaleWait {
+    /// Hosts have other numbers.
+    pub(super) fn renumber(&mut self, renumber: &Renumber) {
+        self.answer = self.answer.and_then(|(host, at)| Some((renumber.host(host)?, at)));
+    }
+
     /// Does it wait for the kernel of a silent peer to let go?
     pub(super) fn waits(&self) -> bool {
         self.waiting.is_some()

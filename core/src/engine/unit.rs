@@ -102,8 +102,10 @@ pub(super) struct Unit {
     pub(super) parked: Option<Instant>,
     /// Owns because an operator said so.
     pub(super) pinned: bool,
-    /// A restart is near: adverts name this interval, so that peers have patience (DESIGN 5.7).
+    /// A restart or a longer interval is near: adverts name this one, so that peers have patience (DESIGN 5.7).
     pub(super) stretched: Option<Interval>,
+    /// Takes this longer interval once it was told often enough.
+    pub(super) lengthens: Option<Interval>,
     /// So many of them were accepted by sendmsg since this host owns.
     pub(super) stretched_sent: u8,
     /// What the agent before this one was, until that is gone on with.
@@ -168,6 +170,7 @@ impl Unit {
                     parked: None,
                     pinned: false,
                     stretched: None,
+                    lengthens: None,
                     stretched_sent: 0,
                     inherited: None,
                 }
@@ -217,6 +220,20 @@ impl Unit {
 }
 
 impl Voice {
+    /// Goes on with what `before` heard and sent.
+    pub(super) fn go_on(&mut self, before: Self) {
+        let Self { receiver, signer, source, rhythm, .. } = before;
+        self.source = source;
+        self.rhythm = rhythm;
+        self.receiver.counters = receiver.counters;
+        if let (Some(mine), Some(before)) = (&mut self.receiver.verifier, receiver.verifier) {
+            mine.go_on(before);
+        }
+        if let (Some(mine), Some(before)) = (&mut self.signer, &signer) {
+            mine.go_on(before);
+        }
+    }
+
     fn new(family: Family, instance: &Instance, ring: Option<&KeyRing>) -> Self {
         let simple_text = match &instance.auth {
             Auth::SimpleText(text) if family == Family::V4 => Some(*text),

@@ -105,6 +105,11 @@ impl PreemptGates {
         }
     }
 
+    /// Hosts have other numbers; who is gone is not waited for.
+    pub fn renumber(&mut self, place: impl Fn(HostIx) -> Option<HostIx>) {
+        self.unheard_by = self.unheard_by.and_then(place);
+    }
+
     /// The host that this one yielded to and that does not hear it.
     pub const fn waits_for(&self) -> Option<HostIx> {
         self.unheard_by

@@ -236,6 +236,19 @@ impl VirtualRouter {
         changed && self.state == State::Active
     }
 
+    /// Another advertisement interval. An owner's next advert comes no later than that from now; a Backup goes on with
+    /// what the owner says, and with its own interval where it has heard none, or speaks version 2.
+    pub fn change_interval(&mut self, now: Instant, interval: Interval) {
+        let own = self.heard.is_none() || self.params.version == Version::V2;
+        if own {
+            self.active_interval = interval;
+        }
+        self.set_params(Params { interval, ..self.params });
+        if let Timer::Adver { at } = self.timer {
+            self.timer = Timer::Adver { at: at.min(now + interval.duration()) };
+        }
+    }
+
     /// When the Active_Down_Timer runs out for this reason, if nothing puts it off.
     fn expires(&self, expiry: Expiry) -> Instant {
         match expiry {

@@ -56,6 +56,11 @@ impl Signer {
         Self { ring, window: window.map(ticks), last: None }
     }
 
+    /// Goes on after `before`, which signed for the same virtual router.
+    pub fn go_on(&mut self, before: &Self) {
+        self.last = before.last;
+    }
+
     /// Appends the trailer to `message`; for IPv6 also writes the message checksum anew, over message
     /// and trailer, because that is what IPv6 covers.
     pub fn sign(
@@ -126,6 +131,13 @@ impl Verifier {
     /// the one not heard for longest is forgotten.
     pub fn new(ring: KeyRing, mode: HmacMode, window: Option<Duration>, peers: usize) -> Self {
         Self { ring, mode, window: window.map(ticks), peers: peers.max(1), marks: Vec::new() }
+    }
+
+    /// Goes on with what `before`, of the same virtual router, accepted: nothing of that is accepted again.
+    pub fn go_on(&mut self, before: Self) {
+        self.marks = before.marks;
+        let excess = self.marks.len().saturating_sub(self.peers);
+        self.marks.drain(..excess);
     }
 
     /// Is an advert without trailer acceptable?

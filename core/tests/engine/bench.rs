@@ -261,13 +261,15 @@ impl Bench {
                 (Said::PrePromote(instance, order, from), None)
             }
             Output::NotPromoted { instance, order } => (Said::NotPromoted(instance, order), None),
-            Output::Barrier { instance, order, to, deadline: _ } => {
+            Output::Barrier { instance, order, to, .. } => {
                 (Said::Barrier(instance, order, to), None)
             }
-            Output::BarrierOver { instance: _, order, moved } => {
-                (Said::BarrierOver(order, moved), None)
-            }
+            Output::BarrierOver { order, moved, .. } => (Said::BarrierOver(order, moved), None),
             Output::Event(e) => (Said::Event(e), None),
+            Output::Reloaded(model) => {
+                self.model = model;
+                return;
+            }
         };
         self.log.push((now, said));
         if let Some(answer) = answer {
@@ -352,6 +354,27 @@ impl Bench {
         self.give(Input::Packet(Packet { link: ETH0, src, dst, ttl, payload, age }));
     }
 
+    /// Begins to put another file in force.
+    pub(crate) fn retire(&mut self, text: &str) -> Arc<Model> {
+        let next = Arc::new(model(text, &format!("lb{}", self.n)));
+        self.give(Input::Retire(Arc::clone(&next)));
+        next
+    }
+
+    /// Puts it in force.
+    pub(crate) fn put_in_force(&mut self, next: Arc<Model>) {
+        assert!(self.engine.retired(), "before everything that goes is gone");
+        let cluster_key = next.heartbeat.is_some().then(|| vec![0x5a; 32]);
+        let trailers = next.instances.iter().map(|_| None).collect();
+        self.give(Input::Reload(next, Secrets { cluster_key, trailers }));
+    }
+
+    /// The whole reload of a file that changes nothing hard.
+    pub(crate) fn reload(&mut self, text: &str) {
+        let next = self.retire(text);
+        self.put_in_force(next);
+    }
+
     /// Somebody with `mac` answers or announces `addr`.
     pub(crate) fn neighbour(&mut self, addr: &str, mac: Mac, reply: bool) {
         self.give(Input::Neighbour(NeighbourIn { link: ETH0, addr: ip(addr), mac, reply }));
@@ -366,6 +389,12 @@ impl Bench {
         let order = self.owns().last().expect("an order").1.clone();
         let (instance, order) = (order.instance, order.order);
         self.give(Input::Applied(Applied { instance, order, at: self.now, result }));
+    }
+
+    /// The order of this number was carried out.
+    pub(crate) fn applied_order(&mut self, order: u64) {
+        let instance = WEB;
+        self.give(Input::Applied(Applied { instance, order, at: self.now, result: Ok(()) }));
     }
 
     pub(crate) fn dump(&mut self, present: &[KernelAddr]) {

@@ -22,6 +22,7 @@ mod promotion;
 mod property;
 mod refuse;
 mod releases;
+mod reload;
 mod replica;
 mod restart;
 mod send;

@@ -123,6 +123,17 @@ impl World {
         self.deliver();
     }
 
+    /// A reload on one host: what goes leaves first.
+    pub(crate) fn reload(&mut self, host: usize, text: &str) {
+        self.hosts[host].now = self.now;
+        let next = self.hosts[host].retire(text);
+        self.deliver();
+        self.until(ms(60_000), |w| w.hosts[host].engine.retired());
+        self.hosts[host].now = self.now;
+        self.hosts[host].put_in_force(next);
+        self.deliver();
+    }
+
     pub(crate) fn run(&mut self, d: Duration) {
         let end = self.now + d;
         let mut rounds = 0;

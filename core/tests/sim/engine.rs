@@ -10,9 +10,15 @@ use vipd_core::types::InstanceIx;
 
 /// Makes an engine; every host has the same cluster key.
 pub(crate) fn real(model: Arc<Model>, boot: u64, now: Now) -> Box<dyn Brain> {
+    let secrets = secrets(&model);
+    Box::new(Engine::new(model, secrets, boot, now))
+}
+
+/// The keys of a host.
+pub(crate) fn secrets(model: &Model) -> Secrets {
     let cluster_key = model.heartbeat.is_some().then(|| vec![0x5a; 32]);
     let trailers = model.instances.iter().map(|_| None).collect();
-    Box::new(Engine::new(model, Secrets { cluster_key, trailers }, boot, now))
+    Secrets { cluster_key, trailers }
 }
 
 impl Brain for Engine {
@@ -30,6 +36,10 @@ impl Brain for Engine {
 
     fn stopped(&self) -> bool {
         Self::stopped(self)
+    }
+
+    fn retired(&self) -> bool {
+        Self::retired(self)
     }
 
     fn start_as_backup(&mut self, until: Instant) {

@@ -57,6 +57,10 @@ impl Plain {
 }
 
 impl Brain for Plain {
+    fn retired(&self) -> bool {
+        true
+    }
+
     fn handle(&mut self, now: Now, input: Input<'_>) {
         let me = self.model.instances[0].priority.get();
         let t = self.model.instances[0].interval.duration();

@@ -53,6 +53,7 @@ impl World {
             Fault::Sick(host) => self.sickens(host, 1),
             Fault::Order(host, about, order) => self.order(host, ix as u64, about, order),
             Fault::Tidy => self.tidy(),
+            Fault::Reload(host, edit) => self.reload(host, edit),
             Fault::Remove(host) => {
                 for vip in self.scenario.vips() {
                     if self.hosts[host].kernel.remove(vip.addr) {
@@ -95,7 +96,11 @@ impl World {
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
             Fault::Sick(host) => self.sickens(host, -1),
-            Fault::Resolve | Fault::Remove(_) | Fault::Order(..) | Fault::Tidy => {}
+            Fault::Resolve
+            | Fault::Remove(_)
+            | Fault::Order(..)
+            | Fault::Tidy
+            | Fault::Reload(..) => {}
         }
     }
 
@@ -145,7 +150,9 @@ impl World {
         if wanted == Agent::Off {
             self.hosts[host].died_leaving = false;
             for addr in self.hosts[host].kernel.power_off() {
-                self.note(Fact::Drops(host, addr));
+                if self.is_judged(addr) {
+                    self.note(Fact::Drops(host, addr));
+                }
             }
         }
     }
@@ -153,6 +160,11 @@ impl World {
     pub(crate) fn die(&mut self, host: usize) {
         let h = &mut self.hosts[host];
         h.brain = None;
+        if let Some(model) = h.coming.take() {
+            // It is on the disk: the next start reads it.
+            h.retires = false;
+            h.model = model;
+        }
         h.died_leaving = std::mem::take(&mut h.leaving);
         h.kernel.agent_died();
         h.queues.clear();
@@ -185,7 +197,8 @@ impl World {
     /// thread reads every socket, in any order, and only then looks at its timer.
     fn resume(&mut self, host: usize, as_what: Agent) {
         let rivals = Family::ALL.map(|family| (family, self.rival(host, family)));
-        self.note(Fact::Agent(host, as_what));
+        let still_leaves = self.hosts[host].retires;
+        self.note(Fact::Agent(host, if still_leaves { Agent::Leaving } else { as_what }));
         for (family, rival) in rivals {
             if let Some((rival, priority)) = rival {
                 self.note(Fact::ResumedOver(host, family, rival, priority));

@@ -19,6 +19,8 @@ pub(crate) trait Brain {
     fn poll_output(&mut self) -> Option<Output>;
     fn deadline(&self) -> Instant;
     fn stopped(&self) -> bool;
+    /// Has everything left that does not go on with the configuration that comes?
+    fn retired(&self) -> bool;
     /// Before the first input: the last run died while it handed over (DESIGN 5.7).
     fn start_as_backup(&mut self, until: Instant);
     /// Before the first input: what the last run stored, of the instance or of the host.
@@ -139,6 +141,10 @@ impl Queues {
 
 pub(crate) struct Host {
     pub(crate) model: Arc<Model>,
+    /// Comes into force when what does not go on with it is gone.
+    pub(crate) coming: Option<Arc<Model>>,
+    /// The instance leaves for that.
+    pub(crate) retires: bool,
     pub(crate) agent: Agent,
     pub(crate) brain: Option<Box<dyn Brain>>,
     pub(crate) kernel: Kernel,
@@ -172,6 +178,8 @@ impl Host {
     pub(crate) fn new(model: Model, kernel: Kernel) -> Self {
         Self {
             model: Arc::new(model),
+            coming: None,
+            retires: false,
             agent: Agent::Dead,
             brain: None,
             kernel,

@@ -102,6 +102,12 @@ impl Kernel {
         self.records.clear();
     }
 
+    /// Another configuration: orders not executed yet are void. What is held stays.
+    pub(crate) fn reload(&mut self) {
+        self.slots.clear();
+        self.renew = None;
+    }
+
     /// Power off: everything goes.
     pub(crate) fn power_off(&mut self) -> Vec<IpAddr> {
         self.agent_died();
@@ -147,10 +153,11 @@ impl Kernel {
 
     fn free(&mut self, now: Instant, model: &Model, order: &Own) -> Step {
         let mut step = Step::default();
-        self.records.remove(&order.instance);
-        for vip in model.instance(order.instance).claimed() {
-            if self.held.remove(&vip.addr).is_some() {
-                step.removed.push(vip.addr);
+        let before = self.records.remove(&order.instance).unwrap_or_default();
+        let claimed = model.instance(order.instance).claimed().map(|vip| vip.addr);
+        for addr in claimed.chain(before) {
+            if self.held.remove(&addr).is_some() {
+                step.removed.push(addr);
             }
         }
         step.report = Some(applied(now, order, Ok(())));
@@ -170,6 +177,10 @@ impl Kernel {
         };
         let (on, off): (Vec<IpAddr>, Vec<IpAddr>) =
             model.instance(order.instance).claimed().map(|v| v.addr).partition(wanted);
+        // What this instance held under another configuration goes as well.
+        let before = self.records.get(&order.instance).cloned().unwrap_or_default();
+        let surplus = before.into_iter().filter(|addr| !on.contains(addr));
+        let off: Vec<IpAddr> = off.into_iter().chain(surplus).collect();
         for addr in off {
             if self.held.remove(&addr).is_some() {
                 step.removed.push(addr);

@@ -16,6 +16,7 @@ mod invariants;
 mod kernel;
 mod net;
 mod operators;
+mod reloads;
 mod rng;
 mod run;
 mod scenario;

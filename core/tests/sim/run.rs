@@ -2,6 +2,7 @@
 
 use crate::invariants::Violation;
 use crate::operators;
+use crate::reloads;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
@@ -56,6 +57,16 @@ impl Case {
         case
     }
 
+    /// The same group, whose files change. Half of the runs are without any fault beside the reloads.
+    pub(crate) fn reloaded_of_seed(seed: u64, maker: Maker) -> Self {
+        let mut case = Self::of_seed(seed, None, maker);
+        let mut rng = Rng::new(seed).fork(14);
+        case.scenario.reloads = true;
+        case.scenario.set_heartbeats(rng.chance(600));
+        case.schedule = reloads::draw(&mut rng, &case.scenario);
+        case
+    }
+
     /// The end of the run: the last fault, and the time after which every promise must hold again.
     fn end(&self) -> Instant {
         let settle = self.scenario.to_settle().max(Duration::from_secs(5));
@@ -101,9 +112,10 @@ impl Case {
              scenario: {}\nfaults left of {}:\n{}trace:\n  {}\n",
             self.seed,
             self.seed,
-            match (self.scenario.checks, self.scenario.operators) {
-                (true, _) => " SIM_CHECKS=1",
-                (_, true) => " SIM_ORDERS=1",
+            match (self.scenario.checks, self.scenario.operators, self.scenario.reloads) {
+                (true, ..) => " SIM_CHECKS=1",
+                (_, true, _) => " SIM_ORDERS=1",
+                (.., true) => " SIM_RELOADS=1",
                 _ => "",
             },
             self.scenario,

@@ -48,6 +48,8 @@ pub(crate) struct Scenario {
     pub(crate) checks: bool,
     /// Operators give orders.
     pub(crate) operators: bool,
+    /// Files change.
+    pub(crate) reloads: bool,
 }
 
 impl Scenario {
@@ -89,6 +91,7 @@ impl Scenario {
             stale_holder_wait: heartbeats,
             checks: false,
             operators: false,
+            reloads: false,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Every fault ends by itself, so that any subset of a schedule is a schedule: shrinking is leaving out.
 
+use crate::reloads::Edit;
 use crate::rng::Rng;
 use crate::scenario::{Scenario, host_name};
 use crate::wire::{Kind, Net, Nodes, Trouble};
@@ -34,6 +35,8 @@ pub(crate) enum Fault {
     /// An operator gives an order to the agent of a host, `None`: of the one that has the address, about the instance or
     /// about the host.
     Order(Option<usize>, Option<InstanceIx>, OperatorOrder),
+    /// Another file on a host, made of these changes; the agent is told.
+    Reload(usize, Edit),
     /// Operators take back on every host what was ordered.
     Tidy,
 }
@@ -187,6 +190,7 @@ impl fmt::Display for Fault {
                 let host = h.map_or_else(|| "the owner".to_string(), host_name);
                 write!(f, "order on {host}{whole}: {order:?}")
             }
+            Self::Reload(h, edit) => write!(f, "reload on {}: {edit:?}", host_name(*h)),
             Self::Tidy => write!(f, "operators take back what they ordered"),
         }
     }

@@ -256,8 +256,11 @@ impl World {
                 brain.handle(now, Input::Sent { router, accepted });
             }
         }
-        let left = brain.stopped();
+        let (left, retired) = (brain.stopped(), brain.retired());
         self.hosts[host].brain = Some(brain);
+        if retired && self.hosts[host].agent == Agent::Running {
+            self.put_in_force(host);
+        }
         if left && self.hosts[host].agent == Agent::Leaving {
             self.left(host);
         }
@@ -322,7 +325,9 @@ impl World {
             Output::Announce(a) => {
                 let mute = self.breakage == Some(Breakage::Announcements);
                 if self.hosts[host].connected() && !mute {
-                    self.note(Fact::Announced(host, a.addr));
+                    if self.is_judged(a.addr) {
+                        self.note(Fact::Announced(host, a.addr));
+                    }
                     self.broadcast(host, &Frame::Announce { addr: a.addr, mac: a.mac });
                 }
             }
@@ -338,6 +343,10 @@ impl World {
                 self.trace.say(self.now, || format!("{}: Renew until {until}", host_name(host)));
                 self.hosts[host].kernel.renew(order);
                 self.wake_kernel(host);
+            }
+            Output::Reloaded(model) => {
+                self.hosts[host].kernel.reload();
+                self.hosts[host].model = model;
             }
             // The model has hot standbys only.
             Output::Activate { .. } => {}
@@ -380,7 +389,9 @@ impl World {
             self.dropped(host, addr);
         }
         for addr in step.added {
-            self.note(Fact::Holds(host, addr));
+            if self.is_judged(addr) {
+                self.note(Fact::Holds(host, addr));
+            }
         }
         if let Some(report) = step.report {
             self.deliver(host, Item::Report(report));
@@ -388,8 +399,15 @@ impl World {
     }
 
     pub(crate) fn dropped(&mut self, host: usize, addr: IpAddr) {
-        self.note(Fact::Drops(host, addr));
+        if self.is_judged(addr) {
+            self.note(Fact::Drops(host, addr));
+        }
         self.deliver(host, Item::Removed(addr));
+    }
+
+    /// Is it an address of the scenario? What a reload adds has no promises of its own.
+    pub(crate) fn is_judged(&self, addr: IpAddr) -> bool {
+        self.scenario.vips().iter().any(|vip| vip.addr == addr)
     }
 
     pub(crate) fn link_state(&self, host: usize) -> LinkState {

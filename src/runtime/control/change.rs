@@ -8,6 +8,7 @@ use crate::control::rights::{self, Standing};
 use crate::control::server::{Caller, Gone, Lines};
 use crate::runtime::chronicle::{self, Entry};
 use crate::runtime::queue::Message;
+use crate::runtime::tasks::No;
 use crate::sys::clock;
 use crate::telemetry::operation_name;
 use std::sync::{Arc, PoisonError};
@@ -37,7 +38,7 @@ enum Done {
 
 /// Why not.
 enum Not {
-    Refused(String),
+    Refused(No),
     Answer(Answer),
 }
 
@@ -90,15 +91,22 @@ impl Control {
         }
         let refused = |not| match not {
             Not::Answer(answer) => answer,
-            Not::Refused(why) => {
+            Not::Refused(no) => {
+                let (code, why) = match no {
+                    No::Refused(why) => (Code::Refused, why),
+                    No::Config(why) => (Code::Config, why),
+                };
                 if !request.how.dry_run {
-                    record(Outcome::Refused, None, &why);
+                    record(Outcome::Refused, None, first_line(&why));
                 }
-                Answer::error(Code::Refused, why)
+                Answer::error(code, why)
             }
         };
-        let order =
-            order(&self.0.facts.model, &request.verb).map_err(Not::Refused).map_err(refused)?;
+        let understood = || {
+            let order = order(&self.0.facts.in_force.model(), &request.verb);
+            order.map_err(|why| Not::Refused(No::Refused(why)))
+        };
+        let order = understood().map_err(refused)?;
         let (_, live) = self.0.chronicle.follow(0);
         let id = self.number();
         let said = match &order {
@@ -106,18 +114,20 @@ impl Control {
                 let (tx, rx) = oneshot::channel();
                 let message = Message::Judge { instance: *instance, order: *order, answer: tx };
                 self.0.protocol.send(message).map_err(|_| reporter::stopping())?;
-                self.verdict(rx).await.map_err(refused)?
+                self.verdict(rx, No::Refused).await.map_err(refused)?
             }
             Order::Main(task) => {
                 let asked = self.0.tasks.ask(*task, id, request.how.dry_run);
-                self.verdict(asked.ok_or_else(reporter::stopping)?).await.map_err(refused)?
+                let asked = asked.ok_or_else(reporter::stopping)?;
+                self.verdict(asked, std::convert::identity).await.map_err(refused)?
             }
         };
         if request.how.dry_run {
             return Ok(Done::Would(said));
         }
         record(Outcome::Accepted, Some(id), &said);
-        if let Order::Engine(instance, order) = order {
+        // By the names of now: another configuration may have come into force since it was judged.
+        if let Order::Engine(instance, order) = understood().map_err(refused)? {
             // After the record: the history reads in the order in which things happened.
             let message = Message::Order { id, instance, order };
             self.0.protocol.send(message).map_err(|_| reporter::stopping())?;
@@ -125,12 +135,13 @@ impl Control {
         Ok(Done::Given(Given { id, said, live }))
     }
 
-    async fn verdict(
+    async fn verdict<E>(
         &self,
-        answer: oneshot::Receiver<Result<String, String>>,
+        answer: oneshot::Receiver<Result<String, E>>,
+        no: impl FnOnce(E) -> No,
     ) -> Result<String, Not> {
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(verdict)) => verdict.map_err(Not::Refused),
+            Ok(Ok(verdict)) => verdict.map_err(|e| Not::Refused(no(e))),
             Ok(Err(_)) => Err(Not::Answer(reporter::stopping())),
             Err(_) => Err(Not::Answer(reporter::silent())),
         }
@@ -186,4 +197,9 @@ impl Control {
             line,
         });
     }
+}
+
+/// What fits into a line of the log.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }

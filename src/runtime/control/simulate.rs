@@ -24,7 +24,7 @@ impl Control {
         let Ok(_seat) = Arc::clone(&shared.plays).try_acquire_owned() else {
             return Answer::error(Code::Busy, "another simulation is being played; try again");
         };
-        let model = Arc::clone(&shared.facts.model);
+        let model = shared.facts.in_force.model();
         let what = match what_if(&model, event) {
             Ok(what) => what,
             Err(why) => return Answer::error(Code::Refused, why),
@@ -38,7 +38,7 @@ impl Control {
             Ok(Err(_)) => return super::reporter::stopping(),
             Err(_) => return super::reporter::silent(),
         };
-        let file = Arc::clone(&shared.facts.file);
+        let file = shared.facts.in_force.text();
         let play = move || {
             // As this host sees it the file was read before: what other hosts make of it has the same verdict.
             let (models, _) = config::load_all_hosts(&file, "vipd.toml")

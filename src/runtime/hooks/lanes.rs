@@ -4,7 +4,7 @@
 //! Used by `hooks` on the main thread. A step of a planned move is waited for by who ordered it, never by the engine.
 
 use super::super::observe::Counting;
-use super::super::roles::{Role, Whom};
+use super::super::roles::Role;
 use crate::exec::client::{Outcome, Runner};
 use crate::exec::protocol::{End, Event as Word, Occasion, Which};
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use vipd_core::config::model::Hook;
-use vipd_core::types::InstanceIx;
 
 /// Beside a program's own time: for a missing `vipd exec` to come, and for TERM and KILL.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,8 +30,17 @@ const TRIES: u32 = 6;
 /// Steps of roles that wait for a program that hangs; then the oldest goes.
 const DEEP: usize = 32;
 
-/// Hook by its position, and whom it hears of.
-pub(super) type Key = (usize, Whom);
+/// Hook, and whom it hears of: by their names, which outlive a reload.
+pub(super) type Key = (Arc<str>, Of);
+
+/// Whom a hook hears of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Of {
+    /// This instance.
+    Instance(Arc<str>),
+    /// This sync group.
+    Group(Arc<str>),
+}
 
 /// How a run ended, in the words of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +104,6 @@ pub(in crate::runtime) struct Step {
 }
 
 impl Step {
-    /// Position of its hook.
-    pub(in crate::runtime) fn hook(&self) -> usize {
-        self.key.0
-    }
-
     /// Name of its hook.
     pub(in crate::runtime) fn name(&self) -> Arc<str> {
         Arc::clone(&self.job.hook)
@@ -130,11 +133,12 @@ impl Step {
 /// What runs and what waits.
 #[derive(Clone, Debug)]
 pub(super) struct Lanes {
-    runner: Runner,
+    /// The way to the programs of the configuration in force.
+    runner: Arc<Mutex<Runner>>,
     pub(super) counting: Counting,
     lanes: Arc<Mutex<HashMap<Key, Lane>>>,
     /// What each instance is here.
-    roles: Arc<Mutex<HashMap<InstanceIx, Role>>>,
+    roles: Arc<Mutex<HashMap<Arc<str>, Role>>>,
 }
 
 /// There while something runs.
@@ -148,20 +152,26 @@ struct Lane {
 impl Lanes {
     /// Nothing runs.
     pub(super) fn new(runner: Runner, counting: Counting) -> Self {
+        let runner = Arc::new(Mutex::new(runner));
         Self { runner, counting, lanes: Arc::default(), roles: Arc::default() }
     }
 
+    /// What begins from now on is run by `runner`.
+    pub(super) fn reload(&self, runner: Runner) {
+        *lock(&self.runner) = runner;
+    }
+
     /// The instance is this here from now on.
-    pub(super) fn stands(&self, ix: InstanceIx, role: Role) {
-        lock(&self.roles).insert(ix, role);
+    pub(super) fn stands(&self, instance: &Arc<str>, role: Role) {
+        lock(&self.roles).insert(Arc::clone(instance), role);
         if role != Role::Active {
-            self.counting.not_owner(ix);
+            self.counting.not_owner(instance);
         }
     }
 
     /// Does the host's role fit that? A push of a host that has lost the address would overwrite newer files.
-    pub(super) fn fits(&self, word: Word, ix: InstanceIx) -> bool {
-        let role = lock(&self.roles).get(&ix).copied();
+    pub(super) fn fits(&self, word: Word, instance: &Arc<str>) -> bool {
+        let role = lock(&self.roles).get(instance).copied();
         match word {
             Word::SyncInterval | Word::SyncChange | Word::SyncBarrier | Word::PreDemote => {
                 role == Some(Role::Active)
@@ -196,7 +206,7 @@ impl Lanes {
             busy.bell.notify_one();
             return;
         }
-        lanes.insert(key, Lane::default());
+        lanes.insert(key.clone(), Lane::default());
         drop(lanes);
         let this = self.clone();
         tokio::spawn(async move { this.work(key, job).await });
@@ -204,12 +214,8 @@ impl Lanes {
 
     async fn work(self, key: Key, mut job: Job) {
         loop {
-            let fits = match key.1 {
-                Whom::Instance(ix) => self.fits(job.occasion.event, ix),
-                Whom::Group(_) => true,
-            };
-            if fits && !job.is_pointless() {
-                self.run(key, job).await;
+            if self.suits(&key, job.occasion.event) && !job.is_pointless() {
+                self.run(&key, job).await;
             }
             let mut lanes = lock(&self.lanes);
             match lanes.get_mut(&key).and_then(|busy| busy.waiting.pop_front()) {
@@ -222,7 +228,15 @@ impl Lanes {
         }
     }
 
-    async fn run(&self, key: Key, job: Job) {
+    /// Does the host's role fit, where it matters?
+    fn suits(&self, key: &Key, word: Word) -> bool {
+        match &key.1 {
+            Of::Instance(name) => self.fits(word, name),
+            Of::Group(_) => true,
+        }
+    }
+
+    async fn run(&self, key: &Key, job: Job) {
         let Job { which, hook, mut occasion, time, waits } = job;
         let (whom, event) = (occasion.name.clone(), occasion.event);
         let mut pause = PAUSE;
@@ -231,15 +245,15 @@ impl Lanes {
             let time = left.map_or(time, |left| left.min(time));
             // 0 stands for no deadline of its own.
             occasion.deadline_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-            let done =
-                self.runner.run(which.clone(), Some(occasion.clone()), time + PATIENCE).await;
+            let runner = lock(&self.runner).clone();
+            let done = runner.run(which.clone(), Some(occasion.clone()), time + PATIENCE).await;
             let later = done.end == End::Exited(LATER) && tried < TRIES;
             let report = judge(event, &done);
-            if let Whom::Instance(ix) = key.1 {
-                self.counting.hook(&hook, ix, event, &report, &done);
-                if !self.fits(event, ix) {
+            if let Of::Instance(name) = &key.1 {
+                self.counting.hook(&hook, name, event, &report, &done);
+                if !self.fits(event, name) {
                     // The address went while it pushed.
-                    self.counting.not_owner(ix);
+                    self.counting.not_owner(name);
                 }
             }
             match &report {
@@ -259,10 +273,10 @@ impl Lanes {
     }
 
     /// Waits before a program is called again; false: something newer came, or the role does not fit any more.
-    async fn waits_again(&self, key: Key, event: Word, pause: Duration, awaited: bool) -> bool {
+    async fn waits_again(&self, key: &Key, event: Word, pause: Duration, awaited: bool) -> bool {
         let until = Instant::now() + pause;
         loop {
-            let bell = match lock(&self.lanes).get(&key) {
+            let bell = match lock(&self.lanes).get(key) {
                 Some(lane) if awaited || lane.waiting.is_empty() => Arc::clone(&lane.bell),
                 _ => return false,
             };
@@ -270,10 +284,7 @@ impl Lanes {
                 break;
             }
         }
-        match key.1 {
-            Whom::Instance(ix) => self.fits(event, ix),
-            Whom::Group(_) => true,
-        }
+        self.suits(key, event)
     }
 }
 

@@ -83,8 +83,9 @@ impl Fake {
     pub(in crate::runtime) fn hooks(&self, model: Model) -> Hooks {
         let whereabouts =
             Whereabouts { socket: self.socket.clone(), command: vec![], managed: true };
+        let model = Arc::new(model);
         let counting = Counting::new(&model);
-        Hooks::new(Arc::new(model), Runner::start(whereabouts), counting)
+        Hooks::new(model, Runner::start(whereabouts), counting)
     }
 
     /// What the next ask tells.
@@ -262,7 +263,7 @@ pub(in crate::runtime) fn synced() -> Model {
 /// What the hook says that it pushed last.
 fn reported(hooks: &Hooks, ix: InstanceIx) -> Option<String> {
     let all = hooks.lanes.counting.hooks();
-    let (_, of) = all.iter().find(|((_, of), _)| *of == ix)?;
+    let (_, of) = all.iter().find(|((_, of), _)| of == hooks.name(ix))?;
     of.generation().map(str::to_owned)
 }
 
@@ -390,7 +391,12 @@ async fn a_step_that_nobody_waits_for_is_not_begun_and_what_began_is_undone() {
     fake.nothing().await;
     waiting.abort();
     let _ = waiting.await;
-    hooks.undo(InstanceIx(1), &BTreeSet::from([0]), Word::PostPromote, "move aborted");
+    hooks.undo(
+        InstanceIx(1),
+        &BTreeSet::from([Arc::clone(&hooks.model.hooks[0].name)]),
+        Word::PostPromote,
+        "move aborted",
+    );
     hooks.undo(InstanceIx(1), &BTreeSet::new(), Word::PostDemote, "never");
     fake.end.send((0, "")).unwrap();
     let next = fake.ask().await;

@@ -43,7 +43,11 @@ impl Scene {
         }
         let (sender, inbox) = queue().unwrap();
         let over = Arc::default();
-        let moving = Moving::new(Arc::new(model), sender, Says(says, Arc::clone(&over)));
+        let moving = Moving::new(
+            InForce::new(Arc::new(model), "".into(), None),
+            sender,
+            Says(says, Arc::clone(&over)),
+        );
         Self { fake, hooks, moving, inbox, over }
     }
 

@@ -28,7 +28,10 @@ impl Place {
         let (chronicle, _) = Chronicle::open(&dir, Arc::clone(&model)).unwrap();
         // Nobody reads it: the engine of these tests never answers.
         let (engine, _) = queue::queue().unwrap();
-        Self { dir, replication: Replication::new(model, engine, chronicle) }
+        Self {
+            dir,
+            replication: Replication::new(InForce::new(model, "".into(), None), engine, chronicle),
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -206,7 +209,7 @@ fn an_instance_without_sets_has_no_barrier() {
     let model = Arc::new(vipd_core::config::load(bare, "vipd.toml", "lb1").unwrap().0);
     let (engine, _) = queue::queue().unwrap();
     let chronicle = place.replication.0.chronicle.clone();
-    let replication = Replication::new(model, engine, chronicle);
+    let replication = Replication::new(InForce::new(model, "".into(), None), engine, chronicle);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let _context = runtime.enter();

@@ -1,14 +1,14 @@
 //! Figures of hooks: runs by event and outcome, and how far behind the replicas may be that they make.
 
 use super::{Figures, Labels, Out, in_seconds, plainly};
+use crate::telemetry::HookOf;
 use std::fmt;
 use vipd_core::time::Instant;
 
 /// Hooks that have run.
 pub(super) fn encode(out: &mut Out<'_>, figures: &Figures, now: Instant) -> fmt::Result {
-    let of = |(hook, ix): &(std::sync::Arc<str>, vipd_core::types::InstanceIx)| -> Labels {
-        let instance = figures.model.instance(*ix).name.to_string();
-        vec![("vipd_instance", instance), ("hook", hook.to_string())]
+    let of = |(hook, instance): &HookOf| -> Labels {
+        vec![("vipd_instance", instance.to_string()), ("hook", hook.to_string())]
     };
     let runs = figures.tally.hooks.iter().flat_map(|(key, tally)| {
         tally.runs.iter().map(move |((event, outcome), count)| {

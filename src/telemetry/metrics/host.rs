@@ -2,7 +2,7 @@
 
 use super::{Figures, Labels, Out, in_seconds, plainly};
 use crate::telemetry::tally::Tally;
-use crate::telemetry::text::alarm_code;
+use crate::telemetry::text::{CONFIG_NOT_USED, alarm_code};
 use crate::telemetry::{REPLICA, REPLICATOR_MISSING};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use vipd_core::engine::snapshot::Snapshot;
 
 /// The agent itself; the only figures when the protocol thread does not answer.
 pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
-    let Figures { model, tally, now, replicas: _ } = figures;
+    let Figures { model, tally, config_used, now, replicas: _ } = figures;
     let up = plainly("vipd_up", "Does the protocol thread answer? 0: nothing else is known.");
     out.gauge(up, u64::from(now.is_some()))?;
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -20,6 +20,8 @@ pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
     let config = vec![("hash", format!("{:016x}", model.hash))];
     let help = "Hash of the meaning of the configuration, the same on every host of the group.";
     out.info(plainly("vipd_config_hash", help), &config)?;
+    let help = "Could the configuration file be used when it was read last? 0: the last good one is in force.";
+    out.gauge(plainly("vipd_config_reload_success", help), u64::from(*config_used))?;
     let refused = tally.heartbeats_refused.iter();
     out.counters(
         plainly(
@@ -68,8 +70,9 @@ pub(super) fn agent(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
 fn alarms(out: &mut Out<'_>, figures: &Figures, snapshot: &Snapshot) -> fmt::Result {
     let model = &figures.model;
     let name = |alarm: &Alarm| alarm_code(alarm);
-    let standing: BTreeSet<_> =
-        snapshot.alarms.iter().map(|(ix, alarm)| (ix.map(|ix| ix.0), name(alarm))).collect();
+    let of_engine = snapshot.alarms.iter().map(|(ix, alarm)| (ix.map(|ix| ix.0), name(alarm)));
+    let of_file = (!figures.config_used).then_some((None, CONFIG_NOT_USED));
+    let standing: BTreeSet<_> = of_engine.chain(of_file).collect();
     let labels = |(ix, code): (Option<u16>, &str)| -> Labels {
         let instance = ix.and_then(|ix| model.instances.get(usize::from(ix)));
         let instance = instance.map_or_else(String::new, |i| i.name.to_string());

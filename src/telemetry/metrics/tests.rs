@@ -82,7 +82,8 @@ fn a_protocol_thread_that_is_silent_is_told() {
     let text = "[hosts.a]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
                 addresses = [\"192.0.2.10/24\"]\npriority = { a = 150 }\n";
     let model = Arc::new(load_all_hosts(text, "vipd.toml").unwrap().0.remove(0));
-    let figures = Figures { tally: Tally::new(&model), model, now: None, replicas: None };
+    let figures =
+        Figures { tally: Tally::new(&model), model, config_used: false, now: None, replicas: None };
     let text = figures.text(Format::Plain).unwrap();
     assert!(text.contains("vipd_up{vipd_cluster=\"\"} 0\n"), "{text}");
     assert!(text.contains("process_resident_memory_bytes"), "{text}");
@@ -112,7 +113,8 @@ fn replicas_have_figures_by_set_and_peer() {
         ..SetReport::default()
     };
     let replicas = Some(Replicas { connected: true, missing: false, sets: vec![set] });
-    let figures = Figures { tally: Tally::new(&model), model, now: None, replicas };
+    let figures =
+        Figures { tally: Tally::new(&model), model, config_used: true, now: None, replicas };
     let mut out = String::new();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(OnlyReplicas(figures)));

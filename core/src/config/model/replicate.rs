@@ -1,6 +1,6 @@
 //! Sets of state files that follow an instance, as configured.
 
-use super::Model;
+use super::{Model, Moment};
 use crate::time::Duration;
 use crate::types::InstanceIx;
 use std::path::PathBuf;
@@ -76,6 +76,8 @@ impl Model {
     /// How long the state of the instance at `ix` may take to be complete on the target of a planned move; `None`: it has
     /// none that follows the address.
     pub fn barrier(&self, ix: InstanceIx) -> Option<Duration> {
-        self.sets_of(ix).next().map(|_| Replicate::BARRIER)
+        let sets = self.sets_of(ix).next().map(|_| Replicate::BARRIER);
+        let hooks = [Moment::PreDemote, Moment::SyncBarrier].map(|m| self.time_at(ix, m));
+        hooks.into_iter().chain([sets]).flatten().reduce(|all, one| all + one)
     }
 }

@@ -162,6 +162,8 @@ pub enum StandingReason {
     Undrained,
     /// An operator set the priority, or took that back, or its time was over.
     PriorityOrdered,
+    /// The configuration changed.
+    Reload,
     /// The copy of the state became old or unknown (`true`), or is good again.
     Replica(bool),
 }
@@ -264,6 +266,8 @@ pub enum Cause {
     MovedAway(Option<HostIx>),
     /// An operator drained this host.
     Drained,
+    /// The configuration changed in a way that a running instance cannot follow.
+    Reload,
 }
 
 /// What a peer is known to be, for status.

@@ -2,7 +2,9 @@
 //!
 //! Made by the runtime, one at a time for `Engine::handle`; plain data, it must never hold a handle of the system.
 
+use super::super::Secrets;
 use super::{KernelFault, OperatorOrder};
+use crate::config::model::Model;
 use crate::time::{Duration, Instant};
 use crate::types::{CheckIx, IfIndex, InstanceIx, LinkIx, Mac, PathIx, Reading, RouterId, SetIx};
 use std::net::{IpAddr, SocketAddr};
@@ -125,6 +127,12 @@ pub enum Input<'a> {
     PrepareRestart,
     /// It will not be started anew after all.
     AbortRestart,
+    /// Another configuration is about to come into force: instances that cannot go on with it in place, or that it does
+    /// not have, are handed over and released as in a clean stop. Finished when `Engine::retired` is true.
+    Retire(Arc<Model>),
+    /// It comes into force, after [`Input::Retire`] of the same model has finished. Inputs from here on are numbered by
+    /// it.
+    Reload(Arc<Model>, Secrets),
     /// Leave cleanly: hand over, then release (DESIGN 5.5). Finished when `Engine::stopped` is true.
     Stop,
 }

@@ -3,9 +3,11 @@
 //! Written by the engine, carried out in this order by the runtime; plain data, it must never do anything itself.
 
 use super::Event;
+use crate::config::model::Model;
 use crate::time::Instant;
 use crate::types::{HostIx, InstanceIx, LinkIx, Mac, PathIx, RouterId};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Something to do, in this order.
 #[derive(Clone, Debug)]
@@ -69,6 +71,9 @@ pub enum Output {
     },
     /// Tell: log, metrics, hooks, subscribers.
     Event(Event),
+    /// From here on everything is numbered by this model. Orders to the kernel that are not finished are void; what is
+    /// still wanted follows.
+    Reloaded(Arc<Model>),
 }
 
 /// An advert to send.

@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// What is drained follows the orders.
-    pub(super) fn drain_changed(&mut self, ix: InstanceIx) {
+    pub(in crate::engine) fn drain_changed(&mut self, ix: InstanceIx) {
         let drained = self.drain_of(ix).is_some();
         let before = std::mem::replace(&mut self.fitness_mut(ix).drained, drained);
         if before != drained {

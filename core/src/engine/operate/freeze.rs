@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Is anything frozen at all? Most of the time nothing is, and nobody has to look further.
-    pub(super) fn look_for_freeze(&mut self) {
+    pub(in crate::engine) fn look_for_freeze(&mut self) {
         let now = self.now.mono;
         let mut words = self.orders.all.iter().filter_map(|o| o.freeze);
         self.orders.some_frozen = words.any(|word| word.until > now);

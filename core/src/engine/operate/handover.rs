@@ -6,6 +6,7 @@
 //! offered the addresses by priority 0, as in a clean stop.
 
 use super::super::io::{Away, Cause};
+use super::super::reload::Renumber;
 use super::super::{Engine, UnitIx};
 use super::Waits;
 use super::barrier::Sync;
@@ -46,6 +47,15 @@ pub(super) struct Moving {
 }
 
 impl Moving {
+    /// The same with the other host's new number; `None`: it has none.
+    pub(super) fn renumbered(self, renumber: &Renumber) -> Option<Self> {
+        let to = match self.to {
+            Some(host) => Some(renumber.host(host)?),
+            None => None,
+        };
+        Some(Self { to, ..self })
+    }
+
     /// When it has to be looked at.
     pub(super) fn deadline(&self) -> Instant {
         if self.handing { Instant::MAX } else { self.until }

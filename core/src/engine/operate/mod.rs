@@ -18,6 +18,7 @@ mod pins;
 mod takeover;
 
 use super::io::{Away, Cause, EventKind, OperationStep, OperatorOrder, OrderRecord};
+use super::reload::Renumber;
 use super::snapshot::MoveView;
 use super::{Engine, Slot, UnitIx};
 use crate::config::model::{Model, StandbyKind};
@@ -36,7 +37,7 @@ use takeover::Takeover;
 const PROMOTION: Duration = Duration::from_secs(60);
 
 /// What operators ordered of this host.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Orders {
     /// The whole host is drained.
     host: Option<Drain>,
@@ -105,6 +106,28 @@ enum Waits {
 }
 
 impl Orders {
+    /// Goes on with what was ordered under another configuration. What was about things that are gone has ended.
+    pub(super) fn go_on(&mut self, before: Self, renumber: &Renumber) {
+        let Self { host, told, all, running, away: _, some_frozen, requests } = before;
+        (self.host, self.told, self.requests) = (host, told, requests);
+        self.some_frozen = some_frozen;
+        for (was, mut ordered) in (0u16..).map(InstanceIx).zip(all) {
+            let Some(ix) = renumber.instance(was) else { continue };
+            ordered.moving = ordered.moving.and_then(|m| m.renumbered(renumber));
+            ordered.takeover = ordered.takeover.and_then(|t| t.renumbered(renumber));
+            self.all[usize::from(ix.0)] = ordered;
+        }
+        self.away = self.all.iter().filter(|o| o.away.is_some()).count();
+        self.running = running
+            .into_iter()
+            .map(|o| Operation {
+                instance: o.instance.and_then(|ix| renumber.instance(ix)),
+                pending: o.pending.iter().filter_map(|ix| renumber.instance(*ix)).collect(),
+                ..o
+            })
+            .collect();
+    }
+
     pub(super) fn new(model: &Model) -> Self {
         Self {
             host: None,
@@ -335,6 +358,38 @@ impl Engine {
         }
     }
 
+    /// The instance leaves, because of `why`: what operators wait for of it will not come.
+    pub(super) fn orders_withdraw(&mut self, ix: InstanceIx, why: &str) {
+        let ordered = self.ordered_mut(ix);
+        ordered.moving = None;
+        ordered.takeover = None;
+        ordered.answer = None;
+        self.barrier_over(ix);
+        self.order_withdrawn(ix);
+        let waits = self.orders.running.iter().filter(|o| o.pending.contains(&ix));
+        let ids: Vec<u64> = waits.map(|o| o.id).collect();
+        for id in ids {
+            self.leg_ended(id, ix, Err(why.to_owned()));
+        }
+    }
+
+    /// The same for moves to and from hosts that the next configuration does not have.
+    pub(super) fn orders_forget(&mut self, renumber: &Renumber) {
+        for n in 0..self.orders.all.len() {
+            let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
+            let ordered = self.ordered_of(ix);
+            let to = ordered.moving.as_ref().and_then(|m| m.to);
+            let from = ordered.takeover.as_ref().map(|t| t.from);
+            if to.into_iter().chain(from).any(|host| renumber.host(host).is_none()) {
+                let name = self.name(ix).to_owned();
+                self.orders_withdraw(
+                    ix,
+                    &format!("{name}: the other host is not configured any more"),
+                );
+            }
+        }
+    }
+
     /// The agent stops: nothing that was ordered goes on, and the stop hands over what is owned.
     pub(super) fn orders_stop(&mut self) {
         self.end_orders();
@@ -362,7 +417,7 @@ impl Engine {
     // Time --------------------------------------------------------------------------------------------------
 
     /// When the next thing that was ordered has to be looked at.
-    fn plan_orders(&mut self) {
+    pub(super) fn plan_orders(&mut self) {
         let all = (0u16..).map(InstanceIx).zip(&self.orders.all);
         let times = all.flat_map(|(ix, o)| {
             let moving = o.moving.as_ref().filter(|_| !self.waits_for_group(ix));

@@ -1,6 +1,7 @@
 //! A move at its target: judges the request of the owner, gets ready, and claims while the owner still holds.
 
 use super::super::io::Cause;
+use super::super::reload::Renumber;
 use super::super::standby::Activating;
 use super::super::{Engine, UnitIx};
 use crate::time::{Duration, Instant};
@@ -33,6 +34,11 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
+    /// The same with the other host's new number; `None`: it has none.
+    pub(super) fn renumbered(self, renumber: &Renumber) -> Option<Self> {
+        Some(Self { from: renumber.host(self.from)?, ..self })
+    }
+
     /// When it is over if nothing more is heard.
     pub(super) fn lapses(&self) -> Instant {
         self.claimed.map_or(self.until, |at| at + Duration::from_secs(60))

@@ -379,7 +379,7 @@ impl Group {
                     let reached = Input::BarrierDone { instance, order, result: Ok(()) };
                     self.actors[n].engine.handle(now, reached);
                 }
-                Output::NotPromoted { .. } | Output::BarrierOver { .. } => {}
+                Output::NotPromoted { .. } | Output::BarrierOver { .. } | Output::Reloaded(_) => {}
                 Output::Event(event) => self.told(n, event),
             }
         }
