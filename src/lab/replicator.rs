@@ -19,7 +19,7 @@ use std::time::Duration;
 use vipd_core::time::Instant;
 
 /// Where every host has its state files, as its configuration says.
-pub const ROOT: &str = "/run/vipd-lab/state";
+pub const ROOT: &str = "/run/vipd-state";
 /// The program, beside that of the agent.
 const PROGRAM: &str = "vipd-replicate";
 /// How long it may take to end.
