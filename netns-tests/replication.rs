@@ -353,9 +353,16 @@ fn a_cut_and_a_slow_link() {
         println!("\n  SKIPPED: no delay on the link: this kernel has no netem");
     }
     let since = now();
-    let noise = |seed: u32, length: usize| -> Vec<u8> {
-        let mix = |n: u32| (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(13) as u8;
-        (0_u32..).map(mix).take(length).collect()
+    // Nothing that compression could make smaller.
+    let noise = |seed: u64, length: usize| -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            Some((state >> 32) as u8)
+        };
+        std::iter::from_fn(next).take(length).collect()
     };
     let (small, larger) = (noise(1, 2_000_000), noise(2, 8_000_000));
     let there =
@@ -461,6 +468,7 @@ fn a_stale_host_does_not_claim() {
     arena.stage.wait(arena.bound(), |holders| holders == [SECOND]).unwrap_or_else(|| {
         panic!("{text}\n{}", arena.stage.logs(30));
     });
+    arena.stage.power_on(FIRST).unwrap();
     arena.close();
 }
 
