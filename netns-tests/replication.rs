@@ -82,7 +82,9 @@ impl Arena {
             let peers = set["peers"].as_array().cloned().unwrap_or_default();
             let all = self.stage.plan().hosts - 1;
             let in_sync = peers.iter().filter(|peer| peer["in_sync"] == true).count();
-            if set["owns"] == true && in_sync == all && set["rpo_ms"] == 0 {
+            let others = (0..=all).filter(|other| *other != ix);
+            let known = || others.clone().all(|other| self.set(other)["age_ms"].is_u64());
+            if set["owns"] == true && in_sync == all && set["rpo_ms"] == 0 && known() {
                 return;
             }
             assert!(now() < limit, "not in sync: {set:#}\n{}", self.stage.logs(30));
@@ -342,51 +344,53 @@ fn after_a_partition_nothing_is_lost() {
 }
 
 fn a_cut_and_a_slow_link() {
-    let arena = elected(plan(""));
+    // As slow as the limit makes it; a link with delay and loss where the kernel can play one.
+    let arena = elected(plan("bandwidth = \"1MB/s\"\n"));
     let owner = arena.files(FIRST);
-    // 2 Mbit/s with 50 ms of delay: 500 kB take two seconds, and the address stays where it is.
-    for link in ["eth0", "eth1"] {
-        arena.run(FIRST, &format!("tc qdisc add dev {link} root netem delay 50ms rate 2mbit"));
+    let netem =
+        arena.try_run(FIRST, "tc qdisc add dev eth1 root netem delay 50ms").status.success();
+    if !netem {
+        println!("\n  SKIPPED: no delay on the link: this kernel has no netem");
     }
     let since = now();
-    let noise: Vec<u8> =
-        (0..500_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    fs::write(owner.join("large"), &noise).unwrap();
+    // Nothing that compression could make smaller.
+    let noise = |seed: u64, length: usize| -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            Some((state >> 32) as u8)
+        };
+        std::iter::from_fn(next).take(length).collect()
+    };
+    let (small, larger) = (noise(1, 2_000_000), noise(2, 8_000_000));
+    let there =
+        |content: &[u8]| fs::read(arena.files(SECOND).join("large")).is_ok_and(|c| c == content);
+    let wait_there = |content: &[u8], what: &str| {
+        let limit = now() + SOON * 4;
+        while !there(content) {
+            assert!(now() < limit, "{what}\n{}", arena.stage.logs(30));
+            wait(Duration::from_millis(50));
+        }
+    };
+    fs::write(owner.join("large"), &small).unwrap();
     arena.wait_set(FIRST, "is behind", |set| set["rpo_ms"].as_u64().is_some_and(|ms| ms > 100));
-    let limit = now() + SOON * 2;
-    while fs::read(arena.files(SECOND).join("large")).ok().as_ref() != Some(&noise) {
-        assert!(now() < limit, "a slow link\n{}", arena.stage.logs(30));
-        wait(Duration::from_millis(50));
-    }
-    println!("\n  500 kB over 2 Mbit/s and 50 ms: {:.1} s", millis(now().since(since)) / 1e3);
-    for link in ["eth0", "eth1"] {
-        arena.run(FIRST, &format!("tc qdisc del dev {link} root"));
-    }
+    wait_there(&small, "a slow link");
+    println!("\n  2 MB at 1 MB/s: {:.1} s", millis(now().since(since)) / 1e3);
     assert_eq!(arena.moves(since), 0, "the address stays where it is");
     // The link goes in the middle of a transfer: the old tree stays, and the new one comes when the link is back.
-    let larger: Vec<u8> = noise.iter().cycle().take(20_000_000).map(|b| b ^ 0x5a).collect();
-    for link in ["eth0", "eth1"] {
-        arena.run(FIRST, &format!("tc qdisc add dev {link} root netem rate 20mbit"));
-    }
     fs::write(owner.join("large"), &larger).unwrap();
     wait(Duration::from_millis(1500));
     arena.run(FIRST, "nft add table ip cut");
     arena.run(FIRST, "nft add chain ip cut out { type filter hook output priority 0 ; }");
     arena.run(FIRST, "nft add rule ip cut out tcp dport 7113 drop");
     wait(Duration::from_secs(2));
-    assert_eq!(
-        fs::read(arena.files(SECOND).join("large")).unwrap(),
-        noise,
-        "the old tree is there"
-    );
+    assert!(there(&small), "the old tree is there");
     arena.run(FIRST, "nft delete table ip cut");
-    for link in ["eth0", "eth1"] {
-        arena.run(FIRST, &format!("tc qdisc del dev {link} root"));
-    }
-    let limit = now() + SOON * 4;
-    while fs::read(arena.files(SECOND).join("large")).ok().as_ref() != Some(&larger) {
-        assert!(now() < limit, "after the cut\n{}", arena.stage.logs(30));
-        wait(Duration::from_millis(50));
+    wait_there(&larger, "after the cut");
+    if netem {
+        arena.run(FIRST, "tc qdisc del dev eth1 root");
     }
     arena.wait_sync(FIRST);
     arena.close();
@@ -416,20 +420,10 @@ fn strangers_get_nothing_and_disturb_nothing() {
             Ok(())
         })
         .unwrap();
-    // A host of the configuration with another key.
-    let config = arena.stage.agent(FIRST).config();
-    let text = fs::read_to_string(&config).unwrap();
-    let (other, key) = (config.with_file_name("other.toml"), config.with_file_name("other.key"));
-    fs::write(&key, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&key, mode).unwrap();
-    let line = text.lines().find(|line| line.starts_with("key-file")).unwrap();
-    let text = text.replace(line, &format!("key-file = \"{}\"", key.display()));
-    fs::write(&other, text).unwrap();
     let alarms = arena.set(SECOND)["alarms"].clone();
     fs::write(owner.join("after"), "the flood\n").unwrap();
     let took = arena.wait_content(SECOND, "after", "the flood\n").since(since);
-    assert_eq!(alarms, Value::Array(Vec::new()), "strangers are no alarm");
+    assert!(alarms.is_null(), "strangers are no alarm: {alarms}");
     let after = snapshot(&arena.files(SECOND));
     let news: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
     assert_eq!(news.len(), 1, "nothing but what the owner sent: {news:?}");
@@ -442,7 +436,24 @@ fn strangers_get_nothing_and_disturb_nothing() {
 
 fn a_stale_host_does_not_claim() {
     let more = "promote-gate = \"require\"\nmax-age = \"3s\"\n";
-    let mut arena = elected(plan(more));
+    let plan = plan(more);
+    if let Some(sets) = &plan.state_files {
+        for ix in 0..plan.hosts {
+            let _ = fs::remove_dir_all(sets.store.join(format!("h{}", ix + 1)));
+        }
+    }
+    let mut arena = Arena::open(plan);
+    for ix in [FIRST, SECOND] {
+        arena.stage.start(ix).unwrap();
+    }
+    // Nobody has a copy of anything yet: an operator says who begins.
+    let limit = now() + SOON;
+    while arena.order(FIRST, &["promote", "web", "--accept-data-loss", "--wait", "5s"]).code != 0 {
+        assert!(now() < limit, "nobody begins\n{}", arena.stage.logs(20));
+        wait(Duration::from_millis(200));
+    }
+    arena.wait_owner(FIRST);
+    arena.wait_sync(FIRST);
     arena.stage.replicator_mut(SECOND).stop().unwrap();
     wait(Duration::from_secs(5));
     arena.stage.power_off(FIRST).unwrap();
@@ -457,6 +468,7 @@ fn a_stale_host_does_not_claim() {
     arena.stage.wait(arena.bound(), |holders| holders == [SECOND]).unwrap_or_else(|| {
         panic!("{text}\n{}", arena.stage.logs(30));
     });
+    arena.stage.power_on(FIRST).unwrap();
     arena.close();
 }
 

@@ -38,7 +38,7 @@ use vipd_agent::runtime::load::{self, LoadError};
 use vipd_agent::sys::clock;
 use vipd_agent::telemetry;
 use vipd_core::config::model::{Model, Replicate};
-use vipd_core::replica::{Order, Role, SetReport, Word};
+use vipd_core::replica::{EpochWord, Order, Role, SetReport, Word};
 use vipd_core::time::Instant;
 use vipd_replicator::clock::Clock;
 use vipd_replicator::net::noise::LinkKey;
@@ -46,8 +46,10 @@ use vipd_replicator::net::{Me, SetId};
 use vipd_replicator::set::Set;
 use worker::{Stand, Worker};
 
-/// Between two reports.
+/// Between two reports where nothing happens.
 const REPORT: Duration = Duration::from_secs(1);
+/// Between two looks whether something is worth a report at once.
+const LOOK: Duration = Duration::from_millis(50);
 /// An agent that is away for longer may have lost the address: nothing is pushed any more.
 const GRACE: Duration = Duration::from_secs(3);
 /// Time for a thread to end.
@@ -242,6 +244,9 @@ struct Service<'o> {
     /// Was that said?
     gone_told: bool,
     state: String,
+    /// What the last report said, but figures that always change; and when it was.
+    outline: Vec<Outline>,
+    reported: Instant,
 }
 
 impl<'o> Service<'o> {
@@ -276,6 +281,8 @@ impl<'o> Service<'o> {
             gone_since: Some(clock::monotonic()),
             gone_told: false,
             state: String::new(),
+            outline: Vec::new(),
+            reported: clock::monotonic(),
         };
         tracing::info!(
             "vipd-replicate {} on host {}, {} sets",
@@ -283,7 +290,7 @@ impl<'o> Service<'o> {
             options.host,
             service.sets.workers.len()
         );
-        let mut tick = tokio::time::interval(REPORT);
+        let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -386,6 +393,14 @@ impl<'o> Service<'o> {
     }
 
     fn look(&mut self) {
+        let reports = self.sets.reports();
+        let outline = outline(&reports);
+        let due = clock::monotonic().since(self.reported) >= REPORT;
+        if !due && outline == self.outline {
+            return;
+        }
+        self.outline = outline;
+        self.reported = clock::monotonic();
         if self.gone_since.is_some_and(|since| clock::monotonic().since(since) >= GRACE) {
             self.sets.workers.iter().for_each(|worker| worker.agent_gone());
         }
@@ -441,6 +456,17 @@ impl<'o> Service<'o> {
             Err(error) => tracing::error!("{error}; nothing is replicated until the next reload"),
         }
     }
+}
+
+/// What makes a report news: role, ownership, whether there is a copy, whether something is to come, who has everything.
+type Outline = (bool, EpochWord, bool, bool, Vec<bool>);
+
+fn outline(reports: &[SetReport]) -> Vec<Outline> {
+    let each = reports.iter().map(|report| {
+        let in_sync = report.peers.iter().map(|peer| peer.in_sync).collect();
+        (report.owns, report.epoch, report.age_ms.is_some(), report.pending_bytes > 0, in_sync)
+    });
+    each.collect()
 }
 
 /// One line for the service manager.
