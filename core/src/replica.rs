@@ -26,6 +26,8 @@ pub enum Order {
         /// Which one.
         id: u64,
     },
+    /// Another configuration is in force here: read the file anew.
+    Reload,
 }
 
 /// Who owns an instance, as this host knows it.

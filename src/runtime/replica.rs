@@ -156,6 +156,18 @@ impl Replication {
         self.feed();
     }
 
+    /// Another configuration is in force: the replicator reads the file anew as well.
+    pub(super) fn reload(&self) {
+        let books = self.lock();
+        if let Some((_, orders)) = &books.attached
+            && orders.try_send(Order::Reload).is_err()
+        {
+            tracing::warn!("the replicator does not read its orders: reload it by itself");
+        }
+        drop(books);
+        self.0.changed.notify_one();
+    }
+
     /// What is shown.
     pub(super) fn standing(&self) -> Standing {
         if self.model().replicates.is_empty() {

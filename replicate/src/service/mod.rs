@@ -345,6 +345,7 @@ impl<'o> Service<'o> {
                 }
                 self.barriers.insert(barrier.id, gathering);
             }
+            FromAgent::Order(Order::Reload) => self.reload(),
             FromAgent::Order(Order::BarrierOver { id }) => {
                 self.barriers.remove(&id);
                 self.sets.workers.iter().for_each(|worker| worker.barrier_over(id));

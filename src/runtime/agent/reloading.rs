@@ -128,6 +128,7 @@ impl Main<'_> {
         duties.hooks.reload(&self.model, &renumber, duties.runner.clone());
         duties.moving.reload(&renumber);
         duties.activations.reload(duties.runner.clone());
+        self.facts.replication.reload();
         if new_hooks {
             duties.syncs = Syncs::start(&self.model);
         }
