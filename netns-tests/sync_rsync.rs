@@ -266,11 +266,6 @@ fn planned_move() {
     arena.calm();
     let seen = arena.outage(at);
     assert_eq!(judge::lost(&seen), 0, "{seen:?}\n{}", arena.stage.logs(30));
-    if !barrier_ran(&arena) {
-        println!("\n  SKIPPED: the engine of this build asks for no barrier in a move");
-        drop(files);
-        return arena.close();
-    }
     writer.wait(SECOND, 100);
     writer.dies();
     let written = writer.written();
@@ -283,13 +278,6 @@ fn planned_move() {
     assert_eq!(records(SECOND), numbers, "in order, each once");
     drop(files);
     arena.close();
-}
-
-/// Was the last push of the first host that of a barrier?
-fn barrier_ran(arena: &Arena) -> bool {
-    let status = arena.status(FIRST);
-    let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
-    hooks.iter().any(|hook| hook["name"] == "push" && hook["event"] == "sync-barrier")
 }
 
 fn crash() {

@@ -204,12 +204,26 @@ impl Engine {
 
     /// An operator wants this host to own.
     pub(super) fn promote(&mut self, ix: InstanceIx) {
-        let waits = |u: &UnitIx| self.units[*u].state() == State::Backup;
-        if self.stopping || !self.units_of(ix).iter().any(waits) {
-            return;
-        }
         // Each order asks anew.
-        self.preparation_off(ix);
+        if self.may_be_ordered(ix) {
+            self.preparation_off(ix);
+            self.claim_by_order(ix);
+        }
+    }
+
+    /// The target of a move, which got ready while the source still wrote, claims: its hooks have agreed.
+    pub(super) fn promote_ready(&mut self, ix: InstanceIx) {
+        if self.may_be_ordered(ix) {
+            self.claim_by_order(ix);
+        }
+    }
+
+    fn may_be_ordered(&self, ix: InstanceIx) -> bool {
+        let waits = |u: &UnitIx| self.units[*u].state() == State::Backup;
+        !self.stopping && self.units_of(ix).iter().any(waits)
+    }
+
+    fn claim_by_order(&mut self, ix: InstanceIx) {
         let standby = self.standby_mut(ix);
         standby.ordered = true;
         if matches!(standby.activating, Activating::Failed { .. }) {

@@ -92,7 +92,7 @@ impl Engine {
                     self.stay_ready(ix);
                 }
                 if now_claims {
-                    self.promote(ix);
+                    self.promote_ready(ix);
                 }
                 self.plan_orders();
             }

@@ -66,6 +66,30 @@ fn a_target_claims_when_its_hooks_agree() {
 }
 
 #[test]
+fn a_target_that_got_ready_before_the_barrier_is_not_asked_again() {
+    let mut world = world(&beating(""), 3, |m| {
+        hooked(m);
+        m.hooks[0].on.push(Moment::PreDemote);
+    });
+    world.order(0, 1, Some(WEB), to(1));
+    world.run(secs(1));
+    answer(&mut world, 1, Ok(()));
+    world.run(secs(1));
+    world.only(0);
+    let barrier = world.hosts[0].log.iter().find_map(|(_, said)| match said {
+        Said::Barrier(WEB, order, HostIx(1)) => Some(*order),
+        _ => None,
+    });
+    let done = Input::BarrierDone { instance: WEB, order: barrier.unwrap(), result: Ok(()) };
+    world.give(0, done);
+    world.run(secs(1));
+    world.only(1);
+    // The writer is quiet meanwhile: nothing may be done twice.
+    assert_eq!(asked(&world, 1).len(), 1);
+    assert!(undone(&world, 1).is_empty());
+}
+
+#[test]
 fn what_agreed_to_a_move_that_does_not_come_is_told_so() {
     let mut world = world(&beating(""), 3, |m| {
         hooked(m);
