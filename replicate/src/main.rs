@@ -45,8 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn hostname() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
+    // By uname(2): the unit hides /proc/sys.
+    let name = rustix::system::uname();
+    name.nodename().to_str().ok().map(str::to_owned)
 }
