@@ -143,7 +143,11 @@ impl Host {
         let out = self.try_run(line);
         let (said, error) =
             (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        assert!(out.status.success(), "{}: {line}: {}\n{said}\n{error}", self.name, out.status);
+        if !out.status.success() {
+            let journal = self.try_run("journalctl --no-pager --lines=40 --unit='vipd*'").stdout;
+            let journal = String::from_utf8_lossy(&journal);
+            panic!("{}: {line}: {}\n{said}\n{error}\n{journal}", self.name, out.status);
+        }
         said.trim_end().to_owned()
     }
 
