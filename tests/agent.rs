@@ -450,7 +450,7 @@ fn signals() {
     let mut agent = host.start_active();
     agent.signal(Signal::SIGHUP);
     wait("says so", Duration::from_secs(2), || {
-        host.log().contains("reload is not in this version")
+        host.log().contains("the configuration in force is the file")
     });
     assert!(holds(VIP));
     agent.signal(Signal::SIGTERM);
