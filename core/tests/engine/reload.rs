@@ -161,6 +161,14 @@ fn orders_that_the_reload_made_void_are_given_again() {
 }
 
 #[test]
+fn an_answer_for_an_instance_that_is_gone_is_nobodys() {
+    let mut lb1 = Bench::owner(&plain(""), 1);
+    let gone = Applied { instance: InstanceIx(7), order: 1, at: lb1.now, result: Ok(()) };
+    lb1.give(Input::Applied(gone));
+    assert_eq!(lb1.state(), State::Active);
+}
+
+#[test]
 fn a_renewal_that_the_reload_made_void_is_ordered_at_once_and_its_answer_not_believed() {
     let mut lb1 = Bench::owner(&plain(""), 1);
     lb1.run(ms(900));
