@@ -25,7 +25,7 @@ use vipd_core::engine::io::ReplicaState;
 use vipd_core::engine::snapshot::RoleView;
 use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{HostIx, InstanceIx, SetIx};
+use vipd_core::types::{InstanceIx, SetIx};
 
 /// A replicator that says nothing for so long is missing. It reports each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -359,18 +359,22 @@ impl Replicator for Replication {
     async fn barrier(
         &self,
         order: u64,
-        instance: InstanceIx,
-        to: HostIx,
+        instance: Arc<str>,
+        to: String,
         deadline: tokio::time::Instant,
     ) -> Result<(), String> {
-        if self.model().sets_of(instance).next().is_none() {
+        // By name: the hooks that ran before this may have outlasted a reload.
+        let Some(ix) = self.0.in_force.instance(&instance) else {
+            return Err("the instance is not configured any more".into());
+        };
+        if self.model().sets_of(ix).next().is_none() {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let barrier = Barrier {
             id: order,
-            instance: self.model().instance(instance).name.to_string(),
-            to: self.model().host_name(to).to_string(),
+            instance: instance.to_string(),
+            to,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let (tx, rx) = oneshot::channel();

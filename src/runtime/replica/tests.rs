@@ -12,7 +12,6 @@ const CONFIG: &str = "[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n[hosts.lb1]
     [hosts.lb2]\npaths = [\"192.0.2.2\"]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
     addresses = [\"192.0.2.10/24\"]\n[replicate.leases]\ninstance = \"web\"\npaths = [\"/srv/leases\"]\n";
 const ATTACH: &[u8] = b"{\"v\":1,\"verb\":\"replicate\"}\n";
-const WEB: InstanceIx = InstanceIx(0);
 
 /// The agent's end alone, on a socket of its own.
 struct Place {
@@ -179,7 +178,7 @@ fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |order| {
             let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-            replication.barrier(order, WEB, HostIx(1), deadline)
+            replication.barrier(order, "web".into(), "lb2".into(), deadline)
         };
         let nobody = runtime.block_on(ask(1)).unwrap_err();
         assert!(nobody.contains("systemctl status vipd-replicate"), "{nobody}");
@@ -213,5 +212,8 @@ fn an_instance_without_sets_has_no_barrier() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let _context = runtime.enter();
-    assert_eq!(runtime.block_on(replication.barrier(1, WEB, HostIx(1), deadline)), Ok(()));
+    assert_eq!(
+        runtime.block_on(replication.barrier(1, "web".into(), "lb2".into(), deadline)),
+        Ok(())
+    );
 }
