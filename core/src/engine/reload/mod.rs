@@ -170,6 +170,8 @@ impl Engine {
             }
             self.hold_what_is_wanted(*ix, followed.kernel[at]);
             self.instance_checks(*ix);
+            // Without sets nothing looks at it again.
+            self.replica_alarm(*ix);
         }
         self.look_for_freeze();
         (0..self.units.len()).for_each(|u| self.rearm(u));
