@@ -487,3 +487,23 @@ fn a_stranger_is_told_from_a_peer_after_a_reload() {
     world.hosts[0].neighbour(VIP, mac(2), false);
     assert!(world.hosts[0].alarms().iter().all(|a| !matches!(a, Alarm::Conflict(..))));
 }
+
+#[test]
+fn heartbeats_that_come_again_by_a_reload_are_heard_by_who_was_not_reloaded() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(60_000));
+    let without = beating("")
+        .replace("[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n", "")
+        .lines()
+        .filter(|line| !line.starts_with("paths"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    world.reload(1, &without);
+    world.run(ms(5000));
+    world.reload(1, &without.replace("vrid = 51", "vrid = 51\n# the same"));
+    world.reload(1, &beating(""));
+    world.run(ms(3000));
+    let peers = world.hosts[0].snapshot().peers;
+    let lb2 = peers.iter().find(|p| p.host == HostIx(1)).unwrap();
+    assert!(lb2.alive, "{peers:?}");
+}
