@@ -378,15 +378,19 @@ impl Replicator for Replication {
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let (tx, rx) = oneshot::channel();
-        {
+        let orders = {
             let mut books = self.lock();
             let Some((_, orders)) = &books.attached else {
                 return Err("the replicator does not run: systemctl status vipd-replicate".into());
             };
-            if orders.try_send(Order::Barrier(barrier)).is_err() {
-                return Err("the replicator does not read its orders".into());
-            }
+            let orders = orders.clone();
             books.barriers.insert(order, tx);
+            orders
+        };
+        // A host may hand over more instances at once than orders wait.
+        if orders.send(Order::Barrier(barrier)).await.is_err() {
+            self.lock().barriers.remove(&order);
+            return Err("the replicator has gone".into());
         }
         // Whoever waits here ends it at the deadline; then the other end finds nobody.
         rx.await.unwrap_or_else(|_| Err("the replicator has gone".into()))
@@ -396,7 +400,15 @@ impl Replicator for Replication {
         let mut books = self.lock();
         books.barriers.remove(&order);
         if let Some((_, orders)) = &books.attached {
-            let _ = orders.try_send(Order::BarrierOver { id: order });
+            let over = Order::BarrierOver { id: order };
+            if let Err(mpsc::error::TrySendError::Full(over)) = orders.try_send(over) {
+                // Lost, it would leave the replicator in a barrier that nobody waits for.
+                let orders = orders.clone();
+                tokio::spawn(async move {
+                    // It may have gone by then, and its barriers with it.
+                    let _ = orders.send(over).await;
+                });
+            }
         }
     }
 }
