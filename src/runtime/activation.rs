@@ -58,6 +58,8 @@ impl Readings {
 #[derive(Debug)]
 pub(super) struct Activations {
     in_force: InForce,
+    /// What orders are numbered by: behind what is in force, while the last words of an earlier engine are heard.
+    model: Arc<Model>,
     runner: Runner,
     readings: Readings,
     engine: Sender,
@@ -73,19 +75,22 @@ impl Activations {
         readings: Readings,
         engine: Sender,
     ) -> Self {
-        Self { in_force, runner, readings, engine, turns: HashMap::new() }
+        let model = in_force.model();
+        Self { in_force, model, runner, readings, engine, turns: HashMap::new() }
     }
 
-    /// Another configuration is in force: what runs goes on.
-    pub(super) fn reload(&mut self, runner: Runner) {
+    /// Another configuration is in force, and orders are numbered by it from now on: what runs goes on.
+    pub(super) fn reload(&mut self, model: &Arc<Model>, runner: Runner) {
+        self.model = Arc::clone(model);
         self.runner = runner;
     }
 
     /// Starts the activation of `instance` as order `order`.
     pub(super) fn begin(&mut self, instance: InstanceIx, order: u64, occasion: Occasion) {
-        let model = self.in_force.model();
+        let model = Arc::clone(&self.model);
         let configured = model.instance(instance);
         let Some(activation) = configured.standby.activation().cloned() else {
+            let Some(instance) = self.in_force.instance(&configured.name) else { return };
             let result = Err("the configuration has no activation for it".into());
             let _ = self.engine.send(Message::Activated { instance, order, result });
             return;
@@ -94,7 +99,6 @@ impl Activations {
         let (runner, readings) = (self.runner.clone(), self.readings.clone());
         let (engine, in_force) = (self.engine.clone(), self.in_force.clone());
         let name = Arc::clone(&configured.name);
-        let model = Arc::clone(&model);
         tokio::spawn(async move {
             let _turn = turn.lock().await;
             tracing::info!("{name}: activation begins");

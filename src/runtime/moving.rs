@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use vipd_core::config::model::Model;
 use vipd_core::engine::reload::Renumber;
 use vipd_core::time;
 use vipd_core::types::{HostIx, InstanceIx};
@@ -24,8 +25,8 @@ pub(super) trait Replicator: Clone + Send + Sync + 'static {
     fn barrier(
         &self,
         order: u64,
-        instance: InstanceIx,
-        to: HostIx,
+        instance: Arc<str>,
+        to: String,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
@@ -56,6 +57,8 @@ impl Underway {
 #[derive(Debug)]
 pub(super) struct Moving<R> {
     in_force: InForce,
+    /// What orders are numbered by: behind what is in force, while the last words of an earlier engine are heard.
+    model: Arc<Model>,
     engine: Sender,
     replicator: R,
     promotions: HashMap<InstanceIx, Underway>,
@@ -66,11 +69,14 @@ impl<R: Replicator> Moving<R> {
     /// Answers go to `engine`.
     pub(super) fn new(in_force: InForce, engine: Sender, replicator: R) -> Self {
         let (promotions, barriers) = (HashMap::new(), HashMap::new());
-        Self { in_force, engine, replicator, promotions, barriers }
+        let model = in_force.model();
+        Self { in_force, model, engine, replicator, promotions, barriers }
     }
 
-    /// Another configuration is in force: what is under way goes on, but for instances that are gone.
-    pub(super) fn reload(&mut self, renumber: &Renumber) {
+    /// Another configuration is in force, and orders are numbered by it from now on: what is under way goes on, but for
+    /// instances that are gone.
+    pub(super) fn reload(&mut self, model: &Arc<Model>, renumber: &Renumber) {
+        self.model = Arc::clone(model);
         for all in [&mut self.promotions, &mut self.barriers] {
             let before = std::mem::take(all);
             for (was, underway) in before {
@@ -94,7 +100,7 @@ impl<R: Replicator> Moving<R> {
         let deadline = Instant::now() + steps.iter().map(Step::time).sum();
         let (begun, engine) = (Begun::default(), self.engine.clone());
         let in_force = self.in_force.clone();
-        let name = Arc::clone(&in_force.model().instance(ix).name);
+        let name = Arc::clone(&self.model.instance(ix).name);
         let asked = Arc::clone(&begun);
         let task = tokio::spawn(async move {
             let result = consent(steps, &asked, deadline, from.is_some()).await;
@@ -136,16 +142,16 @@ impl<R: Replicator> Moving<R> {
         }
         let (asked, replicator) = (Arc::clone(&begun), self.replicator.clone());
         let in_force = self.in_force.clone();
-        let model = in_force.model();
-        let name = Arc::clone(&model.instance(ix).name);
-        let target = model.host_name(to).to_string();
+        let name = Arc::clone(&self.model.instance(ix).name);
+        let target = self.model.host_name(to).to_string();
         let task = tokio::spawn(async move {
             let began = Instant::now();
             let pushed = Begun::default();
             let reach = async {
                 walk(quiet, &asked, deadline, "pre-demote").await?;
                 walk(push, &pushed, deadline, "sync-barrier").await?;
-                let replicated = replicator.barrier(order, ix, to, deadline);
+                let replicated =
+                    replicator.barrier(order, Arc::clone(&name), target.clone(), deadline);
                 match tokio::time::timeout_at(deadline, replicated).await {
                     Ok(result) => result,
                     Err(_) => Err("the replicator did not reach the barrier in time".to_owned()),

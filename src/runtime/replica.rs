@@ -25,7 +25,7 @@ use vipd_core::engine::io::ReplicaState;
 use vipd_core::engine::snapshot::RoleView;
 use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{HostIx, InstanceIx, SetIx};
+use vipd_core::types::{InstanceIx, SetIx};
 
 /// A replicator that says nothing for so long is missing. It reports each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -359,30 +359,38 @@ impl Replicator for Replication {
     async fn barrier(
         &self,
         order: u64,
-        instance: InstanceIx,
-        to: HostIx,
+        instance: Arc<str>,
+        to: String,
         deadline: tokio::time::Instant,
     ) -> Result<(), String> {
-        if self.model().sets_of(instance).next().is_none() {
+        // By name: the hooks that ran before this may have outlasted a reload.
+        let Some(ix) = self.0.in_force.instance(&instance) else {
+            return Err("the instance is not configured any more".into());
+        };
+        if self.model().sets_of(ix).next().is_none() {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let barrier = Barrier {
             id: order,
-            instance: self.model().instance(instance).name.to_string(),
-            to: self.model().host_name(to).to_string(),
+            instance: instance.to_string(),
+            to,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let (tx, rx) = oneshot::channel();
-        {
+        let orders = {
             let mut books = self.lock();
             let Some((_, orders)) = &books.attached else {
                 return Err("the replicator does not run: systemctl status vipd-replicate".into());
             };
-            if orders.try_send(Order::Barrier(barrier)).is_err() {
-                return Err("the replicator does not read its orders".into());
-            }
+            let orders = orders.clone();
             books.barriers.insert(order, tx);
+            orders
+        };
+        // A host may hand over more instances at once than orders wait.
+        if orders.send(Order::Barrier(barrier)).await.is_err() {
+            self.lock().barriers.remove(&order);
+            return Err("the replicator has gone".into());
         }
         // Whoever waits here ends it at the deadline; then the other end finds nobody.
         rx.await.unwrap_or_else(|_| Err("the replicator has gone".into()))
@@ -392,7 +400,15 @@ impl Replicator for Replication {
         let mut books = self.lock();
         books.barriers.remove(&order);
         if let Some((_, orders)) = &books.attached {
-            let _ = orders.try_send(Order::BarrierOver { id: order });
+            let over = Order::BarrierOver { id: order };
+            if let Err(mpsc::error::TrySendError::Full(over)) = orders.try_send(over) {
+                // Lost, it would leave the replicator in a barrier that nobody waits for.
+                let orders = orders.clone();
+                tokio::spawn(async move {
+                    // It may have gone by then, and its barriers with it.
+                    let _ = orders.send(over).await;
+                });
+            }
         }
     }
 }

@@ -297,6 +297,7 @@ impl Engine {
         let instance = self.units[u].instance;
         if self.units_of(instance).into_iter().all(|o| self.units[o].state() == State::Initialize) {
             // Else the other family goes on with its activation, or with what an operator ordered.
+            self.preparation_off(instance);
             self.order_done(u);
         }
         self.set_priority(u);

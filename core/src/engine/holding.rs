@@ -188,7 +188,8 @@ impl Engine {
 
     pub(super) fn on_applied(&mut self, applied: &Applied) {
         let ix = applied.instance;
-        let holding = &mut self.holdings[usize::from(ix.0)];
+        // Numbered by a model with more instances: the kernel thread was at it when another came into force.
+        let Some(holding) = self.holdings.get_mut(usize::from(ix.0)) else { return };
         if applied.order != holding.order {
             return;
         }

@@ -96,6 +96,8 @@ pub struct Engine {
     model: Arc<Model>,
     /// Number of this start.
     boot: u64,
+    /// Boot counter and sequence of the last heartbeat, while a reload has switched them off.
+    numbered: Option<(u64, u64)>,
     now: Now,
     started: Instant,
     outputs: VecDeque<Output>,
@@ -207,6 +209,7 @@ impl Engine {
             begun: false,
             model,
             boot,
+            numbered: None,
             now,
             units,
             routers,

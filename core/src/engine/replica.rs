@@ -74,7 +74,7 @@ impl Engine {
         self.staleness(ix) > Staleness::Fresh && !(settling && unknown)
     }
 
-    fn replica_alarm(&mut self, ix: InstanceIx) {
+    pub(super) fn replica_alarm(&mut self, ix: InstanceIx) {
         let on = self.alarming(ix);
         self.alarm(Some(ix), Alarm::ReplicaStale, on);
     }

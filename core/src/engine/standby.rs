@@ -168,9 +168,10 @@ impl Engine {
         }
     }
 
-    /// Is an activation under way? Its end would be lost to the next agent.
+    /// Is an activation under way, or did hooks prepare for a claim? The end of either would be lost to the next agent.
     pub(super) fn activates(&self, ix: InstanceIx) -> bool {
-        matches!(self.standby(ix).activating, Activating::Running { .. }) || self.prepares(ix)
+        let StandbyState { activating, preparing, .. } = self.standby(ix);
+        matches!(activating, Activating::Running { .. }) || *preparing != Preparing::Idle
     }
 
     /// When an activation has failed by its time, or is tried again for an operator.

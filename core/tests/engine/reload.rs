@@ -161,6 +161,14 @@ fn orders_that_the_reload_made_void_are_given_again() {
 }
 
 #[test]
+fn an_answer_for_an_instance_that_is_gone_is_nobodys() {
+    let mut lb1 = Bench::owner(&plain(""), 1);
+    let gone = Applied { instance: InstanceIx(7), order: 1, at: lb1.now, result: Ok(()) };
+    lb1.give(Input::Applied(gone));
+    assert_eq!(lb1.state(), State::Active);
+}
+
+#[test]
 fn a_renewal_that_the_reload_made_void_is_ordered_at_once_and_its_answer_not_believed() {
     let mut lb1 = Bench::owner(&plain(""), 1);
     lb1.run(ms(900));
@@ -478,4 +486,24 @@ fn a_stranger_is_told_from_a_peer_after_a_reload() {
     world.reload(0, &beating("hold-down = \"5s\"\n"));
     world.hosts[0].neighbour(VIP, mac(2), false);
     assert!(world.hosts[0].alarms().iter().all(|a| !matches!(a, Alarm::Conflict(..))));
+}
+
+#[test]
+fn heartbeats_that_come_again_by_a_reload_are_heard_by_who_was_not_reloaded() {
+    let mut world = World::settled(&beating(""), 3);
+    world.run(ms(60_000));
+    let without = beating("")
+        .replace("[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n", "")
+        .lines()
+        .filter(|line| !line.starts_with("paths"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    world.reload(1, &without);
+    world.run(ms(5000));
+    world.reload(1, &without.replace("vrid = 51", "vrid = 51\n# the same"));
+    world.reload(1, &beating(""));
+    world.run(ms(3000));
+    let peers = world.hosts[0].snapshot().peers;
+    let lb2 = peers.iter().find(|p| p.host == HostIx(1)).unwrap();
+    assert!(lb2.alive, "{peers:?}");
 }

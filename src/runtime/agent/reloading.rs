@@ -126,8 +126,8 @@ impl Main<'_> {
         // `vipd exec` reads the file when it is connected to: also where no program changed, it may have read half of it.
         duties.runner = self.runner();
         duties.hooks.reload(&self.model, &renumber, duties.runner.clone());
-        duties.moving.reload(&renumber);
-        duties.activations.reload(duties.runner.clone());
+        duties.moving.reload(&self.model, &renumber);
+        duties.activations.reload(&self.model, duties.runner.clone());
         self.facts.replication.reload();
         if new_hooks {
             duties.syncs = Syncs::start(&self.model);

@@ -14,7 +14,14 @@ const LB2: HostIx = HostIx(1);
 struct Says(Result<(), String>, Arc<Mutex<Vec<u64>>>);
 
 impl Replicator for Says {
-    async fn barrier(&self, _: u64, _: InstanceIx, _: HostIx, _: Instant) -> Result<(), String> {
+    async fn barrier(
+        &self,
+        _: u64,
+        instance: Arc<str>,
+        to: String,
+        _: Instant,
+    ) -> Result<(), String> {
+        assert_eq!((&*instance, &*to), ("web", "lb2"), "whatever numbers they have by now");
         self.0.clone()
     }
 
@@ -150,6 +157,19 @@ async fn a_barrier_that_is_given_up_begins_nothing_more() {
     // An order that is not known is over already.
     scene.moving.barrier_over(&scene.hooks, WEB, 1, false);
     scene.fake.nothing().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_order_of_before_a_reload_is_of_the_instance_that_it_named() {
+    let mut scene = Scene::new("reload", Ok(()));
+    scene.settle().await;
+    let mut next = synced();
+    next.instances.remove(0);
+    scene.moving.in_force.replace(Arc::new(next), "".into());
+    scene.barrier(1, Duration::from_secs(10));
+    scene.hears("pre-demote", 0).await;
+    scene.hears("sync-barrier", 0).await;
+    assert_eq!(scene.answer().await, (1, Ok(())));
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -12,7 +12,6 @@ const CONFIG: &str = "[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n[hosts.lb1]
     [hosts.lb2]\npaths = [\"192.0.2.2\"]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
     addresses = [\"192.0.2.10/24\"]\n[replicate.leases]\ninstance = \"web\"\npaths = [\"/srv/leases\"]\n";
 const ATTACH: &[u8] = b"{\"v\":1,\"verb\":\"replicate\"}\n";
-const WEB: InstanceIx = InstanceIx(0);
 
 /// The agent's end alone, on a socket of its own.
 struct Place {
@@ -179,7 +178,7 @@ fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |order| {
             let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-            replication.barrier(order, WEB, HostIx(1), deadline)
+            replication.barrier(order, "web".into(), "lb2".into(), deadline)
         };
         let nobody = runtime.block_on(ask(1)).unwrap_err();
         assert!(nobody.contains("systemctl status vipd-replicate"), "{nobody}");
@@ -203,6 +202,46 @@ fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
 }
 
 #[test]
+fn more_barriers_at_once_than_orders_wait_all_come_to_their_end() {
+    let place = Place::new("many");
+    place.serve(|socket, replication| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let many = u64::try_from(ORDERS * 3).unwrap();
+        let mut other = Other::attach(&socket);
+        until(|| replication.standing().replicator.unwrap().connected);
+        let reads = std::thread::spawn(move || {
+            let (mut begun, mut over) = (0, 0);
+            while begun < many || over < many {
+                match serde_json::from_str(&other.hear()).unwrap() {
+                    Order::Barrier(barrier) => {
+                        begun += 1;
+                        other.say(&Word::Barrier { id: barrier.id, failed: None });
+                    }
+                    Order::BarrierOver { .. } => over += 1,
+                    _ => {}
+                }
+            }
+        });
+        runtime.block_on(async {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+            let asked: Vec<_> = (0..many)
+                .map(|order| {
+                    let replication = replication.clone();
+                    tokio::spawn(async move {
+                        replication.barrier(order, "web".into(), "lb2".into(), deadline).await
+                    })
+                })
+                .collect();
+            for asked in asked {
+                assert_eq!(asked.await.unwrap(), Ok(()));
+            }
+            (0..many).for_each(|order| replication.over(order));
+            tokio::task::spawn_blocking(|| reads.join().unwrap()).await.unwrap();
+        });
+    });
+}
+
+#[test]
 fn an_instance_without_sets_has_no_barrier() {
     let place = Place::new("none");
     let bare = CONFIG.split("[replicate").next().unwrap();
@@ -213,5 +252,8 @@ fn an_instance_without_sets_has_no_barrier() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let _context = runtime.enter();
-    assert_eq!(runtime.block_on(replication.barrier(1, WEB, HostIx(1), deadline)), Ok(()));
+    assert_eq!(
+        runtime.block_on(replication.barrier(1, "web".into(), "lb2".into(), deadline)),
+        Ok(())
+    );
 }

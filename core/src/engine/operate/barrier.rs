@@ -156,7 +156,8 @@ impl Engine {
     /// The move has ended, whatever came of it: so has its barrier.
     pub(super) fn barrier_over(&mut self, ix: InstanceIx) {
         let Some(order) = self.ordered_mut(ix).barrier.take() else { return };
-        let moved = self.owned(vec![ix]).is_empty();
+        // Who only keeps the addresses for its successor is no owner any more: the writer is the successor's.
+        let moved = !self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
         self.push(Output::BarrierOver { instance: ix, order, moved });
     }
 
@@ -195,7 +196,12 @@ impl Engine {
 
     /// The agent is told to stop: true where it first brings what it owns to a successor.
     pub(in crate::engine) fn brings_before_stop(&mut self) -> bool {
-        let owned = self.owned(self.stateful.clone());
+        // What a successor has claimed is on its way, with its state.
+        let leaves = |ix: &InstanceIx| {
+            self.units_of(*ix).into_iter().any(|u| self.units[u].leaving.is_some())
+        };
+        let mut owned = self.owned(self.stateful.clone());
+        owned.retain(|ix| !leaves(ix));
         if self.peers.is_none() || owned.is_empty() {
             return false;
         }

@@ -401,9 +401,9 @@ impl Engine {
             let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
             self.orders.all[n].moving = None;
             self.barrier_over(ix);
-            if self.orders.all[n].takeover.take().is_some() {
-                self.withdraw(ix);
-            }
+            self.orders.all[n].takeover = None;
+            // A promotion that was ordered here as well: hooks that were asked for it hear that it does not come.
+            self.withdraw(ix);
         }
         for operation in &mut self.orders.running {
             operation.pending.clear();

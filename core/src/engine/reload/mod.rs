@@ -107,8 +107,12 @@ impl Engine {
         self.carry_copies(&old, &renumber);
         self.carry_instances(&mut old, &renumber, &followed);
         self.orders.go_on(std::mem::take(&mut old.orders), &renumber);
-        if let (Some(mine), Some(before)) = (&mut self.peers, old.peers.take()) {
-            mine.go_on(before, &renumber, &old.model, model);
+        let numbered = old.peers.as_ref().map(|p| (p.boot, p.seq)).or(old.numbered);
+        match (&mut self.peers, old.peers.take()) {
+            (Some(mine), Some(before)) => mine.go_on(before, &renumber, &old.model, model),
+            // Peers that were not reloaded believe nothing that is not newer than what they heard.
+            (Some(mine), None) => (mine.boot, mine.seq) = numbered.unwrap_or((mine.boot, mine.seq)),
+            (None, _) => self.numbered = numbered,
         }
         self.reporter = std::mem::take(&mut old.reporter);
         self.reporter.renumber(&renumber);
@@ -170,6 +174,8 @@ impl Engine {
             }
             self.hold_what_is_wanted(*ix, followed.kernel[at]);
             self.instance_checks(*ix);
+            // Without sets nothing looks at it again.
+            self.replica_alarm(*ix);
         }
         self.look_for_freeze();
         (0..self.units.len()).for_each(|u| self.rearm(u));

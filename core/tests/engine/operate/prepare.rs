@@ -1,11 +1,11 @@
 //! Pre-promote hooks: asked before an ordered claim, never before another one; what they refuse is not done.
 
 use super::*;
-use crate::bench::Said;
+use crate::bench::{ETH0, Said, eth0};
 use crate::fit::{activation, stands_by};
 use std::sync::Arc;
 use vipd_core::config::model::{Account, Call, Hook, HookRun, Moment, Program, Standby};
-use vipd_core::engine::io::Cause;
+use vipd_core::engine::io::{Cause, LinkState};
 use vipd_core::types::State;
 
 /// Every host has a hook on these moments.
@@ -177,6 +177,24 @@ fn a_dead_owner_is_replaced_without_asking_even_while_hooks_run() {
     world.run(secs(10));
     assert_eq!(world.owners(), [1], "its hooks still run");
     assert_eq!(asked(&world, 1).len(), 1);
+}
+
+#[test]
+fn a_fault_or_a_stop_ends_what_hooks_were_asked_for() {
+    for stops in [false, true] {
+        let mut world = world(&beating(""), 3, hooked);
+        world.order(2, 1, Some(WEB), OperatorOrder::Promote { accept_data_loss: false });
+        world.run(secs(1));
+        if stops {
+            world.give(2, Input::Stop);
+        } else {
+            let state = LinkState { running: false, ..eth0(3) };
+            world.give(2, Input::Link { link: ETH0, state });
+        }
+        assert_eq!(undone(&world, 2), [asked(&world, 2)[0].0], "stops: {stops}");
+        world.run(secs(5));
+        world.only(0);
+    }
 }
 
 #[test]

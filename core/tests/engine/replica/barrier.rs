@@ -299,6 +299,29 @@ fn a_stop_brings_the_state_first_and_leaves_in_any_case() {
     assert_eq!(lb1.state(), State::Initialize);
 }
 
+/// The target has claimed and both hold the address: what ends the move here does not make the writer go on.
+#[test]
+fn a_stop_or_a_retirement_in_the_overlap_does_not_resume_the_writer() {
+    for retires in [false, true] {
+        let mut world = stateful("prefer", |_| {});
+        let order = under_way(&mut world, 0, to(1));
+        done(&mut world, 0, order, Ok(()));
+        world.until(secs(1), |w| w.hosts[1].state() == State::Active);
+        world.until(secs(1), |w| w.hosts[0].state() != State::Active);
+        assert_eq!((world.holders(), world.hosts[0].over().len()), (vec![0, 1], 0));
+        if retires {
+            let text = beating(&set("prefer")).replace("vrid = 51", "vrid = 53");
+            drop(world.hosts[0].retire(&text));
+        } else {
+            world.give(0, Input::Stop);
+        }
+        assert_eq!(world.hosts[0].over(), [(order, true)]);
+        world.run(secs(3));
+        assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]));
+        assert_eq!(world.hosts[0].barriers().len(), 1, "nothing is brought a second time");
+    }
+}
+
 #[test]
 fn instances_that_move_together_wait_for_the_state_of_each() {
     let zoo = "[instance.zoo]\nvrid = 52\ninterface = \"eth0\"\naddresses = [\"192.0.2.20/24\"]\n\

@@ -178,3 +178,15 @@ fn who_hands_over_has_what_it_had() {
     assert_eq!((unit.state, unit.class), (State::Backup, Class::Healthy));
     assert!(unit.replica.is_some_and(|r| !r.stale && r.age.is_some_and(|age| age < secs(3))));
 }
+
+#[test]
+fn the_alarm_of_a_copy_ends_with_its_set() {
+    let mut world = stateful("prefer", |_| {});
+    world.run(secs(10));
+    world.give(1, copy(None));
+    world.run(secs(1));
+    assert!(world.hosts[1].alarms().contains(&Alarm::ReplicaStale));
+    world.reload(1, &beating(""));
+    world.run(secs(1));
+    assert!(!world.hosts[1].alarms().contains(&Alarm::ReplicaStale));
+}
