@@ -513,9 +513,9 @@ impl Thread {
         let position = self.set.position();
         if let Some(barrier) = &mut self.barrier {
             barrier.position = position;
-        }
-        if let Some(pushing) = &*lock(&self.shared.pushing) {
-            pushing.wake();
+            if let Some(pushing) = &*lock(&self.shared.pushing) {
+                pushing.ask_again_of(&barrier.to);
+            }
         }
     }
 
@@ -531,7 +531,9 @@ impl Thread {
         let answer = match progress {
             None => Some(format!("nothing is pushed to {}", barrier.to)),
             Some(progress)
-                if progress.acknowledged == Some(barrier.position) && progress.connected =>
+                if progress.confirmed == Some(barrier.position)
+                    && progress.connected
+                    && progress.refused.is_none() =>
             {
                 return self.answer(None);
             }

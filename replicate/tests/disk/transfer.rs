@@ -386,3 +386,17 @@ fn several_roots_are_one_tree() {
     let path = dirs[1].path().join("y/file");
     assert_eq!(sets[1].name(&path).unwrap().root(), 1);
 }
+
+#[test]
+fn a_standby_that_was_put_back_has_to_acknowledge_anew() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "1");
+    a.claim(1, 1);
+    let (before, root) = (a.set().position(), a.set().root());
+    a.write("file", "two");
+    sync(&a, &b);
+    a.set().source().acknowledged("b", a.set().position(), a.set().root());
+    assert!(a.set().report().peers[0].in_sync);
+    a.set().source().peer_stands("b", before, root);
+    assert!(!a.set().report().peers[0].in_sync);
+}
