@@ -151,6 +151,10 @@ impl Answers {
 
     fn verify(&self, worker: &Worker) -> Result<Verified, Answer> {
         let found = worker.set.verify(None, &AtomicBool::new(false)).map_err(failed)?;
+        // An owner has no session that receives: nobody is asked there.
+        if let (false, Some(inbound)) = (found.differing.is_empty(), &*lock(&self.0.inbound)) {
+            inbound.ask_again(&worker.shared.name);
+        }
         lock(&self.0.verified).insert(worker.shared.name.to_string(), now_s());
         let differs =
             found.differing.iter().take(NAMED).map(|(path, what)| format!("{path}: {what}"));

@@ -4,6 +4,7 @@
 
 use super::pushing::{Others, Pushing};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     faults: Mutex<BTreeMap<String, String>>,
     /// Errors by kind.
     errors: Mutex<BTreeMap<String, u64>>,
+    /// Files of this standby are not what they should be: the owner is to offer its tree again.
+    lacking: AtomicBool,
     words: UnboundedSender<Word>,
 }
 
@@ -110,6 +113,11 @@ impl Shared {
         lock(&self.faults).remove(about);
     }
 
+    /// Is the owner to offer its tree again? Says so once.
+    pub(super) fn take_lacking(&self) -> bool {
+        self.lacking.swap(false, Ordering::Relaxed)
+    }
+
     /// Why this host takes nothing.
     ///
     /// # Errors
@@ -138,6 +146,7 @@ impl Worker {
             receives: Mutex::new(Err("who owns the instance is not known yet".to_owned())),
             faults: Mutex::default(),
             errors: Mutex::default(),
+            lacking: AtomicBool::new(false),
             words,
         });
         let (tasks, inbox) = channel();
@@ -457,8 +466,15 @@ impl Thread {
         if self.done.is_some_and(|stand| !stand.owns) && now >= self.drift_at {
             self.drift_at = now + self.set.config().scan_interval;
             match self.set.drift() {
-                Ok(_) => self.shared.mend("drift"),
+                Ok(drifted) => {
+                    self.shared.mend("drift");
+                    if !drifted.is_empty() {
+                        self.shared.lacking.store(true, Ordering::Relaxed);
+                    }
+                }
                 Err(error) => {
+                    // Of what the owner sends then, the roots are opened anew.
+                    self.shared.lacking.store(true, Ordering::Relaxed);
                     self.shared.count(error.kind());
                     self.shared.fault("drift", error.to_string());
                 }

@@ -400,3 +400,23 @@ fn a_standby_that_was_put_back_has_to_acknowledge_anew() {
     a.set().source().peer_stands("b", before, root);
     assert!(!a.set().report().peers[0].in_sync);
 }
+
+#[test]
+fn a_standby_whose_files_drifted_is_not_current_until_the_same_tree_repairs_it() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "right");
+    a.claim(1, 1);
+    sync(&a, &b);
+    settle();
+    b.write("file", "wrong");
+    assert_eq!(b.set().drift().unwrap(), [rel("file")]);
+    let age = || b.set().report().age_ms.unwrap_or(u64::MAX);
+    b.hands.pass(60_000);
+    b.set().target().current("a", b.set().position());
+    assert!(age() >= 60_000, "{}", age());
+    // Offered again as it is.
+    assert!(matches!(push(&a, &b).unwrap(), Transfer::Done));
+    assert_same(&a, &b);
+    b.set().target().current("a", b.set().position());
+    assert_eq!(age(), 0);
+}
