@@ -23,6 +23,8 @@ use vipd_replicator::watch::{Change, Watch};
 const LOOK: Duration = Duration::from_secs(1);
 /// During a barrier: between two looks whether the target has confirmed.
 const BARRIER_LOOK: Duration = Duration::from_millis(2);
+/// After the deadline of a barrier: whoever began it is done by then.
+const OUTLIVED: Duration = Duration::from_secs(60);
 /// An owner that was told of a newer ownership is one that lets go, unless it goes on owning for so long.
 const LETS_GO: Duration = Duration::from_secs(3);
 /// Between two removals of what is kept aside for long enough.
@@ -46,6 +48,7 @@ enum Task {
     Change(Change),
     Barrier { id: u64, to: String, until: Instant },
     BarrierOver { id: u64 },
+    BarriersOver,
     Acknowledged,
     Stop,
 }
@@ -216,6 +219,11 @@ impl Worker {
         self.tell(Task::BarrierOver { id });
     }
 
+    /// Whoever began barriers is gone, and will end none, also not one that was answered.
+    pub(super) fn barriers_over(&self) {
+        self.tell(Task::BarriersOver);
+    }
+
     /// An operator accepted what was refused.
     ///
     /// # Errors
@@ -287,6 +295,13 @@ struct OnBarrier {
     answered: bool,
 }
 
+impl OnBarrier {
+    /// Its end got lost: nothing may keep changes from being sealed for ever.
+    fn outlived(&self, now: Instant) -> bool {
+        now >= self.until + OUTLIVED
+    }
+}
+
 struct Thread {
     set: Set,
     shared: Arc<Shared>,
@@ -316,7 +331,16 @@ impl Thread {
                 Ok(Task::Stand(stand)) => self.take_role(stand),
                 Ok(Task::Change(change)) => self.changed(change),
                 Ok(Task::Barrier { id, to, until }) => self.begin_barrier(id, to, until),
-                Ok(Task::BarrierOver { id }) => self.end_barrier(id),
+                Ok(Task::BarrierOver { id }) => {
+                    if self.barrier.as_ref().is_some_and(|barrier| barrier.id == id) {
+                        self.barrier = None;
+                    }
+                    self.catch_up();
+                }
+                Ok(Task::BarriersOver) => {
+                    self.barrier = None;
+                    self.catch_up();
+                }
                 Ok(Task::Acknowledged) => {
                     if self.owns() {
                         let _ = self.seal(&Scope::Everything);
@@ -537,6 +561,10 @@ impl Thread {
 
     fn look_at_barrier(&mut self) {
         let Some(barrier) = &self.barrier else { return };
+        if barrier.outlived(clock::monotonic()) {
+            self.barrier = None;
+            return self.catch_up();
+        }
         if barrier.answered {
             return;
         }
@@ -576,12 +604,24 @@ impl Thread {
         }
     }
 
-    fn end_barrier(&mut self, id: u64) {
-        if self.barrier.as_ref().is_some_and(|barrier| barrier.id == id) {
-            self.barrier = None;
-        }
-        if std::mem::take(&mut self.behind) && self.owns() {
+    /// Seals what came while a barrier held.
+    fn catch_up(&mut self) {
+        if self.barrier.is_none() && std::mem::take(&mut self.behind) && self.owns() {
             let _ = self.seal(&Scope::Everything);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_whose_end_got_lost_is_over_a_minute_after_its_deadline() {
+        let until = clock::monotonic();
+        let (to, position) = ("b".to_owned(), Position::default());
+        let barrier = OnBarrier { id: 1, to, until, position, answered: true };
+        assert!(!barrier.outlived(until + Duration::from_secs(59)));
+        assert!(barrier.outlived(until + Duration::from_secs(60)));
     }
 }
