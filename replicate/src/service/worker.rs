@@ -14,6 +14,7 @@ use vipd_agent::sys::clock;
 use vipd_core::replica::{SetReport, Word};
 use vipd_core::time::Instant;
 use vipd_core::types::Epoch;
+use vipd_replicator::clock::Clock;
 use vipd_replicator::error::Error;
 use vipd_replicator::ports::{Position, Refusal};
 use vipd_replicator::set::{Scope, Set};
@@ -433,10 +434,8 @@ impl Thread {
         }
         match change {
             Change::Due(_) if self.barrier.is_some() => self.behind = true,
-            Change::Due(scope) => {
-                self.shared.mend("watch");
-                let _ = self.seal(&scope);
-            }
+            Change::Due(scope) => drop(self.seal(&scope)),
+            Change::Whole => self.shared.mend("watch"),
             Change::Degraded(why) => self.shared.fault("watch", why),
         }
     }
@@ -485,6 +484,12 @@ impl Thread {
         }
         if self.owns() && self.watch.is_none() {
             self.start_watch();
+            if self.watch.is_none() {
+                // Nobody sees what changes: something may have, and a full scan must find it.
+                self.set.dirty(Clock::system().steady_ms());
+                let interval = self.set.config().scan_interval;
+                self.seal_again.get_or_insert_with(|| now + interval);
+            }
         }
         self.look_at_refusals(now);
         if self.done.is_some_and(|stand| !stand.owns) && now >= self.drift_at {
