@@ -33,6 +33,7 @@
 //!     match change {
 //!         Change::Due(scope) => println!("{:?}", set.seal(&scope)?),
 //!         Change::Degraded(why) => println!("only full scans from here on: {why}"),
+//!         Change::Whole => println!("everything is watched again"),
 //!     }
 //! }
 //! drop(watch); // as a standby no watch is needed

@@ -246,7 +246,7 @@ impl Set {
         self.0.name(path)
     }
 
-    /// Puts `version` back in its place, or to `to`, which must not exist. What is in its place goes to the trash.
+    /// Puts `version` back in its place, or to `to`, which must not exist and which only root may name. What is in its place goes to the trash.
     ///
     /// # Errors
     /// No such version; something is at `to`; this host is a standby and `to` is not given; the disk.

@@ -84,7 +84,13 @@ impl Source for SetSource {
 
     fn peer_stands(&mut self, peer: &str, position: Position, root: Hash) {
         let (own, own_root, owns) = {
-            let state = self.0.state();
+            let mut state = self.0.state();
+            if let Some(known) = state.peers.get_mut(peer)
+                && known.acknowledged.is_some_and(|had| position < had)
+            {
+                // Its disk was put back: it has to acknowledge anew.
+                known.acknowledged = None;
+            }
             (state.record.position, state.root, state.owns)
         };
         if !owns || position.epoch != own.epoch || position.generation == 0 {

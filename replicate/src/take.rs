@@ -50,7 +50,10 @@ impl Target for SetTarget {
     fn current(&mut self, _from: &str, position: Position) {
         let now_ms = self.0.clock.steady_ms();
         let mut state = self.0.state();
-        if !state.owns && !state.record.suspect && position == state.record.position {
+        // The tree is the owner's, the files may not be: no copy to take over with.
+        let other = !state.drifted.is_empty()
+            || ["root", "half", "open"].iter().any(|kind| state.alarms.contains_key(kind));
+        if !state.owns && !state.record.suspect && !other && position == state.record.position {
             state.fresh_ms = Some(now_ms);
             state.pending = (0, 0);
         }
@@ -343,8 +346,8 @@ impl Shared {
         } else {
             let some = some_of(&drifted);
             let text = format!(
-                "[replicate.{}] changed on this standby: {some}; the owner's files replace them with the next change, and \
-                 they are kept in the rescue folder",
+                "[replicate.{}] changed on this standby: {some}; the owner is asked for its files again, and what was \
+                 changed is kept in the rescue folder",
                 self.config.name
             );
             state.alarm("drift", text);

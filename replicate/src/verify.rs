@@ -12,8 +12,10 @@ use crate::scan;
 use crate::set::{Verified, Version};
 use crate::state::Shared;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::fs::{File, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -232,6 +234,8 @@ fn copy_kept(own: &Dir, kept: &OsString, what: What, fresh: &Path) -> io::Result
     crate::disk::sync_file(&to)
 }
 
+/// A version as a new file anywhere. Only root may name such a place (the service asks who it is): this process may write
+/// everywhere, and reads what its caller may not. Closed to all others until it belongs to whom the kept file belongs.
 fn copy_out(own: &Dir, kept: &OsString, what: What, to: &Path) -> Result<(), Error> {
     let copy = || {
         if what == What::Link {
@@ -239,9 +243,12 @@ fn copy_out(own: &Dir, kept: &OsString, what: What, to: &Path) -> Result<(), Err
             return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&target), to);
         }
         let mut from = own.file(kept)?;
-        let mut file = std::fs::File::create_new(to)?;
-        io::copy(&mut Read::by_ref(&mut from), &mut file)?;
-        file.set_permissions(from.metadata()?.permissions())?;
+        let seen = from.metadata()?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+        io::copy(&mut from, &mut file)?;
+        std::os::unix::fs::fchown(&file, Some(seen.uid()), Some(seen.gid()))?;
+        // Never the bits that give the rights of its owner to whoever runs it.
+        file.set_permissions(Permissions::from_mode(seen.mode() & 0o777))?;
         file.sync_all()
     };
     copy().map_err(|error| Error::io(to, error))

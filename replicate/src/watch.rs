@@ -33,6 +33,8 @@ pub enum Change {
     Due(Scope),
     /// Not everything is watched: full scans, each `max_delay` after the last, replace the rest. Why, and the fix.
     Degraded(String),
+    /// Everything is watched again.
+    Whole,
 }
 
 /// A thread that watches; ends when this is dropped.
@@ -62,6 +64,7 @@ impl Watch {
             pending: Pending::default(),
             last_full_ms: 0,
             degraded: None,
+            told: None,
             stale: true,
         };
         let name = format!("watch {}", set.0.config.name);
@@ -102,6 +105,8 @@ struct Watcher {
     pending: Pending,
     last_full_ms: u64,
     degraded: Option<String>,
+    /// What the service knows of that.
+    told: Option<String>,
     /// The folders that are watched may not be those that are there: begin anew with the next full scan.
     stale: bool,
 }
@@ -177,13 +182,14 @@ impl Watcher {
         }
         (self.pending, self.last_full_ms) = (Pending::default(), now_ms);
         if std::mem::take(&mut self.stale) || self.degraded.is_some() {
-            let before = self.degraded.take();
+            self.degraded = None;
             self.unwatch(|_| true);
             for ix in 0..self.shared.config.paths.len() {
                 self.watch(u16::try_from(ix).unwrap_or(u16::MAX), Vec::new());
             }
-            if let Some(why) = self.degraded.clone().filter(|why| before.as_ref() != Some(why)) {
-                tell(Change::Degraded(why));
+            if self.degraded != self.told {
+                self.told.clone_from(&self.degraded);
+                tell(self.degraded.clone().map_or(Change::Whole, Change::Degraded));
             }
         }
         tell(Change::Due(Scope::Everything));
@@ -275,7 +281,8 @@ impl Watcher {
                 // Nothing more; any other error comes again with the next call.
                 Err(_) => break,
             }
-            if seen.len() >= MAX_PLACES {
+            // Never before the buffer is empty: what is left in it is gone with the reader.
+            if seen.len() >= MAX_PLACES && reader.is_buffer_empty() {
                 break;
             }
         }

@@ -161,6 +161,7 @@ struct Orders {
     woken: bool,
     link: Option<Waker>,
     acknowledged: Option<Position>,
+    confirmed: Option<Position>,
     refused: Option<Refusal>,
 }
 
@@ -169,8 +170,10 @@ struct Orders {
 pub struct Progress {
     /// There is a connection whose handshake succeeded.
     pub connected: bool,
-    /// What the other host last acknowledged in the life of this handle.
+    /// What the other host last acknowledged over the newest connection.
     pub acknowledged: Option<Position>,
+    /// What it acknowledged of what was offered over the newest connection since [`Handle::ask_again`].
+    pub confirmed: Option<Position>,
     /// Why it does not take what is offered.
     pub refused: Option<Refusal>,
     /// Octets of files that are done in the transfer that is on; what the other host had already counts as done.
@@ -196,9 +199,12 @@ impl Handle {
         self.order(|orders| orders.woken = true);
     }
 
-    /// An operator did something about a refusal: offer again now.
+    /// Offer again now, also what is acknowledged: an operator did something about a refusal, or somebody wants to know
+    /// what the other host has at this moment: [`Progress::confirmed`] begins anew.
     pub fn ask_again(&self) {
-        self.order(|orders| orders.ask_again = true);
+        self.order(|orders| {
+            (orders.ask_again, orders.woken, orders.confirmed) = (true, true, None);
+        });
     }
 
     /// End: [`Pusher::run`] returns soon, also out of a transfer, which the next one resumes.
@@ -216,6 +222,7 @@ impl Handle {
         Progress {
             connected: orders.link.is_some(),
             acknowledged: orders.acknowledged,
+            confirmed: orders.confirmed,
             refused: orders.refused.clone(),
             octets: load(&self.0.octets),
             octets_total: load(&self.0.octets_total),
@@ -244,7 +251,7 @@ impl Handle {
 
     /// Waits until something is ordered, at most `most`.
     fn pause(&self, most: Duration) {
-        let still = |orders: &mut Orders| !(orders.stop || orders.woken || orders.ask_again);
+        let still = |orders: &mut Orders| !(orders.stop || orders.woken);
         let orders = self.lock();
         let waited = self.0.changed.wait_timeout_while(orders, most, still);
         let (mut orders, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -258,6 +265,10 @@ impl Handle {
         {
             link.close("it stops");
         }
+        if link.is_some() {
+            // Of an earlier session: the other host may have lost since what it acknowledged then.
+            (orders.acknowledged, orders.confirmed, orders.refused) = (None, None, None);
+        }
         orders.link = link;
     }
 
@@ -269,6 +280,10 @@ impl Handle {
     fn acknowledged(&self, position: Position) {
         let mut orders = self.lock();
         (orders.acknowledged, orders.refused) = (Some(position), None);
+        // While it is still to be asked again, this answers what was offered before.
+        if !orders.ask_again {
+            orders.confirmed = Some(position);
+        }
     }
 
     fn refused(&self, refusal: &Refusal) {

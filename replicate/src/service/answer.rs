@@ -151,6 +151,10 @@ impl Answers {
 
     fn verify(&self, worker: &Worker) -> Result<Verified, Answer> {
         let found = worker.set.verify(None, &AtomicBool::new(false)).map_err(failed)?;
+        // An owner has no session that receives: nobody is asked there.
+        if let (false, Some(inbound)) = (found.differing.is_empty(), &*lock(&self.0.inbound)) {
+            inbound.ask_again(&worker.shared.name);
+        }
         lock(&self.0.verified).insert(worker.shared.name.to_string(), now_s());
         let differs =
             found.differing.iter().take(NAMED).map(|(path, what)| format!("{path}: {what}"));
@@ -222,6 +226,17 @@ fn restore(
     Ok(Said::Done(format!("{version} of {path} is at {}", placed.display())))
 }
 
+/// This process may read and write everything, so whoever has it write a file elsewhere could do the same: only root.
+fn names_a_place(ask: &Ask, caller: &Caller) -> Option<Answer> {
+    let elsewhere = matches!(ask, Ask::Restore { to: Some(_), .. });
+    (elsewhere && caller.uid != 0).then(|| {
+        Answer::error(
+            Code::Forbidden,
+            "only root may restore to another place: run this as root, or restore it in its place on the owner",
+        )
+    })
+}
+
 fn no_set() -> Answer {
     Answer::error(Code::Refused, "no sets are configured here")
 }
@@ -257,6 +272,10 @@ impl Handler for Answers {
                     format!("only root and members of the group {ADMINISTRATORS} may do this");
                 return Ok(Answer::error(Code::Forbidden, said));
             }
+            if let Some(refused) = names_a_place(&ask, &caller) {
+                tracing::warn!("{ask:?} refused to {who}");
+                return Ok(refused);
+            }
             tracing::warn!("{ask:?} ordered by {who}, process {}", caller.pid.unwrap_or(0));
         }
         let this = self.clone();
@@ -266,5 +285,25 @@ impl Handler for Answers {
             Ok(Err(answer)) => answer,
             Err(_) => Answer::error(Code::Unavailable, "the replicator is stopping"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_names_another_place() {
+        let ask = |to: Option<&str>| Ask::Restore {
+            set: "web".to_owned(),
+            path: "/srv/web/a".to_owned(),
+            version: Some("trash/1.1.1".to_owned()),
+            to: to.map(str::to_owned),
+        };
+        let caller = |uid| Caller { uid, gid: uid, groups: vec![0], pid: None };
+        let refused = names_a_place(&ask(Some("/etc/cron.d/x")), &caller(1000));
+        assert!(format!("{refused:?}").contains("Forbidden"), "{refused:?}");
+        assert!(names_a_place(&ask(None), &caller(1000)).is_none());
+        assert!(names_a_place(&ask(Some("/root/x")), &caller(0)).is_none());
     }
 }

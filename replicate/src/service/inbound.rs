@@ -65,8 +65,10 @@ impl Inbound {
         inbound
     }
 
-    /// Listens, if that did not work yet.
+    /// Asks for what a standby lacks; and listens, if that did not work yet.
     pub(super) fn look(&self) {
+        let lacking = self.sets.0.iter().filter(|(_, worker, _)| worker.shared.take_lacking());
+        lacking.for_each(|(id, ..)| self.ask_again(&id.name));
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.is_some() {
             return;

@@ -321,10 +321,9 @@ impl<'o> Service<'o> {
                     self.gone_told = true;
                 }
                 self.gone_since.get_or_insert_with(clock::monotonic);
-                // Whoever waited there waits no longer.
-                for id in std::mem::take(&mut self.barriers).into_keys() {
-                    self.sets.workers.iter().for_each(|worker| worker.barrier_over(id));
-                }
+                // Whoever waited there waits no longer, and says no more that it is over.
+                self.barriers.clear();
+                self.sets.workers.iter().for_each(|worker| worker.barriers_over());
             }
             FromAgent::Order(Order::Roles(roles)) => {
                 self.roles = roles;

@@ -66,6 +66,11 @@ impl Pushing {
         self.0.iter().for_each(|(_, handle)| handle.ask_again());
     }
 
+    /// Only what `host` acknowledges of what is offered to it from here on counts as confirmed.
+    pub(super) fn ask_again_of(&self, host: &str) {
+        self.0.iter().filter(|(of, _)| **of == *host).for_each(|(_, handle)| handle.ask_again());
+    }
+
     /// Ends all of them, also in the middle of a transfer; does not wait.
     pub(super) fn stop(&self) {
         self.0.iter().for_each(|(_, handle)| handle.stop());

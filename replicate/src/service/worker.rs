@@ -4,6 +4,7 @@
 
 use super::pushing::{Others, Pushing};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use vipd_agent::sys::clock;
 use vipd_core::replica::{SetReport, Word};
 use vipd_core::time::Instant;
 use vipd_core::types::Epoch;
+use vipd_replicator::clock::Clock;
 use vipd_replicator::error::Error;
 use vipd_replicator::ports::{Position, Refusal};
 use vipd_replicator::set::{Scope, Set};
@@ -22,6 +24,8 @@ use vipd_replicator::watch::{Change, Watch};
 const LOOK: Duration = Duration::from_secs(1);
 /// During a barrier: between two looks whether the target has confirmed.
 const BARRIER_LOOK: Duration = Duration::from_millis(2);
+/// After the deadline of a barrier: whoever began it is done by then.
+const OUTLIVED: Duration = Duration::from_secs(60);
 /// An owner that was told of a newer ownership is one that lets go, unless it goes on owning for so long.
 const LETS_GO: Duration = Duration::from_secs(3);
 /// Between two removals of what is kept aside for long enough.
@@ -45,6 +49,7 @@ enum Task {
     Change(Change),
     Barrier { id: u64, to: String, until: Instant },
     BarrierOver { id: u64 },
+    BarriersOver,
     Acknowledged,
     Stop,
 }
@@ -73,6 +78,8 @@ pub(super) struct Shared {
     faults: Mutex<BTreeMap<String, String>>,
     /// Errors by kind.
     errors: Mutex<BTreeMap<String, u64>>,
+    /// Files of this standby are not what they should be: the owner is to offer its tree again.
+    lacking: AtomicBool,
     words: UnboundedSender<Word>,
 }
 
@@ -110,6 +117,11 @@ impl Shared {
         lock(&self.faults).remove(about);
     }
 
+    /// Is the owner to offer its tree again? Says so once.
+    pub(super) fn take_lacking(&self) -> bool {
+        self.lacking.swap(false, Ordering::Relaxed)
+    }
+
     /// Why this host takes nothing.
     ///
     /// # Errors
@@ -138,6 +150,7 @@ impl Worker {
             receives: Mutex::new(Err("who owns the instance is not known yet".to_owned())),
             faults: Mutex::default(),
             errors: Mutex::default(),
+            lacking: AtomicBool::new(false),
             words,
         });
         let (tasks, inbox) = channel();
@@ -205,6 +218,11 @@ impl Worker {
     /// The barrier is over.
     pub(super) fn barrier_over(&self, id: u64) {
         self.tell(Task::BarrierOver { id });
+    }
+
+    /// Whoever began barriers is gone, and will end none, also not one that was answered.
+    pub(super) fn barriers_over(&self) {
+        self.tell(Task::BarriersOver);
     }
 
     /// An operator accepted what was refused.
@@ -278,6 +296,13 @@ struct OnBarrier {
     answered: bool,
 }
 
+impl OnBarrier {
+    /// Its end got lost: nothing may keep changes from being sealed for ever.
+    fn outlived(&self, now: Instant) -> bool {
+        now >= self.until + OUTLIVED
+    }
+}
+
 struct Thread {
     set: Set,
     shared: Arc<Shared>,
@@ -307,7 +332,16 @@ impl Thread {
                 Ok(Task::Stand(stand)) => self.take_role(stand),
                 Ok(Task::Change(change)) => self.changed(change),
                 Ok(Task::Barrier { id, to, until }) => self.begin_barrier(id, to, until),
-                Ok(Task::BarrierOver { id }) => self.end_barrier(id),
+                Ok(Task::BarrierOver { id }) => {
+                    if self.barrier.as_ref().is_some_and(|barrier| barrier.id == id) {
+                        self.barrier = None;
+                    }
+                    self.catch_up();
+                }
+                Ok(Task::BarriersOver) => {
+                    self.barrier = None;
+                    self.catch_up();
+                }
                 Ok(Task::Acknowledged) => {
                     if self.owns() {
                         let _ = self.seal(&Scope::Everything);
@@ -400,10 +434,8 @@ impl Thread {
         }
         match change {
             Change::Due(_) if self.barrier.is_some() => self.behind = true,
-            Change::Due(scope) => {
-                self.shared.mend("watch");
-                let _ = self.seal(&scope);
-            }
+            Change::Due(scope) => drop(self.seal(&scope)),
+            Change::Whole => self.shared.mend("watch"),
             Change::Degraded(why) => self.shared.fault("watch", why),
         }
     }
@@ -452,13 +484,26 @@ impl Thread {
         }
         if self.owns() && self.watch.is_none() {
             self.start_watch();
+            if self.watch.is_none() {
+                // Nobody sees what changes: something may have, and a full scan must find it.
+                self.set.dirty(Clock::system().steady_ms());
+                let interval = self.set.config().scan_interval;
+                self.seal_again.get_or_insert_with(|| now + interval);
+            }
         }
         self.look_at_refusals(now);
         if self.done.is_some_and(|stand| !stand.owns) && now >= self.drift_at {
             self.drift_at = now + self.set.config().scan_interval;
             match self.set.drift() {
-                Ok(_) => self.shared.mend("drift"),
+                Ok(drifted) => {
+                    self.shared.mend("drift");
+                    if !drifted.is_empty() {
+                        self.shared.lacking.store(true, Ordering::Relaxed);
+                    }
+                }
                 Err(error) => {
+                    // Of what the owner sends then, the roots are opened anew.
+                    self.shared.lacking.store(true, Ordering::Relaxed);
                     self.shared.count(error.kind());
                     self.shared.fault("drift", error.to_string());
                 }
@@ -513,14 +558,18 @@ impl Thread {
         let position = self.set.position();
         if let Some(barrier) = &mut self.barrier {
             barrier.position = position;
-        }
-        if let Some(pushing) = &*lock(&self.shared.pushing) {
-            pushing.wake();
+            if let Some(pushing) = &*lock(&self.shared.pushing) {
+                pushing.ask_again_of(&barrier.to);
+            }
         }
     }
 
     fn look_at_barrier(&mut self) {
         let Some(barrier) = &self.barrier else { return };
+        if barrier.outlived(clock::monotonic()) {
+            self.barrier = None;
+            return self.catch_up();
+        }
         if barrier.answered {
             return;
         }
@@ -531,7 +580,9 @@ impl Thread {
         let answer = match progress {
             None => Some(format!("nothing is pushed to {}", barrier.to)),
             Some(progress)
-                if progress.acknowledged == Some(barrier.position) && progress.connected =>
+                if progress.confirmed == Some(barrier.position)
+                    && progress.connected
+                    && progress.refused.is_none() =>
             {
                 return self.answer(None);
             }
@@ -558,12 +609,24 @@ impl Thread {
         }
     }
 
-    fn end_barrier(&mut self, id: u64) {
-        if self.barrier.as_ref().is_some_and(|barrier| barrier.id == id) {
-            self.barrier = None;
-        }
-        if std::mem::take(&mut self.behind) && self.owns() {
+    /// Seals what came while a barrier held.
+    fn catch_up(&mut self) {
+        if self.barrier.is_none() && std::mem::take(&mut self.behind) && self.owns() {
             let _ = self.seal(&Scope::Everything);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_whose_end_got_lost_is_over_a_minute_after_its_deadline() {
+        let until = clock::monotonic();
+        let (to, position) = ("b".to_owned(), Position::default());
+        let barrier = OnBarrier { id: 1, to, until, position, answered: true };
+        assert!(!barrier.outlived(until + Duration::from_secs(59)));
+        assert!(barrier.outlived(until + Duration::from_secs(60)));
     }
 }

@@ -386,3 +386,37 @@ fn several_roots_are_one_tree() {
     let path = dirs[1].path().join("y/file");
     assert_eq!(sets[1].name(&path).unwrap().root(), 1);
 }
+
+#[test]
+fn a_standby_that_was_put_back_has_to_acknowledge_anew() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "1");
+    a.claim(1, 1);
+    let (before, root) = (a.set().position(), a.set().root());
+    a.write("file", "two");
+    sync(&a, &b);
+    a.set().source().acknowledged("b", a.set().position(), a.set().root());
+    assert!(a.set().report().peers[0].in_sync);
+    a.set().source().peer_stands("b", before, root);
+    assert!(!a.set().report().peers[0].in_sync);
+}
+
+#[test]
+fn a_standby_whose_files_drifted_is_not_current_until_the_same_tree_repairs_it() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "right");
+    a.claim(1, 1);
+    sync(&a, &b);
+    settle();
+    b.write("file", "wrong");
+    assert_eq!(b.set().drift().unwrap(), [rel("file")]);
+    let age = || b.set().report().age_ms.unwrap_or(u64::MAX);
+    b.hands.pass(60_000);
+    b.set().target().current("a", b.set().position());
+    assert!(age() >= 60_000, "{}", age());
+    // Offered again as it is.
+    assert!(matches!(push(&a, &b).unwrap(), Transfer::Done));
+    assert_same(&a, &b);
+    b.set().target().current("a", b.set().position());
+    assert_eq!(age(), 0);
+}

@@ -89,3 +89,23 @@ fn the_trash_keeps_so_many_versions_of_each_file_and_a_version_comes_back() {
         assert_eq!((a.kept("trash").len(), a.kept("rescue").len()), (before, 0));
     }
 }
+
+#[test]
+fn a_copy_elsewhere_belongs_to_whom_the_kept_file_belongs_and_gives_no_rights() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("key", "secret");
+    if let Err(error) = chown(a.path("key"), Some(12), Some(34)) {
+        return crate::common::skipped(error);
+    }
+    fs::set_permissions(a.path("key"), fs::Permissions::from_mode(0o640)).unwrap();
+    a.claim(1, 1);
+    sync(&a, &b);
+    a.write("key", "changed");
+    sync(&a, &b);
+    let (version, to) = (b.set().versions(&rel("key")).unwrap().remove(0).name, b.base.join("to"));
+    b.set().restore(&rel("key"), &version, Some(&to)).unwrap();
+    let there = fs::metadata(&to).unwrap();
+    assert_eq!((there.uid(), there.gid(), there.mode() & 0o7777), (12, 34, 0o640));
+    assert_eq!(fs::read_to_string(&to).unwrap(), "secret");
+}

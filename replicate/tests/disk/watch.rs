@@ -49,7 +49,7 @@ impl Watched {
     fn next(&self) -> Scope {
         match self.due.recv_timeout(Duration::from_secs(20)).unwrap() {
             Change::Due(scope) => scope,
-            other @ Change::Degraded(_) => panic!("{other:?}"),
+            other @ (Change::Degraded(_) | Change::Whole) => panic!("{other:?}"),
         }
     }
 
@@ -201,4 +201,19 @@ fn a_watch_ends_when_it_is_dropped() {
     watched.watch = None;
     watched.write("file", "1");
     assert!(watched.due.recv_timeout(Duration::from_secs(20)).is_err(), "the channel is closed");
+}
+
+#[test]
+fn no_event_of_a_long_queue_is_dropped() {
+    let watched = watched(|c| c.scan_interval = Duration::from_secs(3600));
+    let held = watched.gate.lock().unwrap();
+    // The watching thread comes to stand in its next word.
+    watched.write("first", "1");
+    std::thread::sleep(Duration::from_secs(1));
+    for number in 0..5_005 {
+        watched.write(if number % 2 == 0 { "old/one" } else { "old/two" }, "x");
+    }
+    watched.write("last", "1");
+    drop(held);
+    watched.until("last", Some("1"));
 }

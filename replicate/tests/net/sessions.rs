@@ -323,3 +323,25 @@ proptest! {
         prop_assert!(target.lock().tree == after);
     }
 }
+
+#[test]
+fn what_is_acknowledged_is_offered_again_when_somebody_asks_and_only_that_is_confirmed() {
+    let source = MemSource::new(some(), at(1, 1));
+    let pusher = pusher();
+    let handle = pusher.handle.clone();
+    source.lock().after = Some(Box::new(move |owner| {
+        if owner.acknowledged.len() > 1 {
+            return;
+        }
+        // Before the handle knows of the first acknowledgement: that one must not count.
+        handle.ask_again();
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            handle.stop();
+        });
+    }));
+    run(&pusher, &source, &mut Memory::default(), &MemTarget::default(), None);
+    assert_eq!(source.lock().acknowledged.len(), 2);
+    assert_eq!(pusher.handle.progress().confirmed, Some(at(1, 1)));
+}

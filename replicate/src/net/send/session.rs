@@ -41,7 +41,7 @@ pub fn drive(
         }
         let Some(offer) = session.source.offer() else { return Ok(Ended::NotOwner) };
         if pusher.handle.take_ask_again() {
-            there.hold = None;
+            (there.hold, there.has) = (None, None);
         }
         let now = session.channel.now();
         let due = if there.has != Some((offer.position, offer.root)) {
@@ -64,7 +64,8 @@ pub fn drive(
         };
         match session.hear(due.saturating_sub(now).min(CURRENT_EVERY))? {
             None => {}
-            Some(Message::AskAgain) => there.hold = None,
+            // Also what it has: its files may have changed behind its back.
+            Some(Message::AskAgain) => (there.hold, there.has) = (None, None),
             Some(other) => return Err(NetError::protocol(other.name(), "nothing was asked")),
         }
     }
