@@ -450,7 +450,7 @@ fn signals() {
     let mut agent = host.start_active();
     agent.signal(Signal::SIGHUP);
     wait("says so", Duration::from_secs(2), || {
-        host.log().contains("the configuration in force is the file")
+        host.log().contains("is in force: nothing changed on this host")
     });
     assert!(holds(VIP));
     agent.signal(Signal::SIGTERM);
