@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 const MAGIC: [u8; 4] = *b"vipd";
 /// What we write. Grows with each change, also with those that old readers skip.
-const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 3;
 /// The oldest reader that understands what we write.
 const READABLE_BY: u8 = 1;
 const PREAMBLE_LEN: usize = MAGIC.len() + 2;

@@ -204,7 +204,7 @@ proptest! {
         datagram[at] ^= 1u8 << bit;
         let expected = match at {
             0..=3 => HeartbeatError::NotOurs,
-            5 if datagram[at] > 2 => HeartbeatError::Version,
+            5 if datagram[at] > codec::FORMAT => HeartbeatError::Version,
             _ => HeartbeatError::BadTag,
         };
         prop_assert_eq!(Heartbeat::decode(&datagram, &key()), Err(expected));
