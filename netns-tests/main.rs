@@ -1,8 +1,8 @@
 //! Acceptance tests of the agent: real processes on hosts that are namespaces, judged from outside.
 //!
 //! What counts is what a client is answered, what the kernels of the hosts say about addresses, and what is left
-//! behind; of the agent only its exit, its last words and `vipd status` are read. Trials run one after the other,
-//! because they measure time. `VIPD_LONG=1` plays every combination and a hundred heals; otherwise a fixed sample
+//! behind; of the agent only its exit, its last words and `vipd status` are read. Trials that measure closely run one after
+//! the other, the others in two processes at once. `VIPD_LONG=1` plays every combination and a hundred heals; otherwise a fixed sample
 //! is played and printed.
 //!
 //! ```text
@@ -22,6 +22,7 @@
 //! doctor     faults that `vipd doctor` has to find       screens    what the operator reads, as docs/screens.md
 //! replication  state files that follow the address
 //! simulate   what is predicted, and what then happens    versions   groups and upgrades of two builds
+//! parts      which trials run beside each other
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -41,6 +42,7 @@ mod load;
 mod matrix;
 mod moves;
 mod order;
+mod parts;
 mod pool;
 mod pressure;
 mod programs;
@@ -61,6 +63,7 @@ mod verbs;
 mod versions;
 
 use libtest_mimic::{Arguments, Trial};
+use parts::Part;
 use std::process::ExitCode;
 use vipd_agent::lab::room::Room;
 
@@ -79,7 +82,47 @@ const LONG_ONLY: [&str; 11] = [
     "pressure/disk/read_only/info",
 ];
 
+/// Rooms that count lost probes or load the machine: nothing else runs beside them.
+const ALONE: [fn() -> Vec<Trial>; 12] = [
+    failover::trials,
+    stop::trials,
+    restart::trials,
+    versions::trials,
+    reload::trials,
+    moves::trials,
+    heal::trials,
+    repair::trials,
+    load::trials,
+    hostile::trials,
+    pressure::trials,
+    matrix::trials,
+];
+/// Rooms that mostly wait: two at once.
+const PATIENT: [fn() -> Vec<Trial>; 15] = [
+    verbs::trials,
+    severed::trials,
+    link::trials,
+    bad_input::trials,
+    health::trials,
+    standby::trials,
+    doctor::trials,
+    screens::trials,
+    simulate::trials,
+    pool::trials,
+    hooks::trials,
+    sync_hooks::trials,
+    sync_rsync::trials,
+    sync_states::trials,
+    replication::trials,
+];
+
 fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    let part = Part::ours();
+    // The long run repeats what it counts by the hundred: everything alone.
+    if part.is_none() && parts::is_whole(&args) && !arena::is_long() {
+        return parts::play(&[&[Part::Alone], &[Part::Even, Part::Odd]]);
+    }
     match Room::enter() {
         Ok(Room::Done(code)) => return code,
         Ok(Room::Inside) => {}
@@ -94,42 +137,21 @@ fn main() -> ExitCode {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         eprintln!("  judged at {place}");
     }));
-    let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let rooms: &[fn() -> Vec<Trial>] = &[
-        failover::trials,
-        stop::trials,
-        restart::trials,
-        versions::trials,
-        reload::trials,
-        verbs::trials,
-        moves::trials,
-        severed::trials,
-        heal::trials,
-        repair::trials,
-        link::trials,
-        bad_input::trials,
-        load::trials,
-        health::trials,
-        standby::trials,
-        doctor::trials,
-        screens::trials,
-        simulate::trials,
-        pool::trials,
-        hooks::trials,
-        sync_hooks::trials,
-        sync_rsync::trials,
-        sync_states::trials,
-        hostile::trials,
-        pressure::trials,
-        replication::trials,
-        matrix::trials,
-    ];
-    let wanted = |trial: &Trial| {
+    let (alone, patient) = (wanted(&ALONE), wanted(&PATIENT));
+    let trials = match part {
+        Some(part) => part.choose(alone, patient),
+        None => alone.into_iter().chain(patient).collect(),
+    };
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// The trials of these rooms that this run plays.
+fn wanted(rooms: &[fn() -> Vec<Trial>]) -> Vec<Trial> {
+    let is_wanted = |trial: &Trial| {
         arena::is_long() || !LONG_ONLY.iter().any(|name| trial.name().starts_with(name))
     };
-    let trials = rooms.iter().flat_map(|trials| trials()).filter(wanted).collect();
-    libtest_mimic::run(&args, trials).exit_code()
+    rooms.iter().flat_map(|trials| trials()).filter(is_wanted).collect()
 }
 
 /// What else this machine computes (a build, another test) must not decide what is measured here: the room is a

@@ -10,6 +10,8 @@ mod figures;
 mod imported;
 mod mode;
 mod moves;
+#[path = "../parts.rs"]
+mod parts;
 mod play;
 mod refusal;
 mod trailer;
@@ -17,10 +19,16 @@ mod wire;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mode::{MODES, Role};
+use parts::Part;
 use std::process::ExitCode;
 use vipd_agent::lab::room::Room;
 
 fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let part = Part::ours();
+    if part.is_none() && parts::is_whole(&arguments) {
+        return parts::play(&[&[Part::Even, Part::Odd]]);
+    }
     let entered = match Room::enter() {
         Ok(Room::Inside) => None,
         Ok(Room::Done(code)) => Some(code),
@@ -32,10 +40,14 @@ fn main() -> ExitCode {
     if let Some(code) = entered {
         return code;
     }
-    let mut arguments = Arguments::from_args();
-    // One room after the other: they have the same switches, and the same two processor cores.
+    // Within a process one room after the other: they have the same switches.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials()).exit_code()
+    let all = trials();
+    let ours = match part {
+        Some(part) => part.choose(Vec::new(), all),
+        None => all,
+    };
+    libtest_mimic::run(&arguments, ours).exit_code()
 }
 
 fn trials() -> Vec<Trial> {

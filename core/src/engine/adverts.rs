@@ -230,6 +230,7 @@ impl Engine {
         let owns = unit.is_active() || unit.leaving.as_ref().is_some_and(|l| !l.released());
         let virtual_mac = instance.virtual_mac && serves && owns;
         let interval = unit.told_interval();
+        unit.named = interval;
         for voice in &mut unit.voices {
             let Some(src) = voice.source else { continue };
             let family = voice.family;
@@ -285,6 +286,7 @@ impl Engine {
                 unit.adverts_sent += 1;
                 self.advert_accepted();
                 self.stretched_accepted(u, router.family);
+                self.units[u].peers_count();
             }
         }
     }

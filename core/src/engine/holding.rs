@@ -133,7 +133,6 @@ impl Engine {
     pub(super) fn order_hold(&mut self, u: UnitIx) {
         let now = self.now.mono;
         let ix = self.units[u].instance;
-        let interval = self.units[u].told_interval();
         let mut families = [false; 2];
         for other in self.units_of(ix).into_iter().filter(|o| self.units[*o].keeps_addresses()) {
             for voice in &self.units[other].voices {
@@ -141,9 +140,7 @@ impl Engine {
             }
         }
         let lease_secs = self.lease_wanted(ix);
-        // Peers count from the last advert that went out; a fresh claim sends its first one now.
-        let heard_until = self.units[u].last_sent.unwrap_or(now);
-        let not_after = heard_until + (interval.duration() * 3).max(ORDER_SLACK);
+        let not_after = self.units[u].peers_wait_until(now);
         let order = self.next_order();
         let holding = &mut self.holdings[usize::from(ix.0)];
         holding.order = order;

@@ -97,7 +97,7 @@ impl Engine {
         for u in self.units_of(ix) {
             let unit = &self.units[u];
             let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
-            let interval = unit.told_interval().duration();
+            let interval = unit.counted.duration();
             let patience = interval * 3;
             // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
             // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.

@@ -3,9 +3,11 @@
 //! A unit has one state machine and one or two voices. The first voice leads: without its source address the unit
 //! cannot take part; the other is only degraded.
 
+use super::holding::ORDER_SLACK;
 use super::io::{Cause, Output, UnitHandover};
 use super::leave::Leaving;
 use super::offer::Offers;
+use super::restart::STRETCHED_ADVERTS;
 use super::stale::StaleWait;
 use super::{Engine, UnitIx};
 use crate::config::model::HmacMode;
@@ -69,6 +71,10 @@ pub(super) struct Unit {
     pub(super) cause: Cause,
     /// Last advert that sendmsg accepted.
     pub(super) last_sent: Option<Instant>,
+    /// The interval that the newest advert names, accepted or not.
+    pub(super) named: Interval,
+    /// The interval that peers count with since [`Unit::last_sent`], the shortest where some may not have heard of another.
+    pub(super) counted: Interval,
     pub(super) adverts_sent: u64,
     /// Active, and stood still for this long: what is queued decides before it goes on (DESIGN 5.3).
     pub(super) overslept: Option<Duration>,
@@ -152,6 +158,8 @@ impl Unit {
                     since: now,
                     cause: Cause::Startup,
                     last_sent: None,
+                    named: instance.interval,
+                    counted: instance.interval,
                     adverts_sent: 0,
                     overslept: None,
                     adopted_until: Instant::ZERO,
@@ -209,9 +217,24 @@ impl Unit {
         self.voices[v].rhythm.heard(heard.src, heard.at, listening);
     }
 
-    /// What peers count with: the interval that adverts name.
+    /// The interval that the next advert names.
     pub(super) fn told_interval(&self) -> Interval {
         self.stretched.unwrap_or_else(|| self.vr.params().interval)
+    }
+
+    /// An advert was accepted: what do those count with who heard it, and those who missed it?
+    pub(super) fn peers_count(&mut self) {
+        let everybody_knows = self.stretched.is_none() || self.stretched_sent >= STRETCHED_ADVERTS;
+        let own = self.vr.params().interval;
+        self.counted = if everybody_knows { self.named } else { self.named.min(own) };
+    }
+
+    /// Until when no peer claims for want of adverts: from the last one that went out, and no longer than what is on its way
+    /// allows. A fresh claim sends its first one `now`.
+    pub(super) fn peers_wait_until(&self, now: Instant) -> Instant {
+        let patience = |interval: Interval| (interval.duration() * 3).max(ORDER_SLACK);
+        let coming = now + patience(self.named);
+        self.last_sent.map_or(coming, |at| coming.min(at + patience(self.counted)))
     }
 
     pub(super) fn speaks(&self, family: Family) -> bool {

@@ -7,6 +7,7 @@ use vipd_core::engine::io::{
     Alarm, Applied, Cause, EventKind, Input, OperatorOrder, Reading, Renewed, StandingReason,
     Verdict, Want,
 };
+use vipd_core::time::Instant;
 use vipd_core::types::{CheckIx, HostIx, InstanceIx, State};
 
 /// Everything that status shows, word by word.
@@ -211,6 +212,40 @@ fn a_shorter_interval_counts_at_once() {
     lb1.run(ms(3500));
     assert_eq!(intervals(&lb1), [100; 4]);
     assert_eq!(lb1.renewals().last().map(|(_, r)| r.instances[0].1), Some(2));
+}
+
+/// Until when the newest order to hold may be carried out.
+fn not_after(bench: &Bench) -> Instant {
+    let all = bench.owns();
+    let hold = all.iter().rev().find_map(|(_, o)| match o.want {
+        Want::Hold { not_after, .. } => Some(not_after),
+        Want::Free => None,
+    });
+    hold.expect("an order to hold")
+}
+
+#[test]
+fn an_order_beside_another_interval_waits_as_long_as_peers_do() {
+    let addresses = "addresses = [\"192.0.2.10/24\", \"192.0.2.110/24\"]";
+    let more =
+        |interval: &str| plain(&format!("{addresses}\nadvert-interval = \"{interval}\"\n"));
+    let wait = |from: &str, to: &str| {
+        let mut lb1 = Bench::owner(&plain(&format!("advert-interval = \"{from}\"\n")), 1);
+        lb1.run(ms(1500));
+        let last = lb1.adverts().last().expect("an owner").0;
+        lb1.run((last + ms(990)).since(lb1.now));
+        let last = lb1.adverts().last().expect("an owner").0;
+        lb1.log.clear();
+        lb1.reload(&more(to));
+        assert_eq!(lb1.state(), State::Active);
+        (not_after(&lb1), last, lb1.now)
+    };
+    // The last advert named a second and is almost as old: peers that missed the newest one wait for three of those.
+    let (until, _, now) = wait("1s", "200ms");
+    assert_eq!(until, now + ms(600));
+    // Who did not hear of the longer interval yet waits for three of the old ones.
+    let (until, last, _) = wait("200ms", "2s");
+    assert_eq!(until, last + ms(600));
 }
 
 #[test]
