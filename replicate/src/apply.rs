@@ -1,12 +1,13 @@
-//! Puts a tree in place, step by step, from an intent that is on disk: so a crash in the middle is finished when the set is
-//! opened again, and whoever reads a file meanwhile sees the old or the new one.
+//! Puts a tree in place, step by step, from an intent that is on disk: so whoever reads a file meanwhile sees the old or the
+//! new one, and a standby finishes later what a crash interrupts.
 //!
-//! Called by a stage's commit and by [`Shared::settle`]. Every step may be done twice. Must never remove anything that the plan
-//! does not name.
+//! Called by a stage's commit and by [`crate::settle`]. Every step may be done twice. Must never remove anything that the plan
+//! does not name, and begin no step in the root once this host becomes the owner.
 
 use crate::clock;
 use crate::disk::{Dir, Seen, What};
 use crate::error::Error;
+use crate::halt::Look;
 use crate::intent::Intent;
 use crate::keep::{self, Keep, Keeper};
 use crate::manifest::{Entry, Kind};
@@ -34,6 +35,7 @@ const SINGLY: usize = 32;
 /// A root that is being changed.
 struct Site<'a> {
     keeper: Keeper<'a>,
+    look: Look<'a>,
     config: &'a vipd_core::config::model::Replicate,
     /// What is put, and so may be there already.
     put: HashSet<&'a RelPath>,
@@ -45,70 +47,6 @@ struct Site<'a> {
 }
 
 impl Shared {
-    /// Finishes what a crash interrupted, or, where that cannot be, says so and makes sure that the next tree looks at every
-    /// file.
-    pub(crate) fn settle(&self, work: &mut Work) -> Result<(), Error> {
-        let Some(mut intent) = Intent::read(work.store.folder())? else { return Ok(()) };
-        let (done, based) = {
-            let state = self.state();
-            (state.record.position == intent.to && state.root == intent.root, state.tree_position())
-        };
-        let roots = self.roots()?;
-        if done {
-            Intent::remove(work.store.folder())?;
-            return self.clean(&roots);
-        }
-        if based != intent.based {
-            return self.abandon(work, "it was interrupted, and another tree came since");
-        }
-        match self.forward(work, &roots, &mut intent) {
-            Ok(()) => {
-                let text = format!(
-                    "[replicate.{}] a tree that was interrupted while it was put in place is complete: {}.{}",
-                    self.config.name, intent.to.epoch, intent.to.generation
-                );
-                self.state().notice(text, false);
-                Ok(())
-            }
-            Err(error) => {
-                self.half_done(work, &error);
-                // What cannot be finished is no obstacle to the next tree; a full disk is.
-                if Intent::read(work.store.folder())?.is_some() { Err(error) } else { Ok(()) }
-            }
-        }
-    }
-
-    /// A step failed. A disk that is full, broken or gone: tried again later. Anything else was changed by somebody, and stays
-    /// as it is: the next tree looks at every file.
-    pub(crate) fn half_done(&self, work: &mut Work, error: &Error) {
-        let later = match error {
-            Error::Io { source, .. } => {
-                let errno = source.raw_os_error();
-                [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::PERM, Errno::ACCESS]
-                    .iter()
-                    .any(|known| errno == Some(known.raw_os_error()))
-                    || errno.is_none()
-            }
-            _ => true,
-        };
-        let text = format!("[replicate.{}] a tree is in place in part: {error}", self.config.name);
-        self.state().alarm("half", text);
-        if !later && let Err(error) = self.abandon(work, "somebody changed what it needed") {
-            self.alarm_error("record", &error);
-        }
-    }
-
-    fn abandon(&self, work: &mut Work, why: &str) -> Result<(), Error> {
-        self.update(work, |record| record.suspect = true)?;
-        Intent::remove(work.store.folder())?;
-        let text = format!(
-            "[replicate.{}] a tree could not be put in place as a whole ({why}); the next one compares every file",
-            self.config.name
-        );
-        self.state().alarm("half", text);
-        Ok(())
-    }
-
     /// Everything from the intent to the commit, and the cleaning after it.
     pub(crate) fn forward(
         &self,
@@ -163,13 +101,16 @@ impl Shared {
                 keeper.stamp(intent.at_s)?;
             }
             match intent.swap.iter().find(|(ix, _)| *ix == root.ix) {
-                Some((_, ino)) => swap::exchange(root, &own, *ino).map(Some),
+                Some((_, ino)) => swap::exchange(root, &own, *ino, self.halt.standby()).map(Some),
                 None => Ok(None),
             }
         };
         let swapped = begin().map_err(here)?;
+        // What is left after an exchange touches the old tree alone, whoever owns.
+        let look = if swapped.is_some() { self.halt.any() } else { self.halt.standby() };
         let mut site = Site {
             keeper,
+            look,
             config: &self.config,
             put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
             touched: BTreeSet::new(),
@@ -184,7 +125,7 @@ impl Shared {
             site.act(act).map_err(|error| (act.path().as_path().to_path_buf(), error))?;
         }
         if site.swapped {
-            site.rescue_strays(&intent.delta).map_err(here)?;
+            site.rescue_strays().map_err(here)?;
         }
         site.sync().map_err(here)?;
         // As they are now: what is not on the disk as the kernel stamped it is hashed again one day.
@@ -228,15 +169,17 @@ impl Shared {
         record.known = record.known.max(intent.to.epoch);
         record.synced = Some(intent.to);
         record.from = Some(intent.from.clone());
-        (record.refused, record.suspect, record.forgot) = (None, false, false);
+        (record.refused, record.torn) = (None, None);
+        (record.suspect, record.forgot) = (false, false);
         record.marks = owner::marked(roots)?;
         work.store.commit(&mut record, &standing, &next)?;
         {
             let mut state = self.state();
             (state.record, state.tree, state.root) = (record, next, intent.root);
             (state.acknowledged, state.pending) = (None, (0, 0));
+            state.unsettled = false;
             state.drifted.clear();
-            for kind in ["guard", "diverged", "drift", "half", "open", "disk"] {
+            for kind in ["guard", "diverged", "drift", "half", "open", "disk", "torn"] {
                 state.clear(kind);
             }
         }
@@ -253,6 +196,7 @@ impl Shared {
             gone: intent.delta.gone.len() as u64,
             bytes: bytes.sum(),
             rescued: intent.rescued.len() as u64,
+            unfinished: false,
         };
         if let Err(error) = work.store.log_line(&line) {
             self.alarm_error("log", &error);
@@ -261,7 +205,7 @@ impl Shared {
     }
 
     /// Removes stages and trees that were swapped out.
-    fn clean(&self, roots: &[Root]) -> Result<(), Error> {
+    pub(crate) fn clean(&self, roots: &[Root]) -> Result<(), Error> {
         for root in roots {
             let clean = || {
                 let own = root.own(&self.config)?;
@@ -326,6 +270,7 @@ impl Site<'_> {
     }
 
     fn act(&mut self, act: &Act) -> io::Result<()> {
+        self.look.look()?;
         let path = act.path().as_path();
         let parent = path.parent().unwrap_or_else(|| Path::new(""));
         self.touched.insert(parent.to_path_buf());
@@ -422,6 +367,7 @@ impl Site<'_> {
                 keep => self.keeper.link(keep, path, &seen)?,
             }
         }
+        self.look.look()?;
         own.rename(&ready, self.root(), path)
     }
 
@@ -430,9 +376,8 @@ impl Site<'_> {
     }
 
     /// What appeared in a tree while it was swapped out is in no other place.
-    fn rescue_strays(&self, delta: &crate::manifest::Delta) -> io::Result<()> {
-        let gone: HashSet<_> = delta.gone.iter().collect();
-        swap::strays(&self.old, self.keeper.root, &gone, |path, seen| {
+    fn rescue_strays(&self) -> io::Result<()> {
+        swap::strays(&self.old, self.keeper.root, |path, seen| {
             self.keeper.list_late(path, seen)?;
             self.keeper.aside(&self.old, Keep::Rescue, path.as_path())
         })

@@ -1,5 +1,6 @@
 //! Why a set cannot do what it was asked. Every text names the place, and the fix where there is one.
 
+use crate::halt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,14 @@ pub enum Error {
     /// Not possible as things stand: wrong role, an old epoch, nothing to acknowledge, no such version.
     #[error("{0}")]
     Refused(String),
-    /// Ended because it was asked to.
+    /// Somebody else has the state folder of the set open.
+    #[error(
+        "{}: another vipd-replicate, or a set of this process that has not ended yet, works with this folder: end it; two \
+         must never have one set open",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// Ended because it was asked to: the set is closed, or this host becomes the owner.
     #[error("interrupted")]
     Interrupted,
 }
@@ -41,7 +49,11 @@ pub enum Error {
 impl Error {
     /// `source` happened at `path`.
     pub(crate) fn io(path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        Self::Io { path: path.as_ref().to_path_buf(), source: source.into() }
+        let source = source.into();
+        if halt::halted(&source) {
+            return Self::Interrupted;
+        }
+        Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
     /// One word for counters.
@@ -52,6 +64,7 @@ impl Error {
             Self::Root(_) => "root",
             Self::Guard(_) => "guard",
             Self::Refused(_) => "refused",
+            Self::InUse(_) => "in-use",
             Self::Interrupted => "interrupted",
         }
     }

@@ -23,10 +23,15 @@ mod armed {
     use std::cell::RefCell;
     use std::io;
 
+    enum Does {
+        Action(Action),
+        Call(Option<Box<dyn FnOnce()>>),
+    }
+
     struct Armed {
         hits: u64,
         at: u64,
-        action: Action,
+        does: Does,
         names: Vec<&'static str>,
     }
 
@@ -36,7 +41,13 @@ mod armed {
 
     /// From here on, on this thread: `action` at hit number `at`, counted from 1.
     pub fn arm(at: u64, action: Action) {
-        ARMED.set(Some(Armed { hits: 0, at, action, names: Vec::new() }));
+        ARMED.set(Some(Armed { hits: 0, at, does: Does::Action(action), names: Vec::new() }));
+    }
+
+    /// As [`arm`]; at that hit `call` is called, in which failpoints do nothing, and the step goes on.
+    pub fn arm_call(at: u64, call: impl FnOnce() + 'static) {
+        let does = Does::Call(Some(Box::new(call)));
+        ARMED.set(Some(Armed { hits: 0, at, does, names: Vec::new() }));
     }
 
     /// No failpoints on this thread any more.
@@ -47,31 +58,38 @@ mod armed {
     }
 
     pub(crate) fn point(name: &'static str) -> io::Result<()> {
-        ARMED.with_borrow_mut(|armed| {
-            let Some(armed) = armed else { return Ok(()) };
-            armed.hits += 1;
-            armed.names.push(name);
-            if armed.hits != armed.at {
-                return Ok(());
-            }
-            match armed.action {
-                Action::Count => Ok(()),
-                Action::Kill => {
+        let Some(mut armed) = ARMED.take() else { return Ok(()) };
+        armed.hits += 1;
+        armed.names.push(name);
+        let mut done = Ok(());
+        if armed.hits == armed.at {
+            match &mut armed.does {
+                Does::Call(call) => {
+                    if let Some(call) = call.take() {
+                        call();
+                    }
+                }
+                Does::Action(Action::Count) => {}
+                Does::Action(Action::Kill) => {
                     // The process is gone when this returns, unless it may not signal itself.
                     let _ = rustix::process::kill_process(
                         rustix::process::getpid(),
                         rustix::process::Signal::KILL,
                     );
-                    Err(io::Error::other("killed"))
+                    done = Err(io::Error::other("killed"));
                 }
-                Action::Error => Err(io::Error::other(format!("failpoint {name}"))),
+                Does::Action(Action::Error) => {
+                    done = Err(io::Error::other(format!("failpoint {name}")));
+                }
             }
-        })
+        }
+        ARMED.set(Some(armed));
+        done
     }
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, disarm};
+pub use armed::{arm, arm_call, disarm};
 
 /// A step that touches the disk begins or is done.
 ///

@@ -127,6 +127,11 @@ impl Keeper<'_> {
         self.first_free(keep, path, |to| from.rename_new(path, self.own, to))
     }
 
+    /// Moves `from` of the own folder to where what is rescued of `path` belongs.
+    pub(crate) fn bring(&self, from: &Path, path: &Path) -> io::Result<()> {
+        self.first_free(Keep::Rescue, path, |to| self.own.rename_new(from, self.own, to))
+    }
+
     /// Makes the folders, and finds a name that is free: a second version in one generation gets a name of its own.
     fn first_free(
         &self,
@@ -136,7 +141,7 @@ impl Keeper<'_> {
     ) -> io::Result<()> {
         let to = self.place(keep, path);
         if let Some(parent) = to.parent() {
-            self.own.make(parent)?;
+            self.make_way(parent)?;
         }
         for number in 0..MAX_NAMES {
             let mut name = to.clone().into_os_string();
@@ -149,6 +154,35 @@ impl Keeper<'_> {
             }
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is taken", to.display())))
+    }
+
+    /// The folder `parent`, with those on the way. What was kept before under the name of one of them gets a free name beside
+    /// it: a file may have become a folder, and both are kept.
+    fn make_way(&self, parent: &Path) -> io::Result<()> {
+        match self.own.make(parent) {
+            Err(error) if no_folder(&error) => {}
+            made => return made.map(drop),
+        }
+        let mut way = PathBuf::new();
+        for part in parent {
+            way.push(part);
+            if self.own.see(&way)?.is_some_and(|seen| seen.what != What::Folder) {
+                self.give_way(&way)?;
+            }
+        }
+        self.own.make(parent).map(drop)
+    }
+
+    fn give_way(&self, name: &Path) -> io::Result<()> {
+        for number in 1..MAX_NAMES {
+            let mut free = name.as_os_str().to_owned();
+            free.push(format!("~{number}"));
+            match self.own.rename_new(name, self.own, free.as_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => return done,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is taken", name.display())))
     }
 
     /// Writes the list of what is rescued in this root; the same again is the same.
@@ -191,6 +225,12 @@ impl Keeper<'_> {
 
 fn stamp(folder: &Dir, at_s: u64) -> io::Result<()> {
     write!(folder.create(OWN_FOLDER)?, "{at_s}")
+}
+
+/// A name on the way is no folder.
+fn no_folder(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotADirectory
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// Second names do not work here.
@@ -310,6 +350,7 @@ impl Shared {
     /// Removes from the trash what its time is over for.
     pub(crate) fn prune(&self) -> Result<(), Error> {
         let _work = self.work();
+        self.open_still()?;
         let (now_s, age_s) =
             (self.clock.wall_s(), self.config.trash_age.as_nanos() / 1_000_000_000);
         for root in self.roots()? {

@@ -17,13 +17,15 @@
 //! use vipd_replicator::watch::{Change, Watch};
 //! # fn config() -> Arc<vipd_core::config::model::Replicate> { unimplemented!() }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Once for each `[replicate.NAME]`, in any thread; cheap to clone. Finishes or drops what a crash interrupted.
+//! // Once for each `[replicate.NAME]`, in any thread; cheap to clone. What a crash interrupted waits for the first role.
 //! let set = Set::open(config(), "/var/lib/vipd".as_ref(), Clock::system())?;
 //!
-//! // From the agent, at every change of roles. Both return after the disk has it; the same again is no work.
+//! // From the agent, at every change of roles: first that it is so, from whichever thread, then on the disk. Both return after the disk has it; the same again is no work.
 //! let epoch = vipd_core::types::Epoch { number: 5, host: 1 };
+//! set.announce(true); // a tree that is being put in place stops before its next step
 //! set.claim(epoch)?; // this host owns the instance: it pushes from here on
 //! set.seal(&Scope::Everything)?; // scans; a tree that is other than the last becomes the next generation
+//! set.announce(false);
 //! set.follow(epoch)?; // or: somebody else owns it, and this is the newest ownership that is known
 //!
 //! // As owner: changes arrive debounced; seal, then wake the sessions. `seal` blocks for as long as it hashes.
@@ -47,6 +49,10 @@
 //! for notice in set.notices() {
 //!     println!("{} (alarm: {})", notice.text, notice.alarm); // `Word::Event`
 //! }
+//!
+//! // In the end: what goes on ends early, and the state folder is free for the next one.
+//! set.stop();
+//! assert!(set.close(std::time::Duration::from_secs(5)));
 //! # Ok(())
 //! # }
 //! ```
@@ -61,6 +67,7 @@ mod codec;
 mod disk;
 pub mod error;
 pub mod fail;
+mod halt;
 mod intent;
 mod keep;
 pub mod manifest;
@@ -75,6 +82,7 @@ mod root;
 mod rules;
 mod scan;
 pub mod set;
+mod settle;
 mod source;
 mod stage;
 mod state;

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             // The codes of `vipd`: no restart mends a configuration.
             ExitCode::from(match error {
                 ServiceError::Config(_) | ServiceError::Key(_) | ServiceError::NoKey => 3,
-                ServiceError::Io { .. } | ServiceError::Set { .. } => 1,
+                ServiceError::Io { .. } => 1,
             })
         }
     }

@@ -17,8 +17,20 @@ const MAX_TIMED: usize = 4096;
 
 impl Shared {
     pub(crate) fn claim(&self, epoch: Epoch) -> Result<(), Error> {
+        // Whoever puts a tree in place ends before its next step, and lets go of the lock.
+        let told = self.halt.claiming(true);
+        let done = self.claim_files(epoch);
+        // Now `owns` keeps trees out. A claim that failed keeps them out as well where the agent said that this host owns:
+        // its service writes, whatever this process could put on the disk.
+        if done.is_ok() || !told {
+            self.halt.claiming(false);
+        }
+        done
+    }
+
+    fn claim_files(&self, epoch: Epoch) -> Result<(), Error> {
         let mut work = self.work();
-        if let Err(error) = self.settle(&mut work) {
+        if let Err(error) = self.relinquish(&mut work) {
             // The files are what they are, and the instance is served from them.
             self.alarm_error("half", &error);
         }
@@ -65,13 +77,19 @@ impl Shared {
             let mut state = self.state();
             (state.stopped, state.dirty_ms) = (None, None);
             state.clear("stale");
-            (std::mem::replace(&mut state.owns, false), state.record.known)
+            (std::mem::replace(&mut state.owns, false), state.record.known, state.unsettled)
         };
-        if !was.0 && epoch <= was.1 {
+        if !was.0 && epoch <= was.1 && !was.2 {
             return Ok(());
         }
-        let work = self.work();
-        self.update(&work, |record| record.known = record.known.max(epoch))
+        let mut work = self.work();
+        let told = self.update(&work, |record| record.known = record.known.max(epoch));
+        // The files of a standby are the owner's: what was interrupted is finished. Where that does not work it is tried
+        // again before the next tree is taken.
+        if let Err(error) = self.settle(&mut work) {
+            self.alarm_error("open", &error);
+        }
+        told
     }
 
     pub(crate) fn seal(&self, scope: &Scope) -> Result<Sealed, Error> {
@@ -146,7 +164,7 @@ impl Shared {
         changed_ms: u64,
     ) -> Result<Sealed, Error> {
         let roots = self.roots()?;
-        let found = scan::scan(&self.config, &self.rules, &roots, base, scope)?;
+        let found = scan::scan(&self.config, &self.rules, &roots, base, scope, self.halt.any())?;
         let Found { tree: next, deferred, skipped } = found;
         let changes = Changes::between(base.manifest(), next.manifest());
         let (old, mut record) = self.next_record();
@@ -200,6 +218,7 @@ impl Shared {
             gone: changes.gone,
             bytes: changes.bytes,
             rescued: 0,
+            unfinished: false,
         };
         if let Err(error) = work.store.log_line(&line) {
             self.alarm_error("log", &error);
@@ -225,6 +244,10 @@ impl Shared {
                 accepted = Some(refused.text.clone());
             }
         })?;
+        if accepted.is_none() {
+            self.update(&work, |record| accepted = record.torn.take())?;
+            self.state().clear("torn");
+        }
         match accepted {
             Some(text) => {
                 let mut state = self.state();

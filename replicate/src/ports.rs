@@ -124,7 +124,7 @@ pub trait Stage: Send {
     /// Everything is there: puts it in place, durably; deletions last. What is replaced or deleted is kept aside.
     ///
     /// # Errors
-    /// The old tree is as it was, or what was interrupted is finished when the set is opened again.
+    /// The old tree is as it was; or it is in place in part, which a standby finishes later, and an owner never.
     fn commit(self: Box<Self>) -> Result<(), Refusal>;
 }
 

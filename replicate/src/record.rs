@@ -108,6 +108,10 @@ pub(crate) struct Record {
     pub(crate) refused: Option<Refused>,
     /// The tree on disk may be other than the committed one in any place: a step failed in between.
     pub(crate) suspect: bool,
+    /// This host became the owner while a tree was put in place, and its files are of two trees: for the operator, until he has
+    /// seen it or a whole tree has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) torn: Option<String>,
     /// Another host has trees of this ownership that this host does not know: nothing is pushed under it any more.
     pub(crate) forgot: bool,
     /// What identifies each root, once there was a tree in it.

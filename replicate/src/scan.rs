@@ -7,6 +7,7 @@
 use crate::clock;
 use crate::disk::{Dir, Seen, What};
 use crate::error::Error;
+use crate::halt::{self, Look};
 use crate::manifest::{Entry, Hash, Kind};
 use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
@@ -54,6 +55,7 @@ struct Scan<'a> {
     deferred: Vec<RelPath>,
     skipped: Vec<String>,
     buffer: Vec<u8>,
+    look: Look<'a>,
 }
 
 /// Scans `scope`; `base` is what was known before, and is believed outside of it.
@@ -63,6 +65,7 @@ pub(crate) fn scan(
     roots: &[Root],
     base: &Tree,
     scope: &Scope,
+    look: Look<'_>,
 ) -> Result<Found, Error> {
     let mut scan = Scan {
         config,
@@ -73,6 +76,7 @@ pub(crate) fn scan(
         deferred: Vec::new(),
         skipped: Vec::new(),
         buffer: vec![0; CHUNK],
+        look,
     };
     let places = match scope {
         Scope::Places(places) if places.len() <= MAX_PLACES => Some(places),
@@ -188,6 +192,7 @@ impl Scan<'_> {
         if prefix.is_empty() && name == OWN_FOLDER {
             return Ok(());
         }
+        self.look.look().map_err(|error| Error::io(&root.path, error))?;
         let octets = if prefix.is_empty() {
             name.as_bytes().to_vec()
         } else {
@@ -309,6 +314,7 @@ impl Scan<'_> {
                 }
                 Ok(None) => {}
                 Err(error) if gone(&error) => return Ok(()),
+                Err(error) if halt::halted(&error) => return Err(self.at(root, path, error)),
                 // Nobody may take a file for deleted because it could not be read.
                 Err(error) if base.get(path).is_none() => {
                     self.skip(root, path, &format!("cannot be read: {error}"));
@@ -339,7 +345,7 @@ impl Scan<'_> {
         let now_ns = clock::stamp_ns();
         let before = Seen::of(&file)?;
         let xattrs = meta::read_xattrs(&file, self.config)?;
-        let (size, hash) = hash(&mut file, &mut self.buffer)?;
+        let (size, hash) = hash(&mut file, &mut self.buffer, self.look)?;
         let after = Seen::of(&file)?;
         if !before.same(&after) || size != after.size {
             return Ok(None);
@@ -399,10 +405,11 @@ pub(crate) fn mark(seen: &Seen, now_ns: i64) -> Mark {
     Mark { ino: seen.ino, ctime_ns, ..Mark::default() }
 }
 
-/// Size and hash of what is left to read of `file`.
-pub(crate) fn hash(file: &mut File, buffer: &mut [u8]) -> io::Result<(u64, Hash)> {
+/// Size and hash of what is left to read of `file`; ends early when `look` says so.
+pub(crate) fn hash(file: &mut File, buffer: &mut [u8], look: Look<'_>) -> io::Result<(u64, Hash)> {
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
     loop {
+        look.look()?;
         let length = match file.read(buffer) {
             Ok(0) => return Ok((size, *hasher.finalize().as_bytes())),
             Ok(length) => length,

@@ -4,6 +4,8 @@
 
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::halt::Halt;
+use crate::intent::Intent;
 use crate::manifest::Hash;
 use crate::path::RelPath;
 use crate::ports::{Position, Source, Target};
@@ -99,8 +101,11 @@ pub struct LogLine {
     pub gone: u64,
     /// Octets of the files that are new or other.
     pub bytes: u64,
-    /// Files that were kept aside because this host had changed them.
+    /// Files that were kept aside because this host had changed them; of a tree that is `unfinished`: files of it.
     pub rescued: u64,
+    /// It was being put in place when this host became the owner, and is in place in part: `put` and `gone` are what was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
 }
 
 /// A set of files on this host. Clones are the same set.
@@ -108,33 +113,31 @@ pub struct LogLine {
 pub struct Set(pub(crate) Arc<Shared>);
 
 impl Set {
-    /// Opens what `state_dir`/replicate/NAME knows of the set, and finishes or drops what a crash interrupted. A root that is
-    /// missing is no error here, but an alarm, and one of [`Set::seal`] and of sessions.
+    /// Opens what `state_dir`/replicate/NAME knows of the set. What a crash interrupted stays as it is until the role of this
+    /// host is known ([`Set::claim`], [`Set::follow`]): the files may be a service's by now. A root that is missing is no error
+    /// here, but one of [`Set::seal`] and of sessions.
     ///
     /// # Errors
-    /// The state folder cannot be read or written, or a file in it is corrupt: [`Error::Corrupt`] says what to do.
+    /// The state folder cannot be read or written; a file in it is corrupt: [`Error::Corrupt`] says what to do; somebody else
+    /// has it open: [`Error::InUse`].
     pub fn open(config: Arc<Replicate>, state_dir: &Path, clock: Clock) -> Result<Self, Error> {
         let rules = Rules::new(&config)?;
         let (store, record, tree) = Store::open(state_dir, &config.name)?;
         let root = tree.manifest().root();
-        let state = State { record, tree, root, ..State::default() };
+        let unsettled = Intent::read(store.folder())?.is_some();
+        let mut state = State { record, tree, root, unsettled, ..State::default() };
+        if let Some(text) = state.record.torn.clone() {
+            state.alarm("torn", text);
+        }
         let shared = Shared {
             config,
             rules,
             clock,
+            halt: Halt::default(),
             work: Mutex::new(Work { store }),
             state: Mutex::new(state),
         };
         let set = Self(Arc::new(shared));
-        let mut work = set.0.work();
-        let settled = set.0.settle(&mut work);
-        drop(work);
-        match settled {
-            Ok(()) => {}
-            // Told, and tried again before anything else is done.
-            Err(error @ (Error::Root(_) | Error::Io { .. })) => set.0.alarm_error("open", &error),
-            Err(error) => return Err(error),
-        }
         set.0.count_rescued();
         Ok(set)
     }
@@ -144,8 +147,15 @@ impl Set {
         &self.0.config
     }
 
-    /// This host owns the instance under `epoch`: from the next [`Set::seal`] on [`Set::source`] has an offer. The same again
-    /// does nothing.
+    /// The agent says whether this host owns; before [`Set::claim`] or [`Set::follow`], which wait for what goes on. Returns
+    /// at once. `true`: a tree that is being put in place stops before its next step, and none is taken, because the service
+    /// writes from here on.
+    pub fn announce(&self, owns: bool) {
+        self.0.halt.claiming(owns);
+    }
+
+    /// This host owns the instance under `epoch`: from the next [`Set::seal`] on [`Set::source`] has an offer. A tree that is
+    /// in place in part stays so: nothing of it replaces what the service wrote. The same again does nothing.
     ///
     /// # Errors
     /// A newer ownership is known; or the disk, and then nothing is offered.
@@ -154,7 +164,7 @@ impl Set {
     }
 
     /// This host does not own the instance (any more); `epoch` is the newest ownership that is known. Offers of older ones
-    /// are refused from here on.
+    /// are refused from here on. A tree that is in place in part is finished.
     ///
     /// # Errors
     /// The disk; the role has changed all the same.
@@ -180,6 +190,18 @@ impl Set {
     /// Where the set stands.
     pub fn position(&self) -> Position {
         self.0.state().record.position
+    }
+
+    /// Whatever goes on ends early, with [`Error::Interrupted`]; nothing begins any more. Returns at once.
+    pub fn stop(&self) {
+        self.0.halt.stop();
+    }
+
+    /// After [`Set::stop`]: waits until what went on has ended, at most `limit`, and gives the state folder free for another
+    /// `Set`. `false`: somebody still works, and the folder is not free.
+    #[must_use]
+    pub fn close(&self, limit: std::time::Duration) -> bool {
+        self.0.close(limit)
     }
 
     /// For a session that sends.

@@ -7,6 +7,7 @@
 use crate::disk::{self, Dir};
 use crate::error::Error;
 use crate::fail;
+use crate::halt::Look;
 use crate::intent::Intent;
 use crate::keep;
 use crate::manifest::{Entry, Hash, Kind};
@@ -16,6 +17,7 @@ use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
 use crate::scan;
+use crate::settle::unused;
 use crate::state::{Shared, Work};
 use crate::store::hex;
 use crate::take::disk as refusal;
@@ -118,11 +120,12 @@ impl SetStage {
             .map(|(_, hash)| (hex(hash), *hash))
             .collect();
         let complete = stage.at("c")?;
-        let mut buffer = scan::buffer();
+        let (mut buffer, shared) = (scan::buffer(), Arc::clone(&self.shared));
+        let look = shared.halt.standby();
         for name in complete.list()? {
             let hash = name.to_str().and_then(|name| wanted.get(name));
             let good = match hash {
-                Some(hash) => scan::hash(&mut complete.file(&name)?, &mut buffer)?.1 == *hash,
+                Some(hash) => scan::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash,
                 None => false,
             };
             match hash.filter(|_| good) {
@@ -206,6 +209,7 @@ impl Stage for SetStage {
 impl SetStage {
     fn put_in_place(&self, work: &mut Work) -> Result<(), Refusal> {
         let (shared, offer) = (&self.shared, &self.taken.offer);
+        shared.standby_still().map_err(refusal)?;
         {
             let state = shared.state();
             let name = &shared.config.name;
@@ -255,16 +259,19 @@ impl SetStage {
             from: self.taken.from.clone(),
             at_s,
             trash: keep::trash_name(offer.position),
-            rescue: keep::rescue_name(lost, at_s),
+            // A list of what was rescued is written once and never replaced.
+            rescue: unused(&self.owns, keep::RESCUE, keep::rescue_name(lost, at_s)),
             delta: standing.delta(&offer.manifest),
             acts: plan.acts.clone(),
             rescued: plan.rescued.clone(),
             swap,
         };
+        // From here on a claim would find the tree half in place.
+        shared.standby_still().map_err(refusal)?;
         let folder: &Folder = work.store.folder();
         intent.write(folder).map_err(refusal)?;
         shared.forward(work, &roots, &mut intent).map_err(|error| {
-            shared.half_done(work, &error);
+            shared.half_done(work, &roots, &intent, &error);
             refusal(error)
         })
     }
@@ -282,6 +289,7 @@ impl SetStage {
             let singly = makes.len() <= SINGLY;
             for make in &makes {
                 let Some(entry) = self.entry(make) else { continue };
+                self.shared.standby_still()?;
                 self.make(roots, own, make, entry, &mut first, singly)
                     .map_err(|error| Error::io(root.path.join(entry.path.as_path()), error))?;
             }
@@ -327,10 +335,14 @@ impl SetStage {
             From::Staged if first.insert(hash, ()).is_none() => {
                 own.link(&complete_name(&hash), own, &ready)?;
             }
-            From::Staged => copy(&mut own.file(complete_name(&hash))?, own, &ready, size, &hash)?,
+            From::Staged => {
+                let look = self.shared.halt.standby();
+                copy(&mut own.file(complete_name(&hash))?, own, &ready, (size, &hash), look)?;
+            }
             From::Local(path) => {
                 let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
-                copy(&mut root.dir.file(path.as_path())?, own, &ready, size, &hash)?;
+                let look = self.shared.halt.standby();
+                copy(&mut root.dir.file(path.as_path())?, own, &ready, (size, &hash), look)?;
             }
             From::Link => {}
         }
@@ -340,11 +352,18 @@ impl SetStage {
     }
 }
 
-/// Copies `from`, which must have the content with `hash`.
-fn copy(from: &mut File, own: &Dir, to: &Path, size: u64, hash: &Hash) -> io::Result<()> {
+/// Copies `from`, which must have that size and hash.
+fn copy(
+    from: &mut File,
+    own: &Dir,
+    to: &Path,
+    (size, hash): (u64, &Hash),
+    look: Look<'_>,
+) -> io::Result<()> {
     let mut sink = Sink::new(own.create(to)?);
     let (mut buffer, mut hasher) = (scan::buffer(), blake3::Hasher::new());
     loop {
+        look.look()?;
         let length = from.read(&mut buffer)?;
         let octets = buffer.get(..length).unwrap_or_default();
         if octets.is_empty() {

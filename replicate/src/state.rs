@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::halt::Halt;
 use crate::manifest::Hash;
 use crate::path::RelPath;
 use crate::ports::Position;
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Replicate>,
     pub(crate) rules: Rules,
     pub(crate) clock: Clock,
+    pub(crate) halt: Halt,
     pub(crate) work: Mutex<Work>,
     pub(crate) state: Mutex<State>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct State {
     /// Its hash.
     pub(crate) root: Hash,
     pub(crate) owns: bool,
+    /// A tree is in place in part: a standby finishes it.
+    pub(crate) unsettled: bool,
     /// A full scan was sealed since the set was opened or claimed.
     pub(crate) scanned: bool,
     /// The newest tree that was acknowledged; goes to the record with its next change.
@@ -175,6 +179,9 @@ impl Shared {
 
     /// An error that is not the caller's.
     pub(crate) fn alarm_error(&self, kind: &'static str, error: &Error) {
+        if matches!(error, Error::Interrupted) {
+            return;
+        }
         let mut state = self.state();
         state.count(error.kind());
         if !matches!(error, Error::Root(_)) {

@@ -1,7 +1,8 @@
 //! What a set must remember, on disk: its record, its tree, what is being applied, and the log.
 //!
 //! The record is the one point where something becomes true: a tree file is longer than the record says only until the
-//! record is replaced, and what is beyond that length never happened.
+//! record is replaced, and what is beyond that length never happened. The folder is locked while a store has it open: two
+//! that write one record would each undo what the other made true.
 
 use crate::codec::{In, Out};
 use crate::disk;
@@ -10,6 +11,8 @@ use crate::fail;
 use crate::record::{Folder, Record};
 use crate::set::LogLine;
 use crate::tree::{Step, Tree};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -27,13 +30,21 @@ pub(crate) struct Store {
     /// Octets of the whole tree at the start of its file.
     base: u64,
     lines: usize,
+    /// The folder was given free: it may be another's by now.
+    closed: bool,
 }
 
 impl Store {
-    /// Opens the folder of the set `name`; what it says, or that there is nothing yet.
+    /// Opens the folder of the set `name`, and locks it; what it says, or that there is nothing yet.
     pub(crate) fn open(state_dir: &Path, name: &str) -> Result<(Self, Record, Tree), Error> {
         let folder = Folder::make(&state_dir.join("replicate").join(name))?;
-        let mut store = Self { folder, base: 0, lines: 0 };
+        // The folder itself: nothing more to leave behind, and the kernel gives it free when the process dies.
+        match flock(&folder.dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Error::InUse(folder.path)),
+            Err(error) => return Err(Error::io(&folder.path, error)),
+        }
+        let mut store = Self { folder, base: 0, lines: 0, closed: false };
         store.lines = store.log()?.len();
         let Some(body) = store.folder.unseal("record")? else {
             return Ok((
@@ -50,6 +61,16 @@ impl Store {
         }
         let tree = store.read_tree(&record)?;
         Ok((store, record, tree))
+    }
+
+    /// Gives the folder free; nothing is written from here on.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.closed = true;
+        Ok(flock(&self.folder.dir, FlockOperation::Unlock)?)
+    }
+
+    fn writable(&self) -> Result<(), Error> {
+        if self.closed { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     pub(crate) const fn folder(&self) -> &Folder {
@@ -94,6 +115,7 @@ impl Store {
 
     /// `record` becomes true, the tree as it is.
     pub(crate) fn write(&self, record: &Record) -> Result<(), Error> {
+        self.writable()?;
         let body = serde_json::to_vec_pretty(record)
             .map_err(|error| self.folder.error("record", error.into()))?;
         self.folder.seal("record", &body)
@@ -106,6 +128,7 @@ impl Store {
         tree: &Tree,
         next: &Tree,
     ) -> Result<(), Error> {
+        self.writable()?;
         let mut changed = record.clone();
         let (old, grown) = (record.file, record.length - self.base.min(record.length));
         let base = if record.file == 0 || grown > self.base.max(SLACK) {
@@ -173,6 +196,7 @@ impl Store {
 
     /// Adds a line to the log, which is shortened when it is too long.
     pub(crate) fn log_line(&mut self, line: &LogLine) -> Result<(), Error> {
+        self.writable()?;
         let mut text =
             serde_json::to_vec(line).map_err(|error| self.folder.error("log", error.into()))?;
         text.push(b'\n');

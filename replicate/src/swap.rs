@@ -6,6 +6,7 @@
 
 use crate::disk::{Dir, Seen, What};
 use crate::error::Error;
+use crate::halt::Look;
 use crate::manifest::{Entry, Kind};
 use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
@@ -14,7 +15,7 @@ use crate::root::{Root, own_beside};
 use crate::stage::{Taken, ready_name};
 use crate::state::Shared;
 use crate::tree::{Mark, Tree};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -65,6 +66,7 @@ impl Shared {
         let entries = taken.offer.manifest.entries();
         let here = entries.iter().filter(|entry| entry.path.root() == root.ix);
         for entry in here.clone() {
+            self.halt.standby().look()?;
             let path = entry.path.as_path();
             match (&entry.kind, makes.get(&entry.path)) {
                 (Kind::Folder, _) => {
@@ -137,7 +139,7 @@ impl Shared {
 }
 
 /// Puts the tree with the inode `ino` in the place of the root, unless it is there already; what was the root.
-pub(crate) fn exchange(root: &Root, own: &Dir, ino: u64) -> io::Result<Dir> {
+pub(crate) fn exchange(root: &Root, own: &Dir, ino: u64, look: Look<'_>) -> io::Result<Dir> {
     if root.dir.seen()?.ino != ino {
         let parent = root.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = root.path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -146,6 +148,7 @@ pub(crate) fn exchange(root: &Root, own: &Dir, ino: u64) -> io::Result<Dir> {
             return Err(rustix::io::Errno::NOENT.into());
         }
         let parent = Dir::open_configured(parent)?;
+        look.look()?;
         own.exchange(NEXT.as_ref(), &parent, name.as_ref())?;
         parent.sync()?;
         own.sync()?;
@@ -153,11 +156,11 @@ pub(crate) fn exchange(root: &Root, own: &Dir, ino: u64) -> io::Result<Dir> {
     own.at(NEXT)
 }
 
-/// Files in the tree that was swapped out that have no second name, and are not known to be gone: nobody planned for them.
+/// What is in the tree that was swapped out and has no second name in the one that is there: nobody planned for it, and it is
+/// nowhere else.
 pub(crate) fn strays(
     old: &Dir,
     root: &Root,
-    gone: &HashSet<&RelPath>,
     mut found: impl FnMut(&RelPath, &Seen) -> io::Result<()>,
 ) -> io::Result<()> {
     let new = Dir::open(&root.path)?;
@@ -176,10 +179,14 @@ pub(crate) fn strays(
             }
             let Ok(named) = RelPath::new(root.ix, path.as_os_str().as_bytes()) else { continue };
             let there = new.see(&path)?;
-            let same = there.is_some_and(|there| {
-                there.ino == seen.ino || (there.what, seen.what) == (What::Link, What::Link)
-            });
-            if !same && !gone.contains(&named) {
+            let same = match there {
+                // A link that stays is made anew.
+                Some(there) if (there.what, seen.what) == (What::Link, What::Link) => {
+                    new.link_target(&path)? == old.link_target(&path)?
+                }
+                there => there.is_some_and(|there| there.ino == seen.ino),
+            };
+            if !same {
                 found(&named, &seen)?;
             }
         }

@@ -52,6 +52,7 @@ impl Target for SetTarget {
         let mut state = self.0.state();
         // The tree is the owner's, the files may not be: no copy to take over with.
         let other = !state.drifted.is_empty()
+            || state.unsettled
             || ["root", "half", "open"].iter().any(|kind| state.alarms.contains_key(kind));
         if !state.owns && !state.record.suspect && !other && position == state.record.position {
             state.fresh_ms = Some(now_ms);
@@ -66,6 +67,10 @@ impl Target for SetTarget {
 
 /// An error of the disk, as a refusal.
 pub(crate) fn disk(error: Error) -> Refusal {
+    if let Error::Interrupted = error {
+        let text = "this host becomes the owner itself, or its replicator stops";
+        return Refusal::NotHere(text.to_owned());
+    }
     if let Error::Io { source, .. } = &error {
         let fix = match source.kind() {
             std::io::ErrorKind::ReadOnlyFilesystem => "mount it writable",
@@ -86,6 +91,7 @@ impl Shared {
         offer: &Offer,
     ) -> Result<SetStage, Refusal> {
         let epoch = offer.position.epoch;
+        self.standby_still().map_err(disk)?;
         if self.state().owns {
             let text = format!("this host owns the set {} itself", self.config.name);
             return Err(Refusal::NotHere(text));
@@ -132,7 +138,8 @@ impl Shared {
             let places = changed.chain(drifted);
             Scope::Places(places.map(|path| Place { deep: deep(&path), path }).collect())
         };
-        let found = scan::scan(&self.config, &self.rules, &roots, &standing, &scope);
+        let look = self.halt.standby();
+        let found = scan::scan(&self.config, &self.rules, &roots, &standing, &scope, look);
         let local = found.map_err(disk)?.tree;
         let fork = match descent {
             Descent::Fork(fork) => fork,
@@ -331,7 +338,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         let roots = self.roots()?;
-        let found = scan::scan(&self.config, &self.rules, &roots, &standing, &Scope::Everything)?;
+        let (all, look) = (Scope::Everything, self.halt.standby());
+        let found = scan::scan(&self.config, &self.rules, &roots, &standing, &all, look)?;
         let delta = standing.manifest().delta(found.tree.manifest());
         // A folder that is there beside is no content; what is excluded may live in it.
         let more =

@@ -4,6 +4,7 @@
 
 use crate::disk::{Dir, What};
 use crate::error::Error;
+use crate::halt;
 use crate::keep::{self, FILES, Keep, Keeper, RESCUE, TRASH};
 use crate::manifest::Kind;
 use crate::path::RelPath;
@@ -36,8 +37,10 @@ impl Shared {
             let Some(root) = roots.get(usize::from(entry.path.root())) else { continue };
             verified.files += 1;
             verified.bytes += size;
-            let read = || scan::hash(&mut root.dir.file(entry.path.as_path())?, &mut buffer);
+            let look = self.halt.any();
+            let read = || scan::hash(&mut root.dir.file(entry.path.as_path())?, &mut buffer, look);
             let other = match { read }() {
+                Err(error) if halt::halted(&error) => return Err(Error::Interrupted),
                 Ok(found) if found == (size, hash) => None,
                 Ok((found, _)) if found != size => {
                     Some(format!("{found} octets instead of {size}"))
@@ -145,6 +148,7 @@ impl Shared {
         to: Option<&Path>,
     ) -> Result<PathBuf, Error> {
         let _work = self.work();
+        self.open_still()?;
         let (root, own) = self.site(path)?;
         let (name, number) = version.split_once('~').map_or((version, None), |(n, x)| (n, Some(x)));
         let inside = if name.starts_with(RESCUE) { FILES } else { "" };
@@ -212,7 +216,9 @@ fn find_in(
         at.push(&more);
         match folder.see(&at)? {
             Some(seen) if seen.what != What::Folder => found(&more, seen.size),
-            _ => break,
+            // Something below this name was kept too, and took it.
+            Some(_) => {}
+            None => break,
         }
     }
     Ok(())

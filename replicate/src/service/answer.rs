@@ -3,6 +3,7 @@
 //! The socket is made again when the agent's runtime folder went and came. Work on files runs in threads of its own.
 
 use super::inbound::Inbound;
+use super::sets::Sets;
 use super::worker::Worker;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vipd_agent::control::protocol::{Answer, Body, Code, VERSION};
 use vipd_agent::control::rights::{self, ADMINISTRATORS};
 use vipd_agent::control::server::{Caller, Gone, Handler, Limits, Lines, Server};
-use vipd_core::replica::{Ask, Entry, Said, Verified, Version};
+use vipd_core::replica::{Ask, Entry, Said, SetReport, Verified, Version};
 use vipd_replicator::error::Error;
 
 /// Its name in the runtime folder.
@@ -32,6 +33,8 @@ pub(super) struct Answers(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     workers: Mutex<Vec<Arc<Worker>>>,
+    /// Sets that could not be opened.
+    broken: Mutex<Vec<SetReport>>,
     inbound: Mutex<Option<Arc<Inbound>>>,
     events: Mutex<VecDeque<Entry>>,
     /// When each set was verified last.
@@ -83,9 +86,10 @@ async fn gone(path: &Path, made: Option<(u64, u64)>) {
 
 impl Answers {
     /// These are the sets.
-    pub(super) fn show(&self, workers: &[Arc<Worker>], inbound: Option<Arc<Inbound>>) {
-        *lock(&self.0.workers) = workers.to_vec();
-        *lock(&self.0.inbound) = inbound;
+    pub(super) fn show(&self, sets: &Sets) {
+        *lock(&self.0.workers) = sets.workers.clone();
+        *lock(&self.0.broken) = sets.broken_reports().collect();
+        *lock(&self.0.inbound) = sets.inbound.clone();
     }
 
     /// Something happened.
@@ -108,6 +112,10 @@ impl Answers {
         let Some(name) = name else { return Ok(all) };
         let found: Vec<_> =
             all.iter().filter(|worker| *worker.shared.name == *name).cloned().collect();
+        let broken = lock(&self.0.broken);
+        if let Some(broken) = broken.iter().find(|broken| broken.set == name) {
+            return Err(Answer::error(Code::Refused, broken.alarms.join("; ")));
+        }
         if found.is_empty() {
             let names: Vec<_> = all.iter().map(|worker| worker.shared.name.to_string()).collect();
             let said = format!("no set {name} here; there are: {}", names.join(", "));
@@ -120,7 +128,8 @@ impl Answers {
         let workers = self.of(ask.set())?;
         match ask {
             Ask::Status {} => {
-                Ok(Said::Sets(workers.iter().map(|worker| self.report(worker)).collect()))
+                let open = workers.iter().map(|worker| self.report(worker));
+                Ok(Said::Sets(open.chain(lock(&self.0.broken).iter().cloned()).collect()))
             }
             Ask::Verify { .. } => {
                 let each = workers.iter().map(|worker| self.verify(worker));
@@ -142,7 +151,7 @@ impl Answers {
         }
     }
 
-    fn report(&self, worker: &Worker) -> vipd_core::replica::SetReport {
+    fn report(&self, worker: &Worker) -> SetReport {
         let mut report = worker.report();
         report.verified_s =
             report.verified_s.or_else(|| lock(&self.0.verified).get(&report.set).copied());
@@ -189,14 +198,23 @@ impl Answers {
                     0 => String::new(),
                     n => format!(", {n} files rescued"),
                 };
+                let text = if line.unfinished {
+                    format!(
+                        "tree {number}.{host}.{generation} {from} is not in place as a whole, because this host became \
+                         the owner: {} new or changed, {} gone, {} of its files in the rescue folder",
+                        line.put, line.gone, line.rescued
+                    )
+                } else {
+                    format!(
+                        "tree {number}.{host}.{generation} {from}: {} new or changed, {} gone, {} octets{rescued}",
+                        line.put, line.gone, line.bytes
+                    )
+                };
                 entries.push(Entry {
                     at_s: line.at_s,
                     set: worker.shared.name.to_string(),
-                    text: format!(
-                        "tree {number}.{host}.{generation} {from}: {} new or changed, {} gone, {} octets{rescued}",
-                        line.put, line.gone, line.bytes
-                    ),
-                    alarm: line.rescued > 0,
+                    text,
+                    alarm: line.rescued > 0 || line.unfinished,
                 });
             }
         }

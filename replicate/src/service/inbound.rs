@@ -4,7 +4,9 @@ use super::worker::Worker;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use vipd_agent::sys::clock;
 use vipd_core::config::model::Model;
+use vipd_core::time::Instant;
 use vipd_replicator::net::link::Options;
 use vipd_replicator::net::listen::{Limits, Listener};
 use vipd_replicator::net::receive::{Opened, Receiver, Sets};
@@ -23,11 +25,21 @@ pub(super) struct Inbound {
     sets: Arc<Directory>,
 }
 
-struct Directory(Vec<Open>);
+#[derive(Default)]
+struct Directory(Mutex<Vec<Open>>);
 
 impl Directory {
-    fn find(&self, set: &str) -> Option<&Open> {
-        self.0.iter().find(|(id, ..)| *id.name == *set)
+    /// A copy, so that nobody waits for what is done with it.
+    fn all(&self) -> Vec<Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, set: &str) -> Option<Open> {
+        self.all().into_iter().find(|(id, ..)| *id.name == *set)
+    }
+
+    fn add(&self, open: Open) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(open);
     }
 }
 
@@ -56,7 +68,7 @@ impl Inbound {
         let addresses = paths.unwrap_or_default().iter();
         let addresses =
             addresses.map(|path| SocketAddr::new(*path, model.replicate_port)).collect();
-        let sets = Arc::new(Directory(sets));
+        let sets = Arc::new(Directory(Mutex::new(sets)));
         let events = events(Arc::clone(&sets));
         let receiver =
             Arc::new(Receiver::new(me, Arc::clone(&sets) as Arc<dyn Sets>, Arc::clone(&events)));
@@ -65,9 +77,15 @@ impl Inbound {
         inbound
     }
 
+    /// One more set.
+    pub(super) fn add(&self, open: Open) {
+        self.sets.add(open);
+    }
+
     /// Asks for what a standby lacks; and listens, if that did not work yet.
     pub(super) fn look(&self) {
-        let lacking = self.sets.0.iter().filter(|(_, worker, _)| worker.shared.take_lacking());
+        let sets = self.sets.all();
+        let lacking = sets.iter().filter(|(_, worker, _)| worker.shared.take_lacking());
         lacking.for_each(|(id, ..)| self.ask_again(&id.name));
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.is_some() {
@@ -85,11 +103,11 @@ impl Inbound {
         match started {
             Ok(started) => {
                 *listener = Some(started);
-                self.sets.0.iter().for_each(|(_, worker, _)| worker.shared.mend("listener"));
+                sets.iter().for_each(|(_, worker, _)| worker.shared.mend("listener"));
             }
             Err(error) => {
                 let said = format!("nothing can be pushed to this host: {error}");
-                self.sets.0.iter().for_each(|(_, worker, _)| {
+                sets.iter().for_each(|(_, worker, _)| {
                     worker.shared.fault("listener", said.clone());
                 });
             }
@@ -106,11 +124,16 @@ impl Inbound {
         self.receiver.ask_again(set);
     }
 
-    /// Listens no more; sessions end, at the latest after `limit`.
-    pub(super) fn stop(&self, limit: Duration) {
+    /// Listens no more; sessions end, and are waited for until `until`.
+    pub(super) fn stop(&self, until: Instant) {
         drop(self.listener.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for (id, ..) in &self.sets.0 {
-            let _ = self.receiver.close(&id.name, "this host stops", limit);
+        let sets = self.sets.all();
+        // All are told before one is waited for.
+        for limit in [None, Some(until)] {
+            for (id, ..) in &sets {
+                let left = limit.map_or(Duration::ZERO, |until| until.since(clock::monotonic()));
+                let _ = self.receiver.close(&id.name, "this host stops", left);
+            }
         }
     }
 }
@@ -123,7 +146,7 @@ fn events(sets: Arc<Directory>) -> Events {
             worker.shared.tell(event.to_string(), false);
         }
         None => {
-            sets.0.iter().for_each(|(_, worker, _)| worker.shared.count(event.kind));
+            sets.all().iter().for_each(|(_, worker, _)| worker.shared.count(event.kind));
             tracing::warn!("{event}");
         }
     })

@@ -16,35 +16,28 @@ mod agent;
 mod answer;
 mod inbound;
 mod pushing;
+mod sets;
 mod worker;
 
 use agent::FromAgent;
 use answer::Answers;
-use inbound::Inbound;
-use pushing::Others;
 use sd_notify::NotifyState;
+use sets::{Ready, Sets};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 use vipd_agent::control::socket_path;
-use vipd_agent::runtime::keys::{self, KeyError};
+use vipd_agent::runtime::keys::KeyError;
 use vipd_agent::runtime::load::{self, LoadError};
 use vipd_agent::sys::clock;
 use vipd_agent::telemetry;
-use vipd_core::config::model::{Model, Replicate};
 use vipd_core::replica::{EpochWord, Order, Role, SetReport, Word};
 use vipd_core::time::Instant;
-use vipd_replicator::clock::Clock;
-use vipd_replicator::net::noise::LinkKey;
-use vipd_replicator::net::{Me, SetId};
-use vipd_replicator::set::Set;
-use worker::{Stand, Worker};
+use worker::Stand;
 
 /// Between two reports where nothing happens.
 const REPORT: Duration = Duration::from_secs(1);
@@ -52,8 +45,6 @@ const REPORT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// An agent that is away for longer may have lost the address: nothing is pushed any more.
 const GRACE: Duration = Duration::from_secs(3);
-/// Time for a thread to end.
-const STOP: Duration = Duration::from_secs(5);
 
 /// Where this replicator lives: the same four options as the agent's.
 #[derive(Clone, Debug)]
@@ -80,14 +71,6 @@ pub(crate) enum ServiceError {
     /// Sets without a key: the configuration check does not let that pass.
     #[error("replication needs [cluster] key-file and [hosts.NAME] paths")]
     NoKey,
-    /// What a set has on the disk cannot be used.
-    #[error("set {set}: {error}")]
-    Set {
-        /// `[replicate.NAME]`.
-        set: String,
-        /// What is wrong.
-        error: vipd_replicator::error::Error,
-    },
     /// The kernel refused something.
     #[error("{what}: {error}")]
     Io {
@@ -120,107 +103,6 @@ fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("cannot reach the service manager: {error}");
     }
-}
-
-/// The sets of one configuration, at work.
-struct Sets {
-    model: Arc<Model>,
-    workers: Vec<Arc<Worker>>,
-    inbound: Option<Arc<Inbound>>,
-}
-
-impl Sets {
-    fn open(
-        options: &Options,
-        model: Model,
-        words: &UnboundedSender<Word>,
-    ) -> Result<Self, ServiceError> {
-        let model = Arc::new(model);
-        if model.replicates.is_empty() {
-            tracing::info!("no [replicate.NAME] for this host: nothing to do");
-            return Ok(Self { model, workers: Vec::new(), inbound: None });
-        }
-        let key = keys::cluster(&model)?.ok_or(ServiceError::NoKey)?;
-        let me = Me {
-            cluster: Arc::clone(&model.cluster),
-            host: Arc::clone(model.host_name(model.host)),
-            key: LinkKey::derive(&key, &model.cluster),
-        };
-        let mut workers = Vec::new();
-        let mut sets = Vec::new();
-        for configured in &model.replicates {
-            let at = |error| ServiceError::Set { set: configured.name.to_string(), error };
-            let set = Set::open(Arc::new(configured.clone()), &options.state_dir, Clock::system())
-                .map_err(at)?;
-            let id = identity(configured);
-            let others =
-                Others { me: me.clone(), id: id.clone(), hosts: others(&model, configured) };
-            let instance = Arc::clone(&model.instance(configured.instance).name);
-            let worker = Worker::start(set, instance, others, words.clone())
-                .map_err(io_at("cannot start a thread"))?;
-            let worker = Arc::new(worker);
-            sets.push((id, Arc::clone(&worker), hosts(&model, configured)));
-            workers.push(worker);
-        }
-        let inbound = Arc::new(Inbound::start(&model, me, sets));
-        Ok(Self { model, workers, inbound: Some(inbound) })
-    }
-
-    /// Ends everything; blocks for some seconds at most.
-    fn stop(mut self) {
-        if let Some(inbound) = self.inbound.take() {
-            inbound.stop(STOP);
-        }
-        self.workers.iter().for_each(|worker| worker.stop_pushing());
-        self.workers.iter().for_each(|worker| worker.stop(STOP));
-    }
-
-    fn of<'s>(&'s self, instance: &'s str) -> impl Iterator<Item = &'s Arc<Worker>> {
-        self.workers.iter().filter(move |worker| *worker.shared.instance == *instance)
-    }
-
-    fn reports(&self) -> Vec<SetReport> {
-        self.workers.iter().map(|worker| worker.report()).collect()
-    }
-}
-
-/// The hosts of the instance of a set beside this one, by name.
-fn hosts(model: &Model, set: &Replicate) -> Vec<Arc<str>> {
-    let priorities = &model.instance(set.instance).priorities;
-    let each = model.hosts.iter().zip(priorities).enumerate();
-    each.filter(|(ix, (_, priority))| priority.is_some() && *ix != usize::from(model.host.0))
-        .map(|(_, (host, _))| Arc::clone(&host.name))
-        .collect()
-}
-
-/// As [`hosts`], with the addresses of each.
-fn others(model: &Model, set: &Replicate) -> Vec<(Arc<str>, Vec<SocketAddr>)> {
-    let names = hosts(model, set);
-    let of = |name: &Arc<str>| {
-        let host = model.hosts.iter().find(|host| host.name == *name);
-        let paths = host.map(|host| host.paths.as_slice()).unwrap_or_default();
-        paths.iter().map(|path| SocketAddr::new(*path, model.replicate_port)).collect()
-    };
-    names.iter().map(|name| (Arc::clone(name), of(name))).collect()
-}
-
-/// What two hosts must have in common of a set before one takes a tree of the other.
-fn identity(set: &Replicate) -> SetId {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |octets: &[u8]| {
-        hasher.update(&(octets.len() as u64).to_be_bytes());
-        hasher.update(octets);
-    };
-    part(set.name.as_bytes());
-    part(&(set.paths.len() as u64).to_be_bytes());
-    for path in &set.paths {
-        part(path.as_os_str().as_encoded_bytes());
-    }
-    for pattern in &set.exclude {
-        part(pattern.as_bytes());
-    }
-    part(&[u8::from(set.xattrs), u8::from(set.setuid), u8::from(set.outward_links)]);
-    SetId { name: Arc::clone(&set.name), digest: *hasher.finalize().as_bytes() }
 }
 
 /// A barrier over all sets of an instance.
@@ -259,14 +141,15 @@ impl<'o> Service<'o> {
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.trim_end());
         }
-        // Now: what a crash left is finished below, which may take long, and the agent is started after this process.
+        let ready = Ready::new(loaded.meaning)?;
+        // Now: reading large trees may take a while, and the agent is started after this process.
         notify(&[NotifyState::Ready]);
         let (words, mut said) = mpsc::unbounded_channel();
-        let sets = Sets::open(options, loaded.meaning, &words)?;
+        let sets = Sets::open(options, ready, &words);
         let (tell, mut agent) = mpsc::unbounded_channel();
         let (to_agent, from_here) = mpsc::unbounded_channel();
         let answers = Answers::default();
-        answers.show(&sets.workers, sets.inbound.clone());
+        answers.show(&sets);
         let socket = options.runtime_dir.join(answer::SOCKET);
         tokio::spawn(answer::serve(socket, answers.clone()));
         tokio::spawn(agent::speak(socket_path(&options.runtime_dir), tell, from_here));
@@ -331,6 +214,10 @@ impl<'o> Service<'o> {
                 self.report();
             }
             FromAgent::Order(Order::Barrier(barrier)) => {
+                if let Some(why) = self.sets.out_of_use(&barrier.instance) {
+                    let _ = self.to_agent.send(Word::Barrier { id: barrier.id, failed: Some(why) });
+                    return;
+                }
                 let limit = Duration::from_millis(barrier.deadline_ms);
                 let workers: Vec<_> = self.sets.of(&barrier.instance).collect();
                 let gathering = Gathering { waits_for: workers.len(), failed: None };
@@ -395,7 +282,10 @@ impl<'o> Service<'o> {
     fn look(&mut self) {
         let reports = self.sets.reports();
         let outline = outline(&reports);
-        let due = clock::monotonic().since(self.reported) >= REPORT;
+        // While something is unsent the gauge moves: what the agent shows of it is as old as a look at most.
+        let unsent =
+            reports.iter().any(|report| report.owns && report.rpo_ms.is_some_and(|ms| ms > 0));
+        let due = unsent || clock::monotonic().since(self.reported) >= REPORT;
         if !due && outline == self.outline {
             return;
         }
@@ -406,6 +296,12 @@ impl<'o> Service<'o> {
         }
         if let Some(inbound) = &self.sets.inbound {
             inbound.look();
+        }
+        if self.sets.try_again(self.options, &self.words) {
+            self.answers.show(&self.sets);
+            if self.gone_since.is_none() {
+                self.assign();
+            }
         }
         self.report();
     }
@@ -423,37 +319,35 @@ impl<'o> Service<'o> {
         }
     }
 
-    /// Reads the file anew; a bad one changes nothing, and one that means the same neither.
+    /// Reads the file anew; a bad one changes nothing. One that means the same only has sets that could not be opened tried
+    /// again.
     fn reload(&mut self) {
-        let loaded = match load::for_host(&self.options.config, &self.options.host) {
+        let loaded = load::for_host(&self.options.config, &self.options.host);
+        let model = match loaded {
             Ok(loaded) => loaded.meaning,
             Err(error) => {
                 tracing::error!("{error}\nthe old configuration stays in use");
                 return;
             }
         };
-        let same = loaded.replicates == self.sets.model.replicates
-            && loaded.replicate_port == self.sets.model.replicate_port
-            && loaded.hosts == self.sets.model.hosts
-            && loaded.heartbeat == self.sets.model.heartbeat
-            && loaded.instances == self.sets.model.instances;
-        if same {
+        if self.sets.means_the_same(&model) {
             tracing::info!("the configuration means the same as before");
+            self.sets.try_now();
             return;
         }
-        let empty =
-            Sets { model: Arc::clone(&self.sets.model), workers: Vec::new(), inbound: None };
-        std::mem::replace(&mut self.sets, empty).stop();
-        match Sets::open(self.options, loaded, &self.words) {
-            Ok(sets) => {
-                self.sets = sets;
-                self.answers.show(&self.sets.workers, self.sets.inbound.clone());
-                tracing::info!("goes on with the new configuration");
-                if self.gone_since.is_none() {
-                    self.assign();
-                }
+        let ready = match Ready::new(model) {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::error!("{error}; the old configuration stays in use");
+                return;
             }
-            Err(error) => tracing::error!("{error}; nothing is replicated until the next reload"),
+        };
+        self.sets.stop();
+        self.sets = Sets::open(self.options, ready, &self.words);
+        self.answers.show(&self.sets);
+        tracing::info!("goes on with the new configuration");
+        if self.gone_since.is_none() {
+            self.assign();
         }
     }
 }

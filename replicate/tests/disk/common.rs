@@ -86,9 +86,14 @@ impl Host {
         self.set.as_ref().unwrap()
     }
 
-    /// As after a crash or a restart of the replicator.
-    pub(crate) fn reopen(&mut self) {
+    /// As when the replicator is not there.
+    pub(crate) fn close(&mut self) {
         self.set = None;
+    }
+
+    /// As after a crash or a restart of the replicator; the agent has said nothing yet.
+    pub(crate) fn reopen(&mut self) {
+        self.close();
         let state = self.base.join("state");
         self.set = Some(Set::open(self.config.clone(), &state, self.hands.clock()).unwrap());
     }

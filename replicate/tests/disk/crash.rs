@@ -20,13 +20,13 @@ const SAMPLE: u64 = 60;
 /// Which side is killed.
 const SIDE: &str = "VIPD_TEST_CRASH";
 
-fn hosts(base: &Path, atomic: bool) -> (Host, Host) {
+pub(crate) fn hosts(base: &Path, atomic: bool) -> (Host, Host) {
     let a = Host::at("a", &base.join("a"), |c| c.atomic = atomic);
     (a, Host::at("b", &base.join("b"), |c| c.atomic = atomic))
 }
 
 /// The scene: B has the first tree of A, A has the second one on its disk.
-fn scene(base: &Path, atomic: bool) {
+pub(crate) fn scene(base: &Path, atomic: bool) {
     let (a, b) = hosts(base, atomic);
     varied(&a);
     a.claim(1, 1);
@@ -39,7 +39,13 @@ fn scene(base: &Path, atomic: bool) {
 }
 
 /// What a child does: `receive` takes the second tree, `seal` makes a third one.
-fn act(side: &str, base: &Path, atomic: bool, at: u64, action: Action) -> Vec<&'static str> {
+pub(crate) fn act(
+    side: &str,
+    base: &Path,
+    atomic: bool,
+    at: u64,
+    action: Action,
+) -> Vec<&'static str> {
     let (a, b) = hosts(base, atomic);
     a.set().claim(crate::common::epoch(1, 1)).unwrap();
     if side == "seal" {
@@ -64,7 +70,7 @@ fn child() {
 }
 
 /// Ends a child at step `at`; true: it came so far.
-fn killed_at(side: &str, base: &Path, atomic: bool, at: u64) -> bool {
+pub(crate) fn killed_at(side: &str, base: &Path, atomic: bool, at: u64) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::child", "--test-threads=1"])
         .env(SIDE, format!("{side} {} {atomic} {at}", base.display()))
@@ -76,13 +82,13 @@ fn killed_at(side: &str, base: &Path, atomic: bool, at: u64) -> bool {
     !status.success()
 }
 
-fn copy_scene(from: &Path, to: &Path) {
+pub(crate) fn copy_scene(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
 }
 
 /// The steps of the sample, evenly spread; all of them in the long run.
-fn sample(steps: u64) -> Vec<u64> {
+pub(crate) fn sample(steps: u64) -> Vec<u64> {
     if std::env::var_os("VIPD_LONG").is_some_and(|long| long == "1") {
         return (1..=steps).collect();
     }
@@ -103,7 +109,7 @@ fn assert_nothing_lost(before: &[Vec<u8>], b: &Host, at: u64) {
     }
 }
 
-fn contents(host: &Host) -> Vec<Vec<u8>> {
+pub(crate) fn contents(host: &Host) -> Vec<Vec<u8>> {
     let files = host.tree().into_iter().filter(|(_, what)| what.starts_with("file"));
     files.map(|(path, _)| std::fs::read(host.path(&path)).unwrap()).collect()
 }
@@ -135,8 +141,9 @@ fn receiver(atomic: bool, action: Action) {
         } else {
             act("receive", &trial, atomic, at, action);
         }
-        // Opening finishes or drops what was interrupted: the one or the other, nothing in between.
+        // A standby finishes or drops what was interrupted: the one or the other, nothing in between.
         let (a, b) = hosts(&trial, atomic);
+        b.set().follow(crate::common::epoch(1, 1)).unwrap();
         let found = b.tree();
         let position = b.set().position().generation;
         if found == old {

@@ -289,10 +289,11 @@ fn a_link_that_is_swapped_in_for_a_folder_leads_nowhere() {
 #[test]
 fn a_corrupt_file_of_the_state_is_an_error_that_names_it() {
     for name in ["record", "tree.1", "intent"] {
-        let (a, b) = (Host::new("a"), Host::new("b"));
+        let (a, mut b) = (Host::new("a"), Host::new("b"));
         a.write("file", "1");
         a.claim(1, 1);
         sync(&a, &b);
+        b.close();
         let state = b.base.join("state");
         let path = state.join("replicate/test").join(name);
         if name == "intent" {
@@ -313,7 +314,6 @@ fn a_corrupt_file_of_the_state_is_an_error_that_names_it() {
         assert_eq!(b.read("file"), "1");
         // What it says helps.
         fs::rename(state.join("replicate/test"), state.join("aside")).unwrap();
-        let mut b = b;
         b.reopen();
         a.write("file", "2");
         sync(&a, &b);

@@ -6,9 +6,11 @@
 mod common;
 mod crash;
 mod faults;
+mod lock;
 mod ownership;
 mod property;
 mod scale;
+mod takeover;
 mod transfer;
 mod verbs;
 mod watch;

@@ -4,7 +4,7 @@
 
 use crate::common::{Host, assert_same, epoch, push};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use vipd_replicator::fail::{self, Action};
@@ -43,8 +43,10 @@ enum Op {
     Restart {
         owner: bool,
     },
-    /// The other host claims, and may have heard of nothing that was not pushed.
-    Claim,
+    /// The other host claims, and may have heard of nothing that was not pushed; its replicator may have to start first.
+    Claim {
+        restart: bool,
+    },
 }
 
 const NAMES: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x/deep", "c", "c/x", "d"];
@@ -67,7 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1_u64..150).prop_map(Op::Broken),
         1 => Just(Op::Drift),
         1 => any::<bool>().prop_map(|owner| Op::Restart { owner }),
-        1 => Just(Op::Claim),
+        1 => any::<bool>().prop_map(|restart| Op::Claim { restart }),
     ]
 }
 
@@ -133,11 +135,11 @@ impl World {
         drop(done);
     }
 
-    /// Does something to the standby that must lose nothing there.
-    fn losing_nothing(&mut self, body: impl FnOnce(&mut Self)) {
-        let before = everything(&self.hosts[1]);
+    /// Does something to a host that must lose nothing there.
+    fn losing_nothing(&mut self, owner: bool, body: impl FnOnce(&mut Self)) {
+        let before = everything(self.host(owner));
         body(self);
-        let after = everything(&self.hosts[1]);
+        let after = everything(self.host(owner));
         let lost: Vec<_> = before.difference(&after).map(|c| String::from_utf8_lossy(c)).collect();
         assert!(lost.is_empty(), "{lost:?} is lost");
     }
@@ -155,7 +157,7 @@ impl World {
 
     /// A transfer; where the operator is asked, he agrees.
     fn push(&mut self) {
-        self.losing_nothing(|world| world.push_unwatched());
+        self.losing_nothing(false, |world| world.push_unwatched());
     }
 
     fn push_unwatched(&self) {
@@ -177,7 +179,7 @@ impl World {
             Op::Seal => self.seal(),
             Op::Push => self.push(),
             Op::Broken(at) => {
-                self.losing_nothing(|world| {
+                self.losing_nothing(false, |world| {
                     fail::arm(*at, Action::Error);
                     let _ = push(&world.hosts[0], &world.hosts[1]);
                     fail::disarm();
@@ -185,17 +187,29 @@ impl World {
             }
             Op::Drift => drop(self.hosts[1].set().drift().unwrap()),
             Op::Restart { owner } => {
-                self.losing_nothing(|world| world.hosts[usize::from(!owner)].reopen());
-                if *owner {
-                    self.hosts[0].set().claim(epoch(self.number, 1)).unwrap();
-                }
+                let epoch = epoch(self.number, 1);
+                self.losing_nothing(*owner, |world| {
+                    world.hosts[usize::from(!owner)].reopen();
+                    if *owner {
+                        world.hosts[0].set().claim(epoch).unwrap();
+                    } else {
+                        world.hosts[1].set().follow(epoch).unwrap();
+                    }
+                });
             }
-            Op::Claim => {
+            Op::Claim { restart } => {
                 // The owner falls silent with what it has, sealed or not.
                 self.number += 1;
                 self.hosts.swap(0, 1);
-                self.hosts[0].set().claim(epoch(self.number, 1)).unwrap();
-                self.hosts[1].set().follow(epoch(self.number, 1)).unwrap();
+                let epoch = epoch(self.number, 1);
+                if *restart {
+                    self.hosts[0].reopen();
+                }
+                // A tree that is half in place there stays so, and what came of it is kept.
+                let before = self.hosts[0].tree();
+                self.losing_nothing(true, |world| world.hosts[0].set().claim(epoch).unwrap());
+                assert_eq!(self.hosts[0].tree(), before, "a claim changed the files");
+                self.hosts[1].set().follow(epoch).unwrap();
             }
             edit => self.edit(edit),
         }
@@ -223,27 +237,42 @@ fn run(atomic: bool, ops: &[Op]) {
     world.check();
 }
 
-/// The regular run is the same each time; the long one draws anew.
-fn seed() -> RngSeed {
-    if cases() > 40 { RngSeed::Random } else { RngSeed::Fixed(1) }
+/// Seeds of the regular run, which is the same each time; a run with `VIPD_LONG=1` draws anew.
+const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
+/// Sequences for each of them.
+const CASES: u32 = 40;
+/// Sequences of the long run.
+const LONG_CASES: u32 = 2000;
+
+/// Plays sequences of up to `longest` steps.
+fn play(atomic: bool, longest: usize) {
+    let long = std::env::var_os("VIPD_LONG").is_some_and(|long| long == "1");
+    let runs = if long {
+        vec![(RngSeed::Random, LONG_CASES)]
+    } else {
+        SEEDS.map(|seed| (RngSeed::Fixed(seed), CASES)).to_vec()
+    };
+    for (rng_seed, cases) in runs {
+        let mut config = ProptestConfig::with_cases(cases);
+        (config.rng_seed, config.failure_persistence, config.max_shrink_iters) =
+            (rng_seed, None, 300);
+        let mut runner = TestRunner::new(config);
+        let played = runner.run(&prop::collection::vec(op(), 1..longest), |ops| {
+            run(atomic, &ops);
+            Ok(())
+        });
+        if let Err(error) = played {
+            panic!("{rng_seed:?}: {error}");
+        }
+    }
 }
 
-fn cases() -> u32 {
-    if std::env::var_os("VIPD_LONG").is_some_and(|long| long == "1") { 2000 } else { 40 }
+#[test]
+fn the_replica_equals_the_source_after_a_quiet_moment_and_nothing_is_lost() {
+    play(false, 40);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 300, rng_seed: seed(), ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_replica_equals_the_source_after_a_quiet_moment_and_nothing_is_lost(
-        ops in prop::collection::vec(op(), 1..40),
-    ) {
-        run(false, &ops);
-    }
-
-    #[test]
-    fn so_it_does_where_trees_are_swapped(ops in prop::collection::vec(op(), 1..30)) {
-        run(true, &ops);
-    }
+#[test]
+fn so_it_does_where_trees_are_swapped() {
+    play(true, 30);
 }
