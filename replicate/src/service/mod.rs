@@ -15,12 +15,14 @@
 mod agent;
 mod answer;
 mod inbound;
+mod pulse;
 mod pushing;
 mod worker;
 
 use agent::FromAgent;
 use answer::Answers;
 use inbound::Inbound;
+use pulse::Pulse;
 use pushing::Others;
 use sd_notify::NotifyState;
 use std::collections::BTreeMap;
@@ -152,6 +154,7 @@ impl Sets {
             let at = |error| ServiceError::Set { set: configured.name.to_string(), error };
             let set = Set::open(Arc::new(configured.clone()), &options.state_dir, Clock::system())
                 .map_err(at)?;
+            set.standbys(hosts(&model, configured).iter().map(ToString::to_string));
             let id = identity(configured);
             let others =
                 Others { me: me.clone(), id: id.clone(), hosts: others(&model, configured) };
@@ -247,6 +250,7 @@ struct Service<'o> {
     /// What the last report said, but figures that always change; and when it was.
     outline: Vec<Outline>,
     reported: Instant,
+    pulse: Pulse,
 }
 
 impl<'o> Service<'o> {
@@ -283,6 +287,7 @@ impl<'o> Service<'o> {
             state: String::new(),
             outline: Vec::new(),
             reported: clock::monotonic(),
+            pulse: Pulse::new(),
         };
         tracing::info!(
             "vipd-replicate {} on host {}, {} sets",
@@ -393,6 +398,7 @@ impl<'o> Service<'o> {
     }
 
     fn look(&mut self) {
+        self.pulse.beat(clock::monotonic());
         let reports = self.sets.reports();
         let outline = outline(&reports);
         let due = clock::monotonic().since(self.reported) >= REPORT;
@@ -441,6 +447,8 @@ impl<'o> Service<'o> {
             tracing::info!("the configuration means the same as before");
             return;
         }
+        // Threads end, and what they left is finished.
+        self.pulse.pause();
         let empty =
             Sets { model: Arc::clone(&self.sets.model), workers: Vec::new(), inbound: None };
         std::mem::replace(&mut self.sets, empty).stop();

@@ -509,6 +509,9 @@ impl Thread {
                 }
             }
         }
+        if let Err(error) = self.set.thin() {
+            self.shared.count(error.kind());
+        }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE;
             if let Err(error) = self.set.prune() {
