@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -397,11 +398,41 @@ fn a_cut_and_a_slow_link() {
 }
 
 fn strangers_get_nothing_and_disturb_nothing() {
-    let arena = elected(plan(""));
+    let mut arena = elected(plan(""));
     let (owner, since) = (arena.files(FIRST), now());
     let before = snapshot(&arena.files(SECOND));
     let target = "192.0.2.12:7113";
-    // From another machine of the segment, at the port of the standby: garbage, silence, a flood.
+    // Callers that speak the protocol: one whose key is another (a call is a fresh public key, and a tag that only the
+    // right key makes), releases from before the first format and from after ours, a call that ends in the middle.
+    let call = |format: [u8; 2]| {
+        let key_and_tag = (0..48_u8).map(|n| n.wrapping_mul(37) ^ 0x5a);
+        [b"vipr".as_slice(), &format, &[0, 48]].concat().into_iter().chain(key_and_tag).collect()
+    };
+    let calls: [(Vec<u8>, &str); 4] = [
+        (call([1, 1]), "key"),
+        (call([1, 1])[..20].to_vec(), "key"),
+        // No more than is read before it is refused: what is left unread would reset the connection.
+        (call([0, 0])[..6].to_vec(), "format"),
+        (call([9, 9])[..6].to_vec(), "format"),
+    ];
+    for (octets, kind) in calls {
+        let client = arena.stage.room().client();
+        let said = client.run(move || {
+            let mut stream = std::net::TcpStream::connect(target)?;
+            stream.set_read_timeout(Some(SOON))?;
+            stream.write_all(&octets)?;
+            let mut said = Vec::new();
+            std::io::Read::read_to_end(&mut stream, &mut said)?;
+            Ok(said)
+        });
+        // Only that it is another format, so that an operator can be told; and nothing else.
+        let wanted: &[u8] = if kind == "format" { b"vipr\x01\x01" } else { b"" };
+        assert_eq!(said.unwrap(), wanted, "{kind}");
+        // The same from the same address is counted once a minute.
+        let counted = |set: &Value| set["errors"][kind].as_u64().is_some_and(|count| count > 0);
+        arena.wait_set(SECOND, "counts the stranger", counted);
+    }
+    // At the same port of the standby: garbage, silence, a flood.
     arena
         .stage
         .room()
@@ -429,6 +460,30 @@ fn strangers_get_nothing_and_disturb_nothing() {
     assert_eq!(news.len(), 1, "nothing but what the owner sent: {news:?}");
     let errors = arena.set(SECOND)["errors"].clone();
     println!("\n  flooded for {:.0} ms; the standby counts {errors}", millis(took));
+    // A replicator with another key, as after a change of keys that one host missed.
+    let config = arena.stage.agent(SECOND).config();
+    let right = fs::read_to_string(&config).unwrap();
+    let key = right.lines().find_map(|line| line.strip_prefix("key-file = \"")?.strip_suffix('"'));
+    let wrong = config.with_file_name("wrong.key");
+    fs::write(&wrong, format!("{}\n", "5a".repeat(32))).unwrap();
+    fs::set_permissions(&wrong, PermissionsExt::from_mode(0o600)).unwrap();
+    let restart = |arena: &mut Arena, text: &str| {
+        fs::write(&config, text).unwrap();
+        arena.stage.replicator_mut(SECOND).stop().unwrap();
+        arena.stage.start_replicator(SECOND).unwrap();
+    };
+    restart(&mut arena, &right.replace(key.unwrap(), wrong.to_str().unwrap()));
+    fs::write(owner.join("secret"), "for members\n").unwrap();
+    for ix in [FIRST, SECOND] {
+        let counted = |set: &Value| set["errors"]["key"].as_u64().is_some_and(|count| count > 0);
+        arena.wait_set(ix, "counts the wrong key", counted);
+    }
+    wait(Duration::from_secs(2));
+    assert!(!arena.files(SECOND).join("secret").exists(), "without the key nothing comes");
+    let set = arena.wait_set(FIRST, "says so", |set| set["peers"][0]["connected"] == false);
+    assert_eq!(set["peers"][0]["in_sync"], false, "{set:#}");
+    restart(&mut arena, &right);
+    arena.wait_content(SECOND, "secret", "for members\n");
     assert_eq!(arena.moves(since), 0);
     arena.wait_sync(FIRST);
     arena.close();

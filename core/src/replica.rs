@@ -120,11 +120,11 @@ pub struct SetReport {
     /// `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
-    /// What would be missing on the best standby if this host died now, milliseconds of changes; standbys: their age.
-    /// `None`: unknown, or no standby has anything.
+    /// What would be missing if this host died now and the standby that lacks most took over: the largest
+    /// [`PeerReport::rpo_ms`]. Standbys: their age. `None`: unknown, because it is of one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo_ms: Option<u64>,
-    /// Files that wait to be sent or taken.
+    /// Files that wait to be taken; as owner: that wait to be sent to the standby with most octets to come.
     pub pending_files: u64,
     /// Octets of them.
     pub pending_bytes: u64,
@@ -155,6 +155,17 @@ pub struct PeerReport {
     pub in_sync: bool,
     /// What it last acknowledged.
     pub generation: u64,
+    /// What would be missing if the owner died now and this host took over: milliseconds since the oldest change that it
+    /// has not acknowledged, also while it is away. `None`: unknown, because it has acknowledged nothing of this
+    /// ownership, or not all of what it acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_ms: Option<u64>,
+    /// Files of the newest tree that it has not acknowledged.
+    #[serde(default)]
+    pub pending_files: u64,
+    /// Octets of them.
+    #[serde(default)]
+    pub pending_bytes: u64,
     /// Octets sent of the transfer that is on, and in all; left out: none is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<(u64, u64)>,

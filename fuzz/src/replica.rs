@@ -221,7 +221,7 @@ impl Source for Origin {
 
 #[derive(Default)]
 struct State {
-    /// Hashes of files that came whole.
+    /// Hashes of files that came whole, or were withheld.
     complete: Vec<Hash>,
     /// What was committed, and what was complete by then.
     commits: Vec<(Offer, Vec<Hash>)>,
@@ -276,6 +276,13 @@ impl Stage for Putting {
         let Kind::File { size, hash } = entry.kind else { panic!("{entry:?} is no file") };
         let (state, hasher) = (Arc::clone(&self.state), blake3::Hasher::new());
         Ok(Box::new(Growing { state, hasher, size, hash, written: 0 }))
+    }
+
+    fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
+        let entry = self.offer.manifest.entries().get(entry as usize).expect("what was needed");
+        let Kind::File { hash, .. } = entry.kind else { panic!("{entry:?} is no file") };
+        self.state.lock().expect("no panic").complete.push(hash);
+        Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<(), Refusal> {

@@ -24,6 +24,8 @@ pub(crate) const ALL: &[(&str, fn())] = &[
 const EXPOSURE_LIMIT: f64 = 2.5;
 /// Longest time in which both hosts of a handover may have the address: 200 ms, and the way there.
 const HANDOVER: Duration = Duration::from_millis(300);
+/// A hung replicator is killed after 30 s.
+const HUNG: Duration = Duration::from_secs(90);
 
 fn wait(d: Duration) {
     sleep_until(now() + d);
@@ -294,6 +296,19 @@ fn state_files_follow() {
             host.run("ps -o user= -p $(systemctl show --value --property=MainPID vipd-replicate)");
         assert!(user.starts_with("vipd-re"), "{user}");
     }
+    // SIGSTOP stands for a deadlock: systemd kills the replicator, and a new one goes on.
+    let process = || first.run("systemctl show --value --property=MainPID vipd-replicate");
+    let hung = process();
+    first.run(&format!("kill -STOP {hung}"));
+    wait_until(
+        HUNG,
+        || !["0", hung.as_str()].contains(&process().as_str()),
+        || format!("the watchdog does not bite\n{}", pair.logs()),
+    );
+    let log = first.run("journalctl --quiet --no-pager -u vipd-replicate");
+    assert!(log.contains("Watchdog timeout"), "{log}");
+    second.run("echo 'after that' > /srv/state/last");
+    wait_until(BOUND, || first.run("cat /srv/state/last").trim() == "after that", || pair.logs());
 }
 
 /// What an intruder in the agent would have, as systemd rates it: 0 is nothing, 10 is everything.

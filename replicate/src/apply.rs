@@ -62,7 +62,12 @@ impl Shared {
         self.commit_tree(work, roots, intent, &marks)?;
         // True from here on: what fails now is litter at worst, and removed with the next tree.
         let cleaned = Intent::remove(work.store.folder()).and_then(|()| self.clean(roots));
-        if let Err(error) = cleaned.and_then(|()| self.thin(roots, intent)) {
+        for root in roots {
+            let kept = intent.acts.iter().filter(|act| act.trashes(root.ix));
+            let kept = kept.map(|act| act.path().as_path().to_path_buf()).collect();
+            work.shelf.put(root.ix, &intent.trash, kept);
+        }
+        if let Err(error) = cleaned {
             self.alarm_error("clean", &error);
         } else {
             self.state().clear("clean");
@@ -213,18 +218,6 @@ impl Shared {
                 own.remove_tree(STAGE.as_ref())
             };
             clean().map_err(|error| Error::io(&root.path, error))?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the trash within the number of versions.
-    fn thin(&self, roots: &[Root], intent: &Intent) -> Result<(), Error> {
-        for root in roots {
-            let thin = || {
-                let kept = intent.acts.iter().filter(|act| act.trashes(root.ix)).map(Act::path);
-                keep::prune_versions(&root.own(&self.config)?, &self.config, kept)
-            };
-            thin().map_err(|error| Error::io(&root.path, error))?;
         }
         Ok(())
     }

@@ -15,7 +15,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use vipd_core::config::model::Replicate;
 
 /// Below the own folder.
 pub(crate) const TRASH: &str = "trash";
@@ -259,63 +258,6 @@ pub(crate) fn generations(trash: &Dir) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Of each of `paths` only the newest versions stay. What is empty then goes.
-pub(crate) fn prune_versions<'p>(
-    own: &Dir,
-    config: &Replicate,
-    paths: impl Iterator<Item = &'p RelPath>,
-) -> io::Result<()> {
-    let trash = match own.at(TRASH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        trash => trash?,
-    };
-    let generations = generations(&trash)?;
-    let allowed = usize::try_from(config.trash_versions).unwrap_or(usize::MAX);
-    if generations.len() <= allowed {
-        return Ok(());
-    }
-    let mut thinned = std::collections::BTreeSet::new();
-    for path in paths {
-        let mut kept = 0;
-        for name in &generations {
-            let at = Path::new(name).join(path.as_path());
-            match trash.see(&at)?.map(|seen| seen.what) {
-                None | Some(What::Folder) => {}
-                Some(_) if kept < allowed => kept += 1,
-                Some(_) => {
-                    trash.unlink(&at)?;
-                    thinned.insert((name, path.as_path().parent().map(Path::to_path_buf)));
-                }
-            }
-        }
-    }
-    for (name, parent) in thinned {
-        remove_empty(&trash, Path::new(name), parent.as_deref())?;
-    }
-    Ok(())
-}
-
-/// Removes the folder `below` of `top` and those on the way to it as far as they are empty, in the end `top` itself.
-fn remove_empty(trash: &Dir, top: &Path, below: Option<&Path>) -> io::Result<()> {
-    let mut below = below.filter(|below| !below.as_os_str().is_empty());
-    while let Some(path) = below {
-        match trash.rmdir(&top.join(path)) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
-            done => done?,
-        }
-        below = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    }
-    let dir = match trash.at(top) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        dir => dir?,
-    };
-    let names = dir.list()?;
-    if names.iter().all(|name| name == OWN_FOLDER) {
-        trash.remove_tree(top)?;
-    }
-    Ok(())
-}
-
 /// Files below `path`, and their octets.
 pub(crate) fn count(own: &Dir, path: &Path) -> io::Result<(u64, u64)> {
     match own.see(path)? {
@@ -349,19 +291,22 @@ pub(crate) fn rescued(own: &Dir) -> io::Result<(u64, u64)> {
 impl Shared {
     /// Removes from the trash what its time is over for.
     pub(crate) fn prune(&self) -> Result<(), Error> {
-        let _work = self.work();
+        let mut work = self.work();
         self.open_still()?;
         let (now_s, age_s) =
             (self.clock.wall_s(), self.config.trash_age.as_nanos() / 1_000_000_000);
         for root in self.roots()? {
-            let prune = || {
+            let mut prune = || {
                 let own = root.own(&self.config)?;
                 let trash = own.make(TRASH)?;
                 for name in generations(&trash)? {
                     match stamp_of(&trash, name.as_ref()) {
                         // A stamp from the future, by a clock that was set back, is as new.
                         Some(at_s) if u128::from(now_s.saturating_sub(at_s)) <= age_s => {}
-                        Some(_) => trash.remove_tree(name.as_ref())?,
+                        Some(_) => {
+                            work.shelf.forget();
+                            trash.remove_tree(name.as_ref())?;
+                        }
                         // Cut off by a crash: its time begins now.
                         None => stamp(&trash.at(&name)?, now_s)?,
                     }

@@ -65,7 +65,7 @@ impl Shared {
         }
         if claimed {
             state.sealed_ms.clear();
-            for kind in ["stale", "guard", "diverged", "drift", "forgot"] {
+            for kind in ["stale", "guard", "diverged", "drift", "forgot", "withheld"] {
                 state.clear(kind);
             }
         }
@@ -76,7 +76,10 @@ impl Shared {
         let was = {
             let mut state = self.state();
             (state.stopped, state.dirty_ms) = (None, None);
-            state.clear("stale");
+            for kind in ["stale", "rotten"] {
+                state.clear(kind);
+            }
+            state.doubts = Default::default();
             (std::mem::replace(&mut state.owns, false), state.record.known, state.unsettled)
         };
         if !was.0 && epoch <= was.1 && !was.2 {

@@ -76,6 +76,15 @@ pub trait Source: Send {
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>>;
     /// A file was not as the manifest says: the next offer comes from a new scan.
     fn changed_underway(&mut self, path: &RelPath);
+    /// The content of a file of the offer cannot be had, and no scan changes that: it is not sent, everything else is.
+    fn withholds(&self, path: &RelPath) -> bool {
+        let _ = path;
+        false
+    }
+    /// After [`Source::acknowledged`]: `peer` has the tree but for these files, which were withheld from it.
+    fn lacks(&mut self, peer: &str, paths: &[RelPath]) {
+        let _ = (peer, paths);
+    }
     /// Files that changed since the newest offer was sealed, as far as is known, and their octets; `(0, 0)`: the offer
     /// is what the disk holds. Until then a standby that has it is not told that it is current.
     fn pending(&self) -> (u64, u64) {
@@ -121,6 +130,12 @@ pub trait Stage: Send {
     /// # Errors
     /// Disk full, or other I/O.
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>>;
+    /// The sender does not have the content of this file (its position in the manifest) any more: what is at its path
+    /// stays as it is, and this host's copy is not complete, whatever the rest of the tree.
+    ///
+    /// # Errors
+    /// The tree cannot be taken without it.
+    fn withhold(&mut self, entry: u32) -> Result<(), Refusal>;
     /// Everything is there: puts it in place, durably; deletions last. What is replaced or deleted is kept aside.
     ///
     /// # Errors

@@ -14,12 +14,15 @@ use crate::source::SetSource;
 use crate::state::{Shared, State, Work};
 use crate::store::Store;
 use crate::take::SetTarget;
+use crate::thin::Shelf;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use vipd_core::config::model::Replicate;
 use vipd_core::replica::SetReport;
 use vipd_core::types::Epoch;
+
+pub use crate::thin::Thinned;
 
 /// What a scan looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,12 +137,20 @@ impl Set {
             rules,
             clock,
             halt: Halt::default(),
-            work: Mutex::new(Work { store }),
+            work: Mutex::new(Work { store, shelf: Shelf::default() }),
             state: Mutex::new(state),
         };
         let set = Self(Arc::new(shared));
         set.0.count_rescued();
         Ok(set)
+    }
+
+    /// The hosts to which the set is pushed while this one owns: each of them may take over, also one that never spoke.
+    pub fn standbys(&self, hosts: impl IntoIterator<Item = String>) {
+        let mut state = self.0.state();
+        for host in hosts {
+            state.peers.entry(host).or_default();
+        }
     }
 
     /// As configured.
@@ -287,6 +298,15 @@ impl Set {
     /// The file cannot be read.
     pub fn log(&self) -> Result<Vec<LogLine>, Error> {
         self.0.work().store.log()
+    }
+
+    /// Removes from the trash the versions that are more than `trash_versions` of their file, as far as trees that were taken
+    /// since the last call have brought them. Called by the service each second; does nothing while somebody works.
+    ///
+    /// # Errors
+    /// [`Error::Root`], the disk.
+    pub fn thin(&self) -> Result<Thinned, Error> {
+        self.0.thin()
     }
 
     /// Removes from the trash what `trash_age` is over for. Called by the service once an hour.

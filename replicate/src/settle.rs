@@ -23,7 +23,7 @@ use crate::store::{hex, short};
 use crate::swap::{self, NEXT};
 use rustix::io::Errno;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Between two looks whether the last one who works has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -42,16 +42,13 @@ impl Shared {
     /// Gives the state folder free when nobody works any more; waits at most `limit`.
     pub(crate) fn close(&self, limit: Duration) -> bool {
         self.halt.stop();
-        let until = Instant::now() + limit;
-        loop {
+        for _ in 0..=limit.as_millis() / LOOK.as_millis() {
             if let Ok(mut work) = self.work.try_lock() {
                 return work.store.close().is_ok();
             }
-            if Instant::now() >= until {
-                return false;
-            }
             std::thread::sleep(LOOK);
         }
+        false
     }
 
     /// As a standby: finishes what was interrupted, or, where that cannot be, says so and makes sure that the next tree looks at

@@ -46,6 +46,21 @@ impl Source for SetSource {
         }
         state.dirty_ms.get_or_insert(now_ms);
         state.count("changed-underway");
+        drop(state);
+        self.0.doubt(path);
+    }
+
+    fn withholds(&self, path: &RelPath) -> bool {
+        self.0.state().doubted(path)
+    }
+
+    fn lacks(&mut self, peer: &str, paths: &[RelPath]) {
+        let mut state = self.0.state();
+        if let Some(peer) = state.peers.get_mut(peer) {
+            peer.lacks = paths.first().cloned();
+        }
+        state.count("withheld");
+        state.tell_doubts(&self.0.config.name);
     }
 
     fn pending(&self) -> (u64, u64) {
@@ -62,12 +77,11 @@ impl Source for SetSource {
             return self.0.forgot(peer, position);
         }
         let known = state.peers.entry(peer.to_owned()).or_default();
-        (known.acknowledged, known.refused) = (Some(position), None);
+        (known.acknowledged, known.refused, known.lacks) = (Some(position), None, None);
         let first = state.synced().is_none_or(|synced| synced.epoch < position.epoch);
         state.acknowledged = state.acknowledged.max(Some(position));
-        let least = state.peers.values().filter_map(|p| p.acknowledged).max();
-        let best = least.filter(|p| p.epoch == own.epoch).map_or(0, |p| p.generation);
-        while state.sealed_ms.front().is_some_and(|(generation, _)| *generation <= best) {
+        let least = state.acknowledged_by_all();
+        while state.sealed_ms.front().is_some_and(|(generation, _)| *generation <= least) {
             state.sealed_ms.pop_front();
         }
         drop(state);

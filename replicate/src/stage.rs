@@ -12,13 +12,14 @@ use crate::intent::Intent;
 use crate::keep;
 use crate::manifest::{Entry, Hash, Kind};
 use crate::meta;
+use crate::path::RelPath;
 use crate::plan::{From, Make, Plan, hash_of};
 use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
 use crate::scan;
 use crate::settle::unused;
-use crate::state::{Shared, Work};
+use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
 use crate::take::disk as refusal;
 use crate::tree::Tree;
@@ -56,6 +57,8 @@ pub(crate) struct SetStage {
     taken: Taken,
     /// Contents that are still to come, by root and hash.
     missing: HashMap<(u16, Hash), Need>,
+    /// Files whose content the sender does not have any more.
+    left: Vec<RelPath>,
 }
 
 fn complete_name(hash: &Hash) -> PathBuf {
@@ -78,7 +81,7 @@ pub(crate) fn complete(own: &Dir, hash: &Hash) -> bool {
 impl SetStage {
     /// Opens the stage; what is of use in it stays, everything else goes.
     pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
-        let mut stage = Self { shared, owns, taken, missing: HashMap::new() };
+        let mut stage = Self { shared, owns, taken, missing: HashMap::new(), left: Vec::new() };
         for make in stage.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
             let entry = stage.taken.offer.manifest.entries().get(make.entry as usize);
             if let Some(Entry { path, kind: Kind::File { size, hash }, .. }) = entry {
@@ -192,10 +195,41 @@ impl Stage for SetStage {
         Ok(Box::new(Part { shared, own, sink, hasher, hash, size }))
     }
 
+    fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
+        let offered = &self.taken.offer.manifest;
+        let Some(Entry { path, kind: Kind::File { hash, .. }, .. }) =
+            offered.entries().get(entry as usize)
+        else {
+            return Ok(());
+        };
+        if self.shared.config.atomic {
+            return Err(Refusal::Disk(format!(
+                "{path} is rotten on the owner, and atomic-set takes all files or none: put it right there"
+            )));
+        }
+        let same = |make: &Make| {
+            let other = offered.entries().get(make.entry as usize);
+            let other = other.filter(|other| other.path.root() == path.root());
+            let lost = make.from == From::Staged && other.and_then(hash_of) == Some(hash);
+            other.filter(|_| lost).map(|other| other.path.clone())
+        };
+        let plan = &mut self.taken.plan;
+        let lost: Vec<_> = plan.makes.iter().filter_map(same).collect();
+        plan.makes.retain(|make| same(make).is_none());
+        plan.acts.retain(|act| !lost.contains(act.path()));
+        let of = |path: &RelPath| (path.root(), path.to_string());
+        plan.rescued
+            .retain(|line| !lost.iter().any(|path| of(path) == (line.root, line.path.clone())));
+        self.missing.remove(&(path.root(), *hash));
+        self.left.extend(lost);
+        Ok(())
+    }
+
     fn commit(self: Box<Self>) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let mut work = shared.work();
-        let done = self.put_in_place(&mut work);
+        let done =
+            self.put_in_place(&mut work).and_then(|()| self.note_left(&work).map_err(refusal));
         drop(work);
         if let Err(Refusal::Disk(text)) = &done {
             let mut state = shared.state();
@@ -274,6 +308,25 @@ impl SetStage {
             shared.half_done(work, &roots, &intent, &error);
             refusal(error)
         })
+    }
+
+    /// A tree with a hole is not what the owner has, whatever its hash: nobody may say that it is current, and the next one
+    /// looks at every file.
+    fn note_left(&self, work: &Work) -> Result<(), Error> {
+        if self.left.is_empty() {
+            self.shared.state().clear("withheld");
+            return Ok(());
+        }
+        self.shared.update(work, |record| record.suspect = true)?;
+        let text = format!(
+            "[replicate.{}] the owner has lost the content of {}: left here as it is",
+            self.shared.config.name,
+            some_of(&self.left)
+        );
+        let mut state = self.shared.state();
+        state.count("withheld");
+        state.alarm("withheld", text);
+        Ok(())
     }
 
     /// Everything that is to be renamed, complete with owner and mode, on the disk. For trees that are swapped the tree itself.

@@ -4,6 +4,7 @@
 //! touched. Whoever needs both takes `work` first.
 
 use crate::clock::Clock;
+use crate::doubt::Doubts;
 use crate::error::Error;
 use crate::halt::Halt;
 use crate::manifest::Hash;
@@ -14,6 +15,7 @@ use crate::root::Root;
 use crate::rules::Rules;
 use crate::set::{Notice, Place};
 use crate::store::Store;
+use crate::thin::Shelf;
 use crate::tree::Tree;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +43,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) store: Store,
+    pub(crate) shelf: Shelf,
 }
 
 /// What is known at the moment.
@@ -67,7 +70,9 @@ pub(crate) struct State {
     pub(crate) sealed_ms: VecDeque<(u64, u64)>,
     /// What sessions found changed.
     pub(crate) hints: Vec<Place>,
+    /// The standbys of the configuration, and whoever spoke.
     pub(crate) peers: BTreeMap<String, Peer>,
+    pub(crate) doubts: Doubts,
     /// When the owner last said that this host has everything, steady milliseconds.
     pub(crate) fresh_ms: Option<u64>,
     /// As receiver: files and octets still to come.
@@ -86,6 +91,19 @@ pub(crate) struct State {
 pub(crate) struct Peer {
     pub(crate) acknowledged: Option<Position>,
     pub(crate) refused: Option<String>,
+    /// Of what it acknowledged last it does not have this file: it was withheld.
+    pub(crate) lacks: Option<RelPath>,
+    /// What it lacks, counted last.
+    unsent: Unsent,
+}
+
+/// What a standby lacks. Counted anew only when it or the owner has another tree: the whole tree is looked through.
+#[derive(Copy, Clone, Debug, Default)]
+struct Unsent {
+    /// The owner's tree, and what of its ownership the standby had.
+    of: (Position, Option<u64>),
+    files: u64,
+    octets: u64,
 }
 
 impl State {
@@ -192,31 +210,24 @@ impl Shared {
     /// How it stands.
     pub(crate) fn report(&self) -> SetReport {
         let now_ms = self.clock.steady_ms();
-        let state = self.state();
+        let mut state = self.state();
+        state.look_at_doubts(&self.config.name);
         let position = state.record.position;
-        let current = |peer: &Peer| {
-            peer.acknowledged.filter(|p| p.epoch == position.epoch).map(|p| p.generation)
-        };
         let age_ms =
             if state.owns { Some(0) } else { state.fresh_ms.map(|at| now_ms.saturating_sub(at)) };
-        let best = state.peers.values().filter_map(current).max();
-        let rpo_ms = if state.owns {
-            best.map(|best| {
-                let missing = state.sealed_ms.iter().find(|(generation, _)| *generation > best);
-                let oldest = missing.map(|(_, at)| *at).into_iter().chain(state.dirty_ms).min();
-                oldest.map_or(0, |at| now_ms.saturating_sub(at))
-            })
+        let peers = state.standbys(now_ms);
+        let (rpo_ms, pending) = if state.owns {
+            // Of those that may take over the one that lacks most.
+            let most = peers.iter().map(|peer| peer.rpo_ms).reduce(|a, b| Some(a?.max(b?)));
+            let pending = peers.iter().map(|peer| (peer.pending_bytes, peer.pending_files)).max();
+            let (octets, files) = pending.unwrap_or_else(|| {
+                let all = state.unsent(None);
+                (all.octets, all.files)
+            });
+            (most.flatten(), (files, octets))
         } else {
-            age_ms
+            (age_ms, state.pending)
         };
-        let pending = if state.owns { state.unsent(best) } else { state.pending };
-        let peers = state.peers.iter().map(|(host, peer)| PeerReport {
-            host: host.clone(),
-            in_sync: position.generation > 0 && current(peer) == Some(position.generation),
-            generation: current(peer).unwrap_or(0),
-            refused: peer.refused.clone(),
-            ..PeerReport::default()
-        });
         SetReport {
             set: self.config.name.to_string(),
             owns: state.owns,
@@ -226,7 +237,7 @@ impl Shared {
             rpo_ms,
             pending_files: pending.0,
             pending_bytes: pending.1,
-            peers: peers.collect(),
+            peers,
             rescued_files: state.rescued,
             alarms: state.alarms.values().cloned().collect(),
             errors: state.errors.clone(),
@@ -237,22 +248,66 @@ impl Shared {
 }
 
 impl State {
-    /// Files and octets that the best standby does not have yet, by what it acknowledged.
-    fn unsent(&self, best: Option<u64>) -> (u64, u64) {
-        let position = self.record.position;
-        let new = |born: Position| match best {
-            Some(best) => born.epoch == position.epoch && born.generation > best,
-            None => true,
-        };
-        let mut unsent = (0, 0);
-        if best == Some(position.generation) {
+    /// What `peer` acknowledged of the present ownership.
+    fn acknowledged_by(&self, peer: &Peer) -> Option<u64> {
+        let epoch = self.record.position.epoch;
+        peer.acknowledged.filter(|p| p.epoch == epoch).map(|p| p.generation)
+    }
+
+    /// As owner: what every standby has acknowledged; 0: not all of them have anything.
+    pub(crate) fn acknowledged_by_all(&self) -> u64 {
+        let each = self.peers.values().map(|peer| self.acknowledged_by(peer).unwrap_or(0));
+        each.min().unwrap_or(0)
+    }
+
+    /// How each standby stands.
+    fn standbys(&mut self, now_ms: u64) -> Vec<PeerReport> {
+        let newest = self.record.position;
+        let has: Vec<_> = self.peers.values().map(|peer| self.acknowledged_by(peer)).collect();
+        let mut reports = Vec::with_capacity(has.len());
+        for (host, has) in self.peers.keys().cloned().collect::<Vec<_>>().into_iter().zip(has) {
+            let of = (newest, has);
+            let counted = self.peers.get(&host).map(|peer| peer.unsent);
+            let unsent = counted.filter(|unsent| unsent.of == of && self.owns);
+            let unsent = unsent.unwrap_or_else(|| self.unsent(has));
+            let Some(peer) = self.peers.get_mut(&host) else { continue };
+            peer.unsent = unsent;
+            let whole = has.filter(|_| peer.lacks.is_none());
+            let missing = |has: u64| self.sealed_ms.iter().find(|(made, _)| *made > has);
+            let rpo_ms = whole.map(|has| {
+                let oldest = missing(has).map(|(_, at)| *at).into_iter().chain(self.dirty_ms).min();
+                oldest.map_or(0, |at| now_ms.saturating_sub(at))
+            });
+            reports.push(PeerReport {
+                in_sync: newest.generation > 0 && whole == Some(newest.generation),
+                generation: has.unwrap_or(0),
+                rpo_ms: rpo_ms.filter(|_| self.owns),
+                pending_files: unsent.files,
+                pending_bytes: unsent.octets,
+                refused: peer.refused.clone(),
+                host,
+                ..PeerReport::default()
+            });
+        }
+        reports
+    }
+
+    /// Files of the newest tree that a standby does not have which has the tree `has` of this ownership.
+    fn unsent(&self, has: Option<u64>) -> Unsent {
+        let newest = self.record.position;
+        let mut unsent = Unsent { of: (newest, has), ..Unsent::default() };
+        if !self.owns || has == Some(newest.generation) {
             return unsent;
         }
+        let new = |born: Position| match has {
+            Some(has) => born.epoch == newest.epoch && born.generation > has,
+            None => true,
+        };
         for (entry, mark) in self.tree.iter() {
             if let crate::manifest::Kind::File { size, .. } = entry.kind
                 && new(mark.born)
             {
-                unsent = (unsent.0 + 1, unsent.1 + size);
+                (unsent.files, unsent.octets) = (unsent.files + 1, unsent.octets + size);
             }
         }
         unsent

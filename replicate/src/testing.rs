@@ -2,6 +2,7 @@
 //!
 //! Small enough to be part of the library; nothing of the program uses it.
 
+use crate::path::RelPath;
 use crate::ports::{Offer, Refusal, Source, Target};
 use std::io;
 use std::path::Path;
@@ -60,10 +61,14 @@ pub fn transfer(
     let (position, manifest) = target.standing();
     source.peer_stands(to, position, manifest.root());
     let Some(offer) = source.offer() else { return Ok(Transfer::Nothing) };
-    let carried = carry(from, source, target, &offer);
+    let mut without = Vec::new();
+    let carried = carry(from, source, target, &offer, &mut without);
     match &carried {
         Ok(Transfer::Done) => {
             source.acknowledged(to, offer.position, offer.root);
+            if !without.is_empty() {
+                source.lacks(to, &without);
+            }
             target.current(from, offer.position);
         }
         Ok(_) => {}
@@ -77,6 +82,7 @@ fn carry(
     source: &mut dyn Source,
     target: &mut dyn Target,
     offer: &Offer,
+    without: &mut Vec<RelPath>,
 ) -> Result<Transfer, Refusal> {
     let broken = |error: io::Error| Refusal::Disk(error.to_string());
     let mut stage = target.take(from, offer)?;
@@ -84,6 +90,11 @@ fn carry(
         let Some(entry) = offer.manifest.entries().get(need.entry as usize) else {
             return Err(Refusal::NotHere("a need of nothing that was offered".to_owned()));
         };
+        if source.withholds(&entry.path) {
+            stage.withhold(need.entry)?;
+            without.push(entry.path.clone());
+            continue;
+        }
         let Ok(mut content) = source.open(&entry.path) else {
             source.changed_underway(&entry.path);
             return Ok(Transfer::Changed);

@@ -147,8 +147,10 @@ impl Shared {
         version: &str,
         to: Option<&Path>,
     ) -> Result<PathBuf, Error> {
-        let _work = self.work();
+        let mut work = self.work();
         self.open_still()?;
+        // What is replaced goes to the trash.
+        work.shelf.forget();
         let (root, own) = self.site(path)?;
         let (name, number) = version.split_once('~').map_or((version, None), |(n, x)| (n, Some(x)));
         let inside = if name.starts_with(RESCUE) { FILES } else { "" };

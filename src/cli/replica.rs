@@ -172,15 +172,16 @@ fn sets_screen(sets: &[SetReport]) -> String {
 }
 
 fn peer_words(peer: &PeerReport) -> (String, anstyle::Style) {
-    let at = format!("tree {}", peer.generation);
+    let rpo = peer.rpo_ms.map_or_else(|| "unknown".to_owned(), tenths);
+    let at = format!("tree {}, RPO {rpo}", peer.generation);
     match peer {
-        PeerReport { refused: Some(why), .. } => (format!("refuses: {why}"), BAD),
+        PeerReport { refused: Some(why), .. } => (format!("refuses: {why}; {at}"), BAD),
         PeerReport { connected: false, .. } => (format!("not connected, {at}"), BAD),
         PeerReport { progress: Some((done, all)), .. } => {
             (format!("{} of {} sent, {at}", octets(*done), octets(*all)), WARN)
         }
         PeerReport { in_sync: true, .. } => (format!("in sync, {at}"), PLAIN),
-        _ => (format!("behind, {at}"), WARN),
+        _ => (format!("behind, {at}, {} to come", octets(peer.pending_bytes)), WARN),
     }
 }
 
@@ -252,19 +253,29 @@ mod tests {
             connected: true,
             in_sync,
             generation: 12,
+            rpo_ms: Some(if in_sync { 0 } else { 1234 }),
             progress: (!in_sync).then_some((3 << 20, 10 << 20)),
-            refused: None,
+            ..PeerReport::default()
         };
         let set = SetReport {
             set: "leases".into(),
             instance: "web".into(),
             owns: true,
             rpo_ms: Some(1234),
-            peers: vec![peer("lb2", true), peer("lb3", false)],
+            peers: vec![
+                peer("lb2", true),
+                peer("lb3", false),
+                PeerReport { host: "lb4".into(), ..PeerReport::default() },
+            ],
             ..SetReport::default()
         };
         let text = anstream::adapter::strip_str(&sets_screen(&[set])).to_string();
-        for wanted in ["1.2 s", "lb2: in sync, tree 12", "lb3: 3 MiB of 10 MiB sent"] {
+        for wanted in [
+            "1.2 s",
+            "lb2: in sync, tree 12, RPO 0.0 s",
+            "lb3: 3 MiB of 10 MiB sent, tree 12, RPO 1.2 s",
+            "lb4: not connected, tree 0, RPO unknown",
+        ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
     }

@@ -187,10 +187,7 @@ impl Replication {
         let standing = self.standing();
         for (set, configured) in (0u16..).map(SetIx).zip(&self.model().replicates) {
             let report = standing.sets.iter().find(|report| *report.set == *configured.name);
-            let state = report.filter(|_| !standing.missing).map(|report| ReplicaState {
-                age: report.age_ms.map(Duration::from_millis),
-                pending: report.pending_bytes,
-            });
+            let state = report.filter(|_| !standing.missing).map(copy_of);
             self.0.engine.offer(Message::Replica(set, state));
         }
     }
@@ -427,6 +424,14 @@ fn one_line(text: &str) -> String {
     text.chars().take(LONGEST_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// How complete the copy of this host is: by its own figures, never by those of the standbys that it pushes to.
+fn copy_of(report: &SetReport) -> ReplicaState {
+    ReplicaState {
+        age: report.age_ms.map(Duration::from_millis),
+        pending: if report.owns { 0 } else { report.pending_bytes },
+    }
+}
+
 /// `report`, so long after it came: a standby ages while nobody speaks.
 fn aged(report: &SetReport, since: Duration) -> SetReport {
     let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -437,6 +442,7 @@ fn aged(report: &SetReport, since: Duration) -> SetReport {
     } else if since >= SILENCE {
         // Nobody looks at the files any more.
         report.rpo_ms = None;
+        report.peers.iter_mut().for_each(|peer| peer.rpo_ms = None);
     }
     report
 }

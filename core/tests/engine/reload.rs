@@ -227,8 +227,7 @@ fn not_after(bench: &Bench) -> Instant {
 #[test]
 fn an_order_beside_another_interval_waits_as_long_as_peers_do() {
     let addresses = "addresses = [\"192.0.2.10/24\", \"192.0.2.110/24\"]";
-    let more =
-        |interval: &str| plain(&format!("{addresses}\nadvert-interval = \"{interval}\"\n"));
+    let more = |interval: &str| plain(&format!("{addresses}\nadvert-interval = \"{interval}\"\n"));
     let wait = |from: &str, to: &str| {
         let mut lb1 = Bench::owner(&plain(&format!("advert-interval = \"{from}\"\n")), 1);
         lb1.run(ms(1500));

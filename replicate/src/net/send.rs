@@ -286,6 +286,12 @@ impl Handle {
         }
     }
 
+    /// It has the tree, but not all of its files.
+    fn incomplete(&self, position: Position, why: Refusal) {
+        let mut orders = self.lock();
+        (orders.acknowledged, orders.confirmed, orders.refused) = (Some(position), None, Some(why));
+    }
+
     fn refused(&self, refusal: &Refusal) {
         self.lock().refused = Some(refusal.clone());
     }

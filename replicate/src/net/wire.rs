@@ -79,6 +79,9 @@ pub enum Message {
     Needs(Needs),
     /// Receiver: does not take the offer; nothing was changed.
     Refused(Refusal),
+    /// Sender, before contents: files of the needs, by their position in the entries of the offered manifest, whose content
+    /// it does not have any more. They will not come; the offer stands without them. At most [`MAX_NEEDS`] at a time.
+    Withheld(Vec<u32>),
     /// Sender: pieces of whole files, see [`Pieces`].
     Files(Vec<u8>),
     /// Sender: how a large file is cut, up to [`MAX_CHUNKS`] at a time.

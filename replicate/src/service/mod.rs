@@ -15,12 +15,14 @@
 mod agent;
 mod answer;
 mod inbound;
+mod pulse;
 mod pushing;
 mod sets;
 mod worker;
 
 use agent::FromAgent;
 use answer::Answers;
+use pulse::Pulse;
 use sd_notify::NotifyState;
 use sets::{Ready, Sets};
 use std::collections::BTreeMap;
@@ -129,6 +131,7 @@ struct Service<'o> {
     /// What the last report said, but figures that always change; and when it was.
     outline: Vec<Outline>,
     reported: Instant,
+    pulse: Pulse,
 }
 
 impl<'o> Service<'o> {
@@ -166,6 +169,7 @@ impl<'o> Service<'o> {
             state: String::new(),
             outline: Vec::new(),
             reported: clock::monotonic(),
+            pulse: Pulse::new(),
         };
         tracing::info!(
             "vipd-replicate {} on host {}, {} sets",
@@ -280,6 +284,7 @@ impl<'o> Service<'o> {
     }
 
     fn look(&mut self) {
+        self.pulse.beat(clock::monotonic());
         let reports = self.sets.reports();
         let outline = outline(&reports);
         // While something is unsent the gauge moves: what the agent shows of it is as old as a look at most.
@@ -342,6 +347,8 @@ impl<'o> Service<'o> {
                 return;
             }
         };
+        // Threads end, and what they left is finished.
+        self.pulse.pause();
         self.sets.stop();
         self.sets = Sets::open(self.options, ready, &self.words);
         self.answers.show(&self.sets);

@@ -110,6 +110,7 @@ impl Sets {
         let config = Arc::new(configured.clone());
         let set = Set::open(config, &options.state_dir, Clock::system())?;
         let (model, id) = (&self.ready.model, identity(configured));
+        set.standbys(hosts(model, configured).iter().map(ToString::to_string));
         let others = Others { me: me.clone(), id: id.clone(), hosts: others(model, configured) };
         let instance = Arc::clone(&model.instance(configured.instance).name);
         let worker = Worker::start(set, instance, others, words.clone())

@@ -11,7 +11,7 @@ use vipd_replicator::set::{Scope, Set};
 use vipd_replicator::testing::Transfer;
 
 /// Runs `body` on a thread in a mount namespace of its own, where that is allowed.
-fn alone(body: impl FnOnce() + Send) {
+pub(crate) fn alone(body: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             use nix::mount::{MsFlags, mount};
@@ -25,12 +25,12 @@ fn alone(body: impl FnOnce() + Send) {
     });
 }
 
-fn tmpfs(at: &Path, options: &str) {
+pub(crate) fn tmpfs(at: &Path, options: &str) {
     let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
     nix::mount::mount(kind, at, kind, flags, Some(options)).unwrap();
 }
 
-fn umount(at: &Path) {
+pub(crate) fn umount(at: &Path) {
     nix::mount::umount(at).unwrap();
 }
 

@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is told where the test is")]
 
+mod attributes;
 mod common;
 mod crash;
 mod faults;
 mod lock;
 mod ownership;
 mod property;
+mod rot;
 mod scale;
 mod takeover;
 mod transfer;
+mod trash;
 mod verbs;
 mod watch;

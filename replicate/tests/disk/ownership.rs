@@ -327,3 +327,44 @@ fn the_gauge_counts_from_the_oldest_change_that_no_standby_has() {
     b.set().target().current("a", a.set().position());
     assert_eq!(b.set().report().age_ms, Some(0));
 }
+
+#[test]
+fn the_gauge_is_that_of_the_standby_that_lacks_most_also_while_it_is_away() {
+    let hosts = ["a", "b", "c", "d"].map(Host::new);
+    let [a, b, c, d] = &hosts;
+    let report = |host: &Host| host.set().report();
+    let of = |name: &str| report(a).peers.into_iter().find(|peer| peer.host == name).unwrap();
+    a.set().standbys(["b", "c"].map(str::to_owned));
+    a.write("file", "1");
+    a.claim(1, 1);
+    push(a, b).unwrap();
+    // c could take over, and would have nothing.
+    assert_eq!((report(a).rpo_ms, of("b").rpo_ms, of("c").rpo_ms), (None, Some(0), None));
+    assert_eq!((of("c").pending_files, of("c").pending_bytes), (1, 1));
+    assert!(of("b").in_sync && !of("c").in_sync);
+    push(a, c).unwrap();
+    assert_eq!(report(a).rpo_ms, Some(0));
+    // c is away from here on.
+    for (content, ms) in [("22", 300), ("333", 700)] {
+        a.set().dirty(a.hands.now_ms());
+        a.write("file", content);
+        a.seal();
+        push(a, b).unwrap();
+        a.hands.pass(ms);
+    }
+    assert_eq!(
+        (report(a).rpo_ms, of("b").rpo_ms, of("c").rpo_ms),
+        (Some(1000), Some(0), Some(1000))
+    );
+    assert_eq!((report(a).pending_bytes, of("b").pending_bytes, of("c").pending_bytes), (3, 0, 3));
+    a.hands.pass(60_000);
+    assert_eq!(report(a).rpo_ms, Some(61_000), "it grows");
+    // A standby judges itself by what the owner said to it, not by what another one lacks.
+    assert_eq!((report(b).age_ms, report(b).pending_bytes), (Some(0), 0));
+    push(a, c).unwrap();
+    assert_eq!((report(a).rpo_ms, report(a).pending_files), (Some(0), 0));
+    // Whoever speaks counts, too; and a disk that was put back is as good as none.
+    push(a, d).unwrap();
+    a.set().source().peer_stands("d", Default::default(), [0; 32]);
+    assert_eq!((report(a).rpo_ms, of("d").rpo_ms), (None, None));
+}

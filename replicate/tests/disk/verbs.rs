@@ -47,6 +47,7 @@ fn the_trash_keeps_so_many_versions_of_each_file_and_a_version_comes_back() {
             a.write("often/file", number.to_string());
             sync(&a, &b);
             b.hands.step_wall(60);
+            b.set().thin().unwrap();
         }
         let versions = b.set().versions(&rel("often/file")).unwrap();
         let names: Vec<_> = versions.iter().map(|v| v.name.as_str()).collect();

@@ -345,3 +345,27 @@ fn what_is_acknowledged_is_offered_again_when_somebody_asks_and_only_that_is_con
     assert_eq!(source.lock().acknowledged.len(), 2);
     assert_eq!(pusher.handle.progress().confirmed, Some(at(1, 1)));
 }
+
+#[test]
+fn what_the_owner_has_lost_is_not_waited_for_and_everything_else_comes() {
+    let mut tree = some();
+    tree.put("rotten", octets(9, 200_000));
+    let source = MemSource::new(tree.clone(), at(3, 1));
+    source.lock().withheld = vec![path("rotten"), path("folder/small")];
+    let target = MemTarget::default();
+    let pusher = pusher();
+    source.stop_after(1, &pusher.handle);
+    let run = run(&pusher, &source, &mut Memory::default(), &target, None);
+    assert!(matches!(run.sender, Ok(Ended::Stopped)), "{:?}", run.sender);
+    let progress = pusher.handle.progress();
+    assert_eq!((progress.acknowledged, progress.confirmed), (Some(at(3, 1)), None), "no barrier");
+    let refused = progress.refused.unwrap().to_string();
+    assert!(refused.contains("lacks 2 files") && refused.contains("rotten"), "{refused}");
+    let standby = target.lock();
+    let contents: Vec<_> = standby.tree.contents.keys().map(ToString::to_string).collect();
+    assert!(contents.iter().any(|name| name.ends_with("large")), "{contents:?}");
+    assert!(!contents.iter().any(|name| name.ends_with("rotten")), "{contents:?}");
+    let lacks: Vec<_> = source.lock().lacks.iter().map(ToString::to_string).collect();
+    assert_eq!(lacks.len(), 2, "{lacks:?}");
+    assert_eq!(source.lock().changed, [], "nobody tried to read them");
+}

@@ -91,6 +91,10 @@ pub(crate) struct Owner {
     pub(crate) rescan: Option<Then>,
     /// Files that read otherwise than their entry says.
     pub(crate) drifted: HashMap<RelPath, Vec<u8>>,
+    /// Files that are not sent.
+    pub(crate) withheld: Vec<RelPath>,
+    /// Files that the standby was said to lack.
+    pub(crate) lacks: Vec<RelPath>,
 }
 
 #[derive(Clone, Default)]
@@ -140,6 +144,14 @@ impl Source for MemSource {
             rescan(&mut owner);
             owner.rescan = Some(rescan);
         }
+    }
+
+    fn withholds(&self, path: &RelPath) -> bool {
+        self.lock().withheld.contains(path)
+    }
+
+    fn lacks(&mut self, _: &str, paths: &[RelPath]) {
+        self.lock().lacks.extend_from_slice(paths);
     }
 
     fn pending(&self) -> (u64, u64) {
@@ -216,7 +228,8 @@ impl Target for MemTarget {
         if offer.position.epoch < standby.position.epoch {
             return Err(Refusal::StaleEpoch(standby.position.epoch));
         }
-        Ok(Box::new(MemStage { standby: Arc::clone(&self.0), offer: offer.clone() }))
+        let (standby, offer) = (Arc::clone(&self.0), offer.clone());
+        Ok(Box::new(MemStage { standby, offer, withheld: Vec::new() }))
     }
 
     fn current(&mut self, _: &str, position: Position) {
@@ -231,6 +244,7 @@ impl Target for MemTarget {
 struct MemStage {
     standby: Arc<Mutex<Standby>>,
     offer: Offer,
+    withheld: Vec<RelPath>,
 }
 
 impl MemStage {
@@ -269,11 +283,19 @@ impl Stage for MemStage {
         Ok(Box::new(MemFile { standby: Arc::clone(&self.standby), content: Vec::new(), hash }))
     }
 
+    fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
+        self.withheld.push(self.offer.manifest.entries()[entry as usize].path.clone());
+        Ok(())
+    }
+
     fn commit(self: Box<Self>) -> Result<(), Refusal> {
         let mut standby = self.standby.lock().unwrap();
         let mut tree = Tree::default();
         for entry in self.offer.manifest.entries() {
-            if let Kind::File { hash, .. } = &entry.kind {
+            if self.withheld.contains(&entry.path) {
+                let there = standby.tree.contents.get(&entry.path).cloned();
+                tree.contents.extend(there.map(|there| (entry.path.clone(), there)));
+            } else if let Kind::File { hash, .. } = &entry.kind {
                 let content = Self::content(&standby, &entry.path, hash).expect("complete");
                 tree.contents.insert(entry.path.clone(), content);
             }

@@ -192,17 +192,20 @@ fn replica(set: &SetReport, screen: &mut Screen) {
     if set.peers.is_empty() {
         return screen.entry(&head, "no other host yet", WARN);
     }
-    let rpo = set.rpo_ms.map_or_else(|| "unknown".into(), tenths);
     for peer in &set.peers {
+        let rpo = peer.rpo_ms.map_or_else(|| "unknown".into(), tenths);
         let at = format!("gen {}.{}", set.epoch.number, peer.generation);
         let (text, style) = match peer {
             PeerReport { refused: Some(why), .. } => (format!("refuses: {why}"), BAD),
-            PeerReport { connected: false, .. } => (format!("NOT CONNECTED, {at}"), BAD),
+            PeerReport { connected: false, .. } => (format!("NOT CONNECTED, {at} rpo {rpo}"), BAD),
             PeerReport { progress: Some((done, all)), .. } => {
                 (format!("{} of {} sent", octets(*done), octets(*all)), WARN)
             }
             PeerReport { in_sync: true, .. } => (format!("in sync {at} rpo {rpo}"), PLAIN),
-            _ => (format!("behind, {at}, {}", pending(set)), WARN),
+            _ => {
+                let pending = pending(peer.pending_files, peer.pending_bytes);
+                (format!("behind, {at} rpo {rpo}, {pending}"), WARN)
+            }
         };
         screen.entry(&head, &format!("{} {text}", peer.host), style);
     }
@@ -214,16 +217,17 @@ fn follower(set: &SetReport) -> (String, Style) {
         None => ("nothing received yet".into(), BAD),
         Some(_) if set.pending_files > 0 || set.pending_bytes > 0 => {
             let behind = tenths(set.age_ms.unwrap_or_default());
-            (format!("{behind} behind, {}, {at}", pending(set)), WARN)
+            let pending = pending(set.pending_files, set.pending_bytes);
+            (format!("{behind} behind, {pending}, {at}"), WARN)
         }
         Some(age) if age > OLD_MS => (format!("{} old, {at}", tenths(age)), WARN),
         Some(age) => (format!("in sync {at}, {} old", tenths(age)), PLAIN),
     }
 }
 
-fn pending(set: &SetReport) -> String {
-    let files = if set.pending_files == 1 { "file" } else { "files" };
-    format!("{} {files} / {} pending", set.pending_files, octets(set.pending_bytes))
+fn pending(count: u64, bytes: u64) -> String {
+    let files = if count == 1 { "file" } else { "files" };
+    format!("{count} {files} / {} pending", octets(bytes))
 }
 
 fn well(check: &Check) -> bool {

@@ -257,3 +257,29 @@ fn an_instance_without_sets_has_no_barrier() {
         Ok(())
     );
 }
+
+#[test]
+fn a_host_is_judged_by_its_own_copy_and_not_by_what_it_pushes() {
+    let behind = vipd_core::replica::PeerReport {
+        host: "lb2".into(),
+        rpo_ms: Some(90_000),
+        pending_bytes: 1 << 30,
+        ..Default::default()
+    };
+    let owner = SetReport {
+        owns: true,
+        age_ms: Some(0),
+        rpo_ms: Some(90_000),
+        pending_bytes: 1 << 30,
+        peers: vec![behind],
+        ..report("leases")
+    };
+    let complete = ReplicaState { age: Some(Duration::ZERO), pending: 0 };
+    assert_eq!(copy_of(&owner), complete, "what lb2 lacks is not missing here");
+    let standby = SetReport { pending_bytes: 7, ..report("leases") };
+    let own = ReplicaState { age: Some(Duration::from_millis(100)), pending: 7 };
+    assert_eq!(copy_of(&standby), own);
+    // Nobody looks at the files of an owner whose replicator is silent.
+    let old = aged(&owner, SILENCE);
+    assert_eq!((old.rpo_ms, old.peers[0].rpo_ms), (None, None));
+}

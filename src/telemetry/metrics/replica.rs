@@ -2,7 +2,7 @@
 
 use super::{Labels, Out, Replicas, in_bytes, in_seconds, plainly};
 use std::fmt;
-use vipd_core::replica::{PeerReport, SetReport};
+use vipd_core::replica::SetReport;
 
 fn labels(set: &SetReport) -> Labels {
     vec![("vipd_instance", set.instance.clone()), ("set", set.set.clone())]
@@ -34,9 +34,25 @@ pub(super) fn replicas(out: &mut Out<'_>, replicas: &Replicas) -> fmt::Result {
     out.gauges(
         in_seconds(
             "vipd_replica_rpo",
-            "Changes that would be lost if the owner died now; of a standby, its age. Missing: unknown.",
+            "Changes that would be lost if the owner died now and the standby that lacks most took over; of a \
+             standby, its age. Missing: unknown.",
         ),
         sets.iter().filter_map(|s| Some((labels(s), seconds(s.rpo_ms?)))),
+    )?;
+    let peers = || sets.iter().flat_map(|s| s.peers.iter().map(|p| (with(s, "peer", &p.host), p)));
+    out.gauges(
+        in_seconds(
+            "vipd_replica_peer_rpo",
+            "Owner: changes that would be lost if it died now and the other host took over. Missing: unknown.",
+        ),
+        peers().filter_map(|(labels, p)| Some((labels, seconds(p.rpo_ms?)))),
+    )?;
+    out.gauges(
+        in_bytes(
+            "vipd_replica_peer_pending",
+            "Owner: octets that the other host has not acknowledged.",
+        ),
+        peers().map(|(labels, p)| (labels, p.pending_bytes)),
     )?;
     out.gauges(
         in_seconds(
@@ -46,13 +62,10 @@ pub(super) fn replicas(out: &mut Out<'_>, replicas: &Replicas) -> fmt::Result {
         sets.iter().filter(|s| !s.owns).filter_map(|s| Some((labels(s), seconds(s.age_ms?)))),
     )?;
     out.gauges(
-        plainly("vipd_replica_pending_files", "Files that wait to be sent or taken."),
+        plainly("vipd_replica_pending_files", "Files that wait to be taken; owner: that the standby with most to come has not acknowledged."),
         each(|s| s.pending_files),
     )?;
-    out.gauges(
-        in_bytes("vipd_replica_pending", "Octets that wait to be sent or taken."),
-        each(|s| s.pending_bytes),
-    )?;
+    out.gauges(in_bytes("vipd_replica_pending", "Octets of them."), each(|s| s.pending_bytes))?;
     out.gauges(
         plainly("vipd_replica_generation", "Number of the newest tree within its ownership."),
         each(|s| s.generation),
@@ -68,18 +81,13 @@ pub(super) fn replicas(out: &mut Out<'_>, replicas: &Replicas) -> fmt::Result {
         ),
         sets.iter().filter_map(|s| Some((labels(s), s.verified_s?))),
     )?;
-    let peers = |value: fn(&PeerReport) -> bool| {
-        sets.iter().flat_map(move |s| {
-            s.peers.iter().map(move |p| (with(s, "peer", &p.host), u64::from(value(p))))
-        })
-    };
     out.gauges(
         plainly("vipd_replica_in_sync", "Owner: does the other host have the newest tree?"),
-        peers(|p| p.in_sync),
+        peers().map(|(labels, p)| (labels, u64::from(p.in_sync))),
     )?;
     out.gauges(
         plainly("vipd_replica_peer_connected", "Owner: is there a connection to the other host?"),
-        peers(|p| p.connected),
+        peers().map(|(labels, p)| (labels, u64::from(p.connected))),
     )?;
     out.counters(
         plainly("vipd_replica_errors", "Errors of the replicator since its start, by kind."),

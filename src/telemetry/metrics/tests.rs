@@ -99,6 +99,8 @@ fn replicas_have_figures_by_set_and_peer() {
         host: "b".into(),
         connected: true,
         in_sync: true,
+        rpo_ms: Some(1250),
+        pending_bytes: 6,
         ..Default::default()
     };
     let set = SetReport {
@@ -126,6 +128,8 @@ fn replicas_have_figures_by_set_and_peer() {
         format!("vipd_replica_pending_bytes{{{of}}} 7"),
         format!("vipd_divergent_files{{{of}}} 3"),
         format!("vipd_replica_in_sync{{{of},peer=\"b\"}} 1"),
+        format!("vipd_replica_peer_rpo_seconds{{{of},peer=\"b\"}} 1.25"),
+        format!("vipd_replica_peer_pending_bytes{{{of},peer=\"b\"}} 6"),
         format!("vipd_replica_errors_total{{{of},kind=\"io\"}} 2"),
     ] {
         assert!(out.lines().any(|l| l == line), "{line}\n{out}");

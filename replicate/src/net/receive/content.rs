@@ -135,6 +135,22 @@ impl<'a> Filling<'a> {
         self.stage.commit()
     }
 
+    /// Files that will not come.
+    pub(super) fn withhold(&mut self, entries: &[u32]) -> Result<(), Trouble> {
+        for entry in entries {
+            let wanted = self.wanted(*entry, "withheld")?;
+            let underway = self.lists.iter().any(|list| list.wanted == wanted)
+                || self.cutting.as_ref().is_some_and(|cutting| cutting.wanted == wanted)
+                || self.whole.as_ref().is_some_and(|whole| whole.wanted == wanted);
+            if underway {
+                return Err(NetError::protocol("withheld", "a file that is underway").into());
+            }
+            self.stage.withhold(*entry)?;
+            self.files[wanted].done = true;
+        }
+        Ok(())
+    }
+
     /// Pieces of whole files.
     pub(super) fn files(&mut self, body: &[u8]) -> Result<(), Trouble> {
         let wrong = |what| Err(NetError::protocol("files", what).into());

@@ -126,6 +126,7 @@ fn fill(channel: &mut dyn Channel, filling: &mut Filling<'_>) -> Result<bool, Tr
                 filling.copy()?;
             }
             Message::Data(octets) => filling.data(&octets)?,
+            Message::Withheld(entries) => filling.withhold(&entries)?,
             Message::Sent => return filling.sent().map(|()| true),
             Message::Abort => {
                 channel.send(&Message::Abort)?;
@@ -142,7 +143,7 @@ fn refuse(channel: &mut dyn Channel, refusal: Refusal) -> Result<(), NetError> {
     channel.flush()?;
     loop {
         match hear(channel)? {
-            Message::Files(_) | Message::Chunks(_) | Message::Data(_) => {}
+            Message::Files(_) | Message::Chunks(_) | Message::Data(_) | Message::Withheld(_) => {}
             Message::Sent => return Ok(()),
             Message::Abort => return channel.send(&Message::Abort),
             other => return Err(NetError::protocol(other.name(), "contents must come here")),

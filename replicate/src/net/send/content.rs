@@ -23,6 +23,8 @@ const WINDOW: usize = 4;
 pub(super) enum Outcome {
     /// All of it went.
     Complete,
+    /// All of it went but these files, which the source withholds.
+    Without(Vec<RelPath>),
     /// A file is not as its manifest says.
     Changed(RelPath),
     /// The other host does not go on.

@@ -136,13 +136,19 @@ impl Session<'_> {
         let now = self.channel.now();
         match outcome? {
             Outcome::Complete => {
-                there.root = offer.root;
-                there.has = Some((offer.position, offer.root));
-                there.hold = None;
-                self.memory.acknowledged = Some((offer.root, Arc::clone(&offer.manifest)));
-                let peer = &*self.pusher.peer;
-                self.source.acknowledged(peer, offer.position, offer.root);
+                self.taken(offer, there);
                 self.pusher.handle.acknowledged(offer.position);
+            }
+            Outcome::Without(paths) => {
+                self.taken(offer, there);
+                self.source.lacks(&self.pusher.peer, &paths);
+                let some: Vec<_> = paths.iter().take(3).map(ToString::to_string).collect();
+                let text = format!(
+                    "it lacks {} files that are rotten here ({})",
+                    paths.len(),
+                    some.join(", ")
+                );
+                self.pusher.handle.incomplete(offer.position, Refusal::Disk(text));
             }
             Outcome::Changed(path) => {
                 self.source.changed_underway(&path);
@@ -167,13 +173,24 @@ impl Session<'_> {
         Ok(None)
     }
 
+    /// The other host has the tree of `offer`.
+    fn taken(&mut self, offer: &Offer, there: &mut There) {
+        there.root = offer.root;
+        there.has = Some((offer.position, offer.root));
+        there.hold = None;
+        self.memory.acknowledged = Some((offer.root, Arc::clone(&offer.manifest)));
+        self.source.acknowledged(&self.pusher.peer, offer.position, offer.root);
+    }
+
     fn transfer(&mut self, offer: &Offer, there: &There) -> Result<Outcome, NetError> {
         let needs = match self.offer(offer, there)? {
             Ok(needs) => needs,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let mut round = needs;
+        let mut without = Vec::new();
         loop {
+            self.withhold(offer, &mut round, &mut without)?;
             self.begin(offer, &round)?;
             let content = Content {
                 channel: &mut *self.channel,
@@ -192,7 +209,10 @@ impl Session<'_> {
                 Message::Taken(position, root)
                     if (position, root) == (offer.position, offer.root) =>
                 {
-                    return Ok(Outcome::Complete);
+                    if without.is_empty() {
+                        return Ok(Outcome::Complete);
+                    }
+                    return Ok(Outcome::Without(without));
                 }
                 Message::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
                 // What it copied from its own version was not what that was before.
@@ -200,6 +220,26 @@ impl Session<'_> {
                 other => return Err(NetError::protocol(other.name(), "taken must come here")),
             }
         }
+    }
+
+    /// Takes out of `round` what the source does not have any more, and says so.
+    fn withhold(
+        &mut self,
+        offer: &Offer,
+        round: &mut Vec<(u32, bool)>,
+        without: &mut Vec<RelPath>,
+    ) -> Result<(), NetError> {
+        let path = |entry: u32| offer.manifest.entries().get(entry as usize).map(|e| &e.path);
+        let source = &*self.source;
+        let gone = |entry: u32| path(entry).filter(|path| source.withholds(path));
+        let entries: Vec<u32> =
+            round.iter().map(|(entry, _)| *entry).filter(|e| gone(*e).is_some()).collect();
+        for batch in entries.chunks(wire::MAX_NEEDS) {
+            self.channel.send(&Message::Withheld(batch.to_vec()))?;
+        }
+        without.extend(entries.iter().filter_map(|entry| path(*entry).cloned()));
+        round.retain(|(entry, _)| entries.binary_search(entry).is_err());
+        Ok(())
     }
 
     /// Takes the offer back. Answers that were underway are not taken for those of the next offer.

@@ -26,6 +26,7 @@ mod kind {
     pub(super) const TAKEN: u8 = 17;
     pub(super) const CURRENT: u8 = 18;
     pub(super) const ASK_AGAIN: u8 = 19;
+    pub(super) const WITHHELD: u8 = 20;
 }
 
 /// Kinds of entries.
@@ -66,6 +67,7 @@ impl Message {
             Self::Taken(..) => "taken",
             Self::Current(_) => "current",
             Self::AskAgain => "ask-again",
+            Self::Withheld(_) => "withheld",
         }
     }
 
@@ -91,6 +93,7 @@ impl Message {
             Self::Taken(..) => kind::TAKEN,
             Self::Current(_) => kind::CURRENT,
             Self::AskAgain => kind::ASK_AGAIN,
+            Self::Withheld(_) => kind::WITHHELD,
         }
     }
 
@@ -106,6 +109,7 @@ impl Message {
                 Self::Needs(needs) => needs.files.len() * size_of::<(u32, bool)>(),
                 Self::Chunks(chunks) => chunks.list.len() * size_of::<(Hash, u32)>(),
                 Self::Lacks(lacks) => lacks.len(),
+                Self::Withheld(entries) => size_of_val(entries.as_slice()),
                 _ => 0,
             }
     }
@@ -148,6 +152,9 @@ impl Message {
                     out.extend(entry.to_be_bytes());
                     out.push(u8::from(*base));
                 }
+            }
+            Self::Withheld(entries) => {
+                out.extend(entries.iter().flat_map(|entry| entry.to_be_bytes()));
             }
             Self::Refused(refusal) => {
                 write_refusal(&mut out, refusal);
@@ -238,6 +245,16 @@ impl Message {
                 }
                 Self::Needs(Needs { files, last })
             }
+            kind::WITHHELD => {
+                let mut entries = Vec::new();
+                while !r.is_empty() {
+                    if entries.len() == MAX_NEEDS {
+                        return Err(r.wrong("too many in one message"));
+                    }
+                    entries.push(r.u32()?);
+                }
+                Self::Withheld(entries)
+            }
             kind::REFUSED => Self::Refused(read_refusal(r)?),
             kind::CHUNKS => Self::Chunks(read_chunks(r)?),
             kind::LACKS => {
@@ -287,6 +304,7 @@ const fn name_of(kind: u8) -> Option<&'static str> {
         kind::TAKEN => "taken",
         kind::CURRENT => "current",
         kind::ASK_AGAIN => "ask-again",
+        kind::WITHHELD => "withheld",
         _ => return None,
     })
 }

@@ -265,6 +265,9 @@ impl Thread {
                 }
             }
         }
+        if let Err(error) = self.set.thin() {
+            self.shared.count(error.kind());
+        }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE;
             match self.set.prune() {
