@@ -21,6 +21,7 @@ use crate::scan;
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
+use crate::swap;
 use crate::take::disk as refusal;
 use crate::tree::Tree;
 use std::collections::HashMap;
@@ -272,10 +273,7 @@ impl SetStage {
         let swap = match self.prepare(&roots) {
             Ok(swap) => swap,
             Err(error) => {
-                // Contents stay for the next attempt.
-                for own in &self.owns {
-                    let _ = own.remove_tree(&Path::new(STAGE).join("f"));
-                }
+                self.drop_prepared();
                 return Err(refusal(error));
             }
         };
@@ -301,9 +299,15 @@ impl SetStage {
             swap,
         };
         // From here on a claim would find the tree half in place.
-        shared.standby_still().map_err(refusal)?;
         let folder: &Folder = work.store.folder();
-        intent.write(folder).map_err(refusal)?;
+        if let Err(error) = shared.standby_still().and_then(|()| intent.write(folder)) {
+            // It may be on the disk all the same.
+            match Intent::read(folder) {
+                Ok(None) => self.drop_prepared(),
+                _ => shared.state().unsettled = true,
+            }
+            return Err(refusal(error));
+        }
         shared.forward(work, &roots, &mut intent).map_err(|error| {
             shared.half_done(work, &roots, &intent, &error);
             refusal(error)
@@ -327,6 +331,14 @@ impl SetStage {
         state.count("withheld");
         state.alarm("withheld", text);
         Ok(())
+    }
+
+    /// Nothing of it is in place, and nothing says that it is to be. Contents stay for the next attempt.
+    fn drop_prepared(&self) {
+        for own in &self.owns {
+            let _ = own.remove_tree(&Path::new(STAGE).join("f"));
+            let _ = own.remove_tree(swap::NEXT.as_ref());
+        }
     }
 
     /// Everything that is to be renamed, complete with owner and mode, on the disk. For trees that are swapped the tree itself.

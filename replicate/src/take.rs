@@ -124,7 +124,8 @@ impl Shared {
         };
         let roots = self.roots().map_err(disk)?;
         let followed = last_from.as_deref() == Some(from) && based.epoch == epoch;
-        let full = suspect || !(followed || descent == Descent::Same);
+        // A tree that is swapped is built from every file that stays, not only from what the offer changes.
+        let full = suspect || self.config.atomic || !(followed || descent == Descent::Same);
         let scope = if full {
             Scope::Everything
         } else {

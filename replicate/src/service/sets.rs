@@ -274,8 +274,9 @@ mod tests {
 
     /// Two sets of one instance on host `a`.
     fn ready(base: &Path) -> (Options, Ready) {
-        let key = base.join("key");
+        let key = base.join("etc/key");
         if !key.exists() {
+            std::fs::create_dir_all(base.join("etc")).unwrap();
             let mut file = std::fs::File::options();
             let mut file = file.write(true).create_new(true).mode(0o600).open(&key).unwrap();
             std::io::Write::write_all(&mut file, "ab".repeat(32).as_bytes()).unwrap();
@@ -296,7 +297,7 @@ mod tests {
             folder("one"),
             folder("two")
         );
-        let config = base.join("vipd.toml");
+        let config = base.join("etc/vipd.toml");
         let model = load::of_text(text, &config, "a").unwrap().meaning;
         let (host, runtime_dir, state_dir) = ("a".to_owned(), base.join("run"), base.join("state"));
         (Options { config, host, runtime_dir, state_dir }, Ready::new(model).unwrap())

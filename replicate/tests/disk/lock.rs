@@ -25,9 +25,9 @@ fn a_state_folder_is_open_once_until_it_is_closed() {
     // Who still holds the old one can do no harm with it.
     for done in [
         a.set().claim(epoch(9, 1)),
-        a.set().follow(epoch(9, 1)),
         a.set().seal(&Scope::Everything).map(drop),
         a.set().prune(),
+        a.set().follow(epoch(9, 1)),
     ] {
         assert!(matches!(done, Err(Error::Interrupted)), "{done:?}");
     }

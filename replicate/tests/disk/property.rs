@@ -88,6 +88,8 @@ fn files(host: &Host) -> BTreeSet<Vec<u8>> {
 /// All contents on a host, wherever they are; `next` is a tree that was swapped out and is still to be cleared.
 fn everything(host: &Host) -> BTreeSet<Vec<u8>> {
     let kept = ["trash", "rescue", "next"].into_iter().flat_map(|kind| host.kept(kind));
+    // Lists of what was rescued are written anew.
+    let kept = kept.filter(|(path, _)| !path.contains("/manifest."));
     files(host).into_iter().chain(kept.map(|(_, content)| content)).collect()
 }
 
