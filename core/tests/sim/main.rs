@@ -17,6 +17,7 @@ mod kernel;
 mod net;
 mod operators;
 mod reloads;
+mod replica;
 mod rng;
 mod run;
 mod scenario;
