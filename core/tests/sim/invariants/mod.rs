@@ -381,6 +381,10 @@ impl Watch {
     fn calm_since(&self, now: Instant, view: &AddrView) -> Option<Instant> {
         let calm = self.whole?.max(self.agents_changed).max(view.tampered).max(self.orders.last);
         let calm = calm.max(self.copies_changed(now));
+        if self.scenario.replica.is_some() && self.orders.moving(None) {
+            // Its barrier takes its time.
+            return None;
+        }
         Some(self.hosts.iter().map(|h| h.sickened).fold(calm, Instant::max))
     }
 

@@ -90,6 +90,7 @@ impl Watch {
             && !self.offers(other, now)
             && !self.orders.moving(Some(owner))
             && !self.orders.promoting(host)
+            && !self.orders.moved_lately(host, now.before(SLACK))
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -128,6 +129,7 @@ impl Watch {
                 && ready(self.hosts[h].since)
                 && fit(h)
                 && self.heir(now, h)
+                && !self.orders.drained(h)
         };
         let heirs = match me.agent {
             Agent::Leaving => others().any(heir),

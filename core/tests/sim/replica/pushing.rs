@@ -222,7 +222,8 @@ impl World {
         (session.busy, session.has) = (0, None);
         session.hold = now + if refusal == Refusal::Diverged { DIVERGED } else { HOLD };
         // What was offered under the ownership before this one may be refused late.
-        if matches!(refusal, Refusal::Stale(known) if process.claimed.is_none_or(|own| known > own)) {
+        if matches!(refusal, Refusal::Stale(known) if process.claimed.is_none_or(|own| known > own))
+        {
             process.stopped = true;
             process.stop_pushing();
         }
