@@ -143,6 +143,20 @@ fn after_a_partition_the_losers_records_are_in_its_rescue() {
     assert!(epochs.into_iter().all(|epoch| epoch == world.replicas[0].disk.known));
 }
 
+/// A stronger host that has everything takes the address back as VRRP has it: that is no planned move, and waits for
+/// nothing. What the owner had not sent is put aside there, and the two agree again.
+#[test]
+fn what_a_preempted_owner_had_not_sent_is_rescued() {
+    let mut rescued = 0;
+    for n in 0..8 {
+        let off = fault(10_000 + n * 90, 6000, Fault::PowerOff(0));
+        let world = kept(pair(Gate::Prefer), vec![off], 60_000);
+        assert_eq!(holders(&world), [0]);
+        rescued += world.replicas[1].disk.rescue.len();
+    }
+    assert!((1..=8 * 4).contains(&rescued), "{rescued}");
+}
+
 #[test]
 fn without_its_replicator_a_move_is_given_up_and_the_owner_stays() {
     let scenario = Scenario { operators: true, ..pair(Gate::Prefer) };
