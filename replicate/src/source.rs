@@ -144,7 +144,10 @@ impl Source for SetSource {
             drop(state);
             return self.0.forgot(peer, *position);
         }
-        if let Refusal::StaleEpoch(epoch) = refusal {
+        // What was offered under the ownership before this one may be refused late.
+        if let Refusal::StaleEpoch(epoch) = refusal
+            && *epoch > own.epoch
+        {
             state.stopped = Some(*epoch);
             let text = format!(
                 "[replicate.{}] {peer} knows ownership {epoch}: this host pushes nothing any more",

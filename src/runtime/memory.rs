@@ -53,6 +53,8 @@ struct Stored {
 struct Epochs {
     reserved: u64,
     owned: Option<Pin>,
+    #[serde(default)]
+    heard: Option<Pin>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,6 +136,8 @@ impl Stored {
             epochs: (epoch != EpochRecord::default()).then(|| Epochs {
                 reserved: epoch.reserved,
                 owned: epoch.owned.map(|Epoch { number, host }| Pin { number, host }),
+                heard: (epoch.heard != Epoch::default())
+                    .then_some(Pin { number: epoch.heard.number, host: epoch.heard.host }),
             }),
         }
     }
@@ -177,6 +181,9 @@ impl Stored {
             epoch: self.epochs.map_or_else(EpochRecord::default, |epochs| EpochRecord {
                 reserved: epochs.reserved,
                 owned: epochs.owned.map(|Pin { number, host }| Epoch { number, host }),
+                heard: epochs
+                    .heard
+                    .map_or_else(Epoch::default, |Pin { number, host }| Epoch { number, host }),
             }),
         })
     }
@@ -358,7 +365,11 @@ mod tests {
                 away: Some(Away::Pinned),
                 pin: Some(Epoch { number: 5, host: 1 }),
             },
-            epoch: EpochRecord { reserved: 69, owned: Some(Epoch { number: 4, host: 0 }) },
+            epoch: EpochRecord {
+                reserved: 69,
+                owned: Some(Epoch { number: 4, host: 0 }),
+                heard: Epoch { number: 3, host: 1 },
+            },
         }
     }
 

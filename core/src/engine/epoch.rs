@@ -29,6 +29,8 @@ pub(super) struct Epochs {
     recalled: Option<Epoch>,
     /// The ownership that is stored.
     owned: Option<Epoch>,
+    /// The newest that any peer ever spoke of: one that has restarted may know less than it said before.
+    heard: Epoch,
     /// This ownership goes on from a run of the agent that may have known more than it stored.
     adopted: bool,
     /// Another host owned at the same time.
@@ -58,8 +60,13 @@ impl Engine {
     }
 
     /// The newest ownership that this host knows of.
-    fn newest(&self, ix: InstanceIx) -> Epoch {
-        self.epoch_of(ix).max(self.highest_epoch_heard(ix))
+    pub(super) fn newest(&self, ix: InstanceIx) -> Epoch {
+        self.epoch_of(ix).max(self.heard(ix))
+    }
+
+    /// The newest that any peer speaks of, or ever spoke of.
+    fn heard(&self, ix: InstanceIx) -> Epoch {
+        self.highest_epoch_heard(ix).max(self.epochs(ix).heard)
     }
 
     /// A number above every one that was ever used or heard of.
@@ -70,7 +77,7 @@ impl Engine {
     /// A new ownership, if it is none that goes on.
     pub(super) fn claim_epoch(&mut self, u: UnitIx, adopted: bool) {
         let ix = self.units[u].instance;
-        let heard = self.highest_epoch_heard(ix);
+        let heard = self.heard(ix);
         let recalled = self.epochs_mut(ix).recalled.take();
         self.epochs_mut(ix).adopted = adopted;
         if let Some(epoch) = recalled.filter(|epoch| adopted && heard <= *epoch) {
@@ -95,7 +102,7 @@ impl Engine {
     /// What is to be stored.
     pub(super) fn epoch_record(&self, ix: InstanceIx) -> EpochRecord {
         let epochs = self.epochs(ix);
-        EpochRecord { reserved: epochs.asked, owned: epochs.owned }
+        EpochRecord { reserved: epochs.asked, owned: epochs.owned, heard: epochs.heard }
     }
 
     /// What was stored before a restart.
@@ -103,7 +110,7 @@ impl Engine {
         if !self.stateful.contains(&ix) {
             return;
         }
-        let EpochRecord { reserved, owned } = *record;
+        let EpochRecord { reserved, owned, heard } = *record;
         let (floor, own) = (reserved, self.model.host.0);
         let recalled = owned.filter(|epoch| epoch.host == own);
         let told = self.epochs_mut(ix).told.take();
@@ -113,6 +120,7 @@ impl Engine {
             stored: reserved,
             recalled,
             owned,
+            heard,
             told,
             ..Epochs::default()
         };
@@ -156,9 +164,10 @@ impl Engine {
             self.go_above(ix);
             let active = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
             let mine = self.epoch_of(ix);
-            let highest = self.newest(ix).number;
+            let (highest, heard) = (self.newest(ix).number, self.heard(ix));
             let epochs = self.epochs_mut(ix);
-            let mut news = false;
+            // Stored as well: others may have to hear it from here after a restart.
+            let mut news = std::mem::replace(&mut epochs.heard, heard) != heard;
             if highest.max(epochs.floor).saturating_add(LOW) > epochs.asked {
                 epochs.asked = highest.max(epochs.floor).saturating_add(AHEAD);
                 news = true;
@@ -192,7 +201,7 @@ impl Engine {
             self.epochs_mut(ix).disputed |= !planned;
             return;
         }
-        let (mine, heard) = (self.epoch_of(ix), self.highest_epoch_heard(ix));
+        let (mine, heard) = (self.epoch_of(ix), self.heard(ix));
         let disputed = std::mem::take(&mut self.epochs_mut(ix).disputed);
         if !disputed && heard <= mine {
             return;

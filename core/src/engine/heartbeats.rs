@@ -164,7 +164,7 @@ impl Engine {
             class,
             priority: unit.map_or(0, |u| u.vr.params().priority),
             // Who does not own passes on the highest epoch it knows: an owner that restarts goes on above it.
-            epoch: self.epoch_of(ix).max(self.highest_epoch_heard(ix)),
+            epoch: self.newest(ix),
             applied: holding.applied(),
             holds: !holding.is_empty(),
             releasing: unit.is_some_and(|u| u.leaving.as_ref().is_some_and(|l| l.releasing())),

@@ -1,13 +1,16 @@
 //! Properties over many drawn lives of a group: whatever damping, hold-down, budget, classes and delays say, a group
-//! with a usable host has an owner; priorities stay in range; the address does not move for nothing.
+//! with a usable host has an owner; priorities stay in range; the address does not move for nothing. Where state follows
+//! the address: epochs are unique and grow, a copy that the gate forbids is not served, every barrier ends.
 
-use crate::bench::{Bench, ETH0, beating, eth0, ms, plain};
-use crate::fit::{bench, reading, secs};
+use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
+use crate::fit::{bench, of_web, reading, secs};
+use crate::replica::{copy, set, started};
 use crate::world::World;
+use std::collections::BTreeSet;
 use vipd_core::config::model::{Budget, Damping, FlapControl, Model, Severity};
-use vipd_core::engine::io::{Input, Verdict};
-use vipd_core::time::Duration;
-use vipd_core::types::CheckIx;
+use vipd_core::engine::io::{Input, Memory, OperatorOrder, Verdict};
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{CheckIx, Epoch, HostIx};
 
 /// Numbers from a seed (xorshift).
 struct Dice(u64);
@@ -126,4 +129,208 @@ fn live(seed: u64) {
 #[test]
 fn a_group_with_a_usable_host_has_an_owner() {
     (0..80).for_each(live);
+}
+
+/// One host of a life with state, as an observer keeps its books.
+#[derive(Default)]
+struct Books {
+    /// Its copy was complete then, as it was told.
+    complete: Option<Instant>,
+    /// An operator accepted what it lacks, or a barrier towards it was reached.
+    allowed: Option<Instant>,
+    /// It pushes now, and the newest ownership under which it ever did.
+    owning: Option<Epoch>,
+    last: Epoch,
+    /// What its disk has taken.
+    disk: Memory,
+    /// Orders of barriers that were answered.
+    answered: BTreeSet<u64>,
+}
+
+/// A life with a set of state files.
+struct Stateful {
+    seed: u64,
+    dice: Dice,
+    gate: &'static str,
+    world: World,
+    books: [Books; 3],
+    /// An agent came or went.
+    changed: Instant,
+    vacant_since: Option<Instant>,
+}
+
+impl Stateful {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::of(seed);
+        let gate = ["prefer", "require", "ignore"][usize::try_from(dice.below(3)).unwrap()];
+        let text = beating(&set(gate));
+        let world = World::of((1..=3).map(|n| Bench::up(&text, n)).collect());
+        let (changed, books) = (world.now, Default::default());
+        let mut life = Self { seed, dice, gate, world, books, changed, vacant_since: None };
+        for host in 0..3 {
+            life.store(host, true);
+            life.tell(host, Some(Duration::ZERO));
+        }
+        life
+    }
+
+    fn runs(&self, host: usize) -> bool {
+        !self.world.off.contains(&host)
+    }
+
+    fn tell(&mut self, host: usize, age: Option<Duration>) {
+        self.books[host].complete = age.map(|age| self.world.now.before(age));
+        self.world.give(host, copy(age));
+    }
+
+    fn store(&mut self, host: usize, works: bool) {
+        let memory = self.world.hosts[host].stored();
+        let reserved = memory.epoch.reserved;
+        let result = if works { Ok(()) } else { Err("no space left on device".into()) };
+        if works {
+            self.books[host].disk = memory;
+        }
+        self.world.give(host, Input::Stored { instance: WEB, reserved, result });
+    }
+
+    /// With what its disk took; a disk that nobody waits for took everything.
+    fn restart(&mut self, host: usize) {
+        let n = u8::try_from(host + 1).unwrap();
+        let memory = match self.gate {
+            "require" => self.books[host].disk.clone(),
+            _ => self.world.hosts[host].stored(),
+        };
+        let mut agent = started(&self.world, n, self.gate, memory);
+        agent.give(Input::Link { link: ETH0, state: eth0(n) });
+        agent.give(Input::Addresses { link: ETH0, present: &[] });
+        self.world.off.remove(&host);
+        self.world.replace(host, agent);
+        let books = &mut self.books[host];
+        (books.complete, books.owning, books.allowed) = (None, None, None);
+        books.answered.clear();
+        self.changed = self.world.now;
+    }
+
+    /// The newest barrier of that host ends in some way, or somebody answers another one.
+    fn answer(&mut self, host: usize) {
+        let barriers = self.world.hosts[host].barriers();
+        let Some((instance, order, to)) = barriers.last().copied() else { return };
+        let (order, result) = match self.dice.below(4) {
+            0 => (order + 1, Ok(())),
+            1 => (order, Err("the link is slow".into())),
+            _ => (order, Ok(())),
+        };
+        if result.is_ok() && self.books[host].answered.insert(order) {
+            self.books[usize::from(to.0)].allowed = Some(self.world.now);
+        }
+        self.world.give(host, Input::BarrierDone { instance, order, result });
+    }
+
+    fn act(&mut self) {
+        let host = usize::try_from(self.dice.below(3)).unwrap();
+        let what = self.dice.below(16);
+        if !self.runs(host) {
+            if what < 8 {
+                self.restart(host);
+            }
+            return;
+        }
+        match what {
+            0 if self.world.off.len() < 2 => {
+                self.world.off.insert(host);
+                self.books[host].owning = None;
+                self.changed = self.world.now;
+            }
+            1 => self.tell(host, None),
+            2 => self.tell(host, Some(secs(90))),
+            3 => self.tell(host, Some(secs(30))),
+            4 | 5 => self.tell(host, Some(Duration::ZERO)),
+            6 => self.store(host, false),
+            7 | 8 => self.store(host, true),
+            9 => {
+                let accept_data_loss = self.dice.below(2) == 0;
+                if accept_data_loss {
+                    self.books[host].allowed = Some(self.world.now);
+                }
+                self.world.give(host, of_web(OperatorOrder::Promote { accept_data_loss }));
+            }
+            10 => self.world.give(host, of_web(OperatorOrder::Failback)),
+            11..=13 => {
+                let to = Some(HostIx(u8::try_from(self.dice.below(3)).unwrap()));
+                let order = OperatorOrder::Move { to, force: false };
+                for owner in self.world.owners() {
+                    self.world.give(owner, of_web(order));
+                }
+            }
+            _ => self.answer(host),
+        }
+    }
+
+    fn judge(&mut self) {
+        let (seed, now) = (self.seed, self.world.now);
+        let mut pushing = BTreeSet::new();
+        for host in 0..3 {
+            if !self.runs(host) {
+                continue;
+            }
+            let role = self.world.hosts[host].role();
+            let books = &mut self.books[host];
+            if !role.owns {
+                books.owning = None;
+                continue;
+            }
+            let (epoch, begins) = (role.epoch, books.owning != Some(role.epoch));
+            assert_eq!(usize::from(epoch.host), host, "seed {seed}: {epoch} at {now}");
+            assert!(pushing.insert(epoch), "seed {seed}: two push under {epoch} at {now}");
+            let grows = epoch > books.last || epoch == books.last && !begins;
+            assert!(grows, "seed {seed}: {epoch} after {} at {now}", books.last);
+            let fresh = books.complete.is_some_and(|at| now - at <= secs(60) + ms(50));
+            let allowed = books.allowed.is_some_and(|at| now - at < secs(70));
+            let served = self.gate != "require" || fresh || allowed || !begins;
+            assert!(served, "seed {seed}: host {host} serves what is old at {now}");
+            // Who owns has what there is.
+            (books.owning, books.last, books.complete) = (Some(epoch), epoch, Some(now));
+        }
+        let held = !self.world.holders().is_empty();
+        self.vacant_since = (!held).then(|| self.vacant_since.unwrap_or(now));
+        let vacancy = self.vacant_since.map(|since| now - since.max(self.changed));
+        // The longest M, an interval, and one more of second choice.
+        let bound = secs(6) + ms(150);
+        let binds = self.gate != "require";
+        assert!(
+            !binds || vacancy.unwrap_or_default() <= bound,
+            "seed {seed}: nobody owns at {now}: {:#?}",
+            self.world.hosts.iter().map(Bench::unit).collect::<Vec<_>>()
+        );
+    }
+
+    fn pass(&mut self, steps: u64) {
+        for _ in 0..steps {
+            self.world.run(ms(50));
+            self.judge();
+        }
+    }
+}
+
+fn live_with_state(seed: u64) {
+    let mut life = Stateful::new(seed);
+    for _ in 0..60 {
+        life.act();
+        let longest = 1 << life.dice.below(9);
+        let steps = 1 + life.dice.below(longest);
+        life.pass(steps);
+    }
+    // Nothing that moves takes longer than its barrier, and what begins ends once.
+    life.pass(60 * 20);
+    for host in 0..3 {
+        let bench = &life.world.hosts[host];
+        if life.runs(host) {
+            assert_eq!(bench.barriers().len(), bench.over().len(), "seed {seed}: host {host}");
+        }
+    }
+}
+
+#[test]
+fn state_follows_one_owner_at_a_time_whatever_is_told_of_it() {
+    (0..60).for_each(live_with_state);
 }

@@ -15,14 +15,14 @@ use vipd_core::time::Duration;
 use vipd_core::types::{HostIx, InstanceIx, SetIx};
 
 /// A set of `web` with this gate.
-fn set(gate: &str) -> String {
+pub(crate) fn set(gate: &str) -> String {
     format!(
         "[replicate.state]\ninstance = \"web\"\npaths = [\"/srv/state\"]\npromote-gate = \"{gate}\"\n"
     )
 }
 
 /// The replicator of a host says how old its copy is; `None`: it says nothing any more.
-fn copy(age: Option<Duration>) -> Input<'static> {
+pub(crate) fn copy(age: Option<Duration>) -> Input<'static> {
     let state = age.map(|age| ReplicaState { age: Some(age), pending: 0 });
     Input::Replica { set: SetIx(0), state }
 }
@@ -56,7 +56,7 @@ fn confirm(world: &mut World) {
 
 impl Bench {
     /// What is on its disk of `WEB`.
-    fn stored(&self) -> Memory {
+    pub(crate) fn stored(&self) -> Memory {
         let told = self.told().into_iter().filter_map(|e| match e.kind {
             EventKind::Remember(memory) if e.instance == Some(WEB) => Some(memory),
             _ => None,
@@ -64,13 +64,13 @@ impl Bench {
         told.last().unwrap_or_default()
     }
 
-    fn role(&self) -> RoleView {
+    pub(crate) fn role(&self) -> RoleView {
         let roles = self.snapshot().roles;
         roles.into_iter().find(|(ix, _)| *ix == WEB).expect("it has a set").1
     }
 
     /// Barriers that were asked for: whose, by which order, to whom.
-    fn barriers(&self) -> Vec<(InstanceIx, u64, HostIx)> {
+    pub(crate) fn barriers(&self) -> Vec<(InstanceIx, u64, HostIx)> {
         let said = self.log.iter().filter_map(|(_, said)| match said {
             Said::Barrier(ix, order, to) => Some((*ix, *order, *to)),
             _ => None,
@@ -79,7 +79,7 @@ impl Bench {
     }
 
     /// Barriers that are over: by which order, and whether the address is gone.
-    fn over(&self) -> Vec<(u64, bool)> {
+    pub(crate) fn over(&self) -> Vec<(u64, bool)> {
         let said = self.log.iter().filter_map(|(_, said)| match said {
             Said::BarrierOver(order, moved) => Some((*order, *moved)),
             _ => None,
@@ -89,7 +89,7 @@ impl Bench {
 }
 
 /// Host `n` of [`stateful`], started now with what is on its disk.
-fn started(world: &World, n: u8, gate: &str, memory: Memory) -> Bench {
+pub(crate) fn started(world: &World, n: u8, gate: &str, memory: Memory) -> Bench {
     let mut fresh = Bench::of(model(&beating(&set(gate)), &format!("lb{n}")), n, vec![]);
     fresh.restart_at(world.now, world.now.as_nanos() / 1_000_000);
     fresh.engine.recall(Some(WEB), memory);

@@ -33,6 +33,7 @@ pub(crate) fn pair() -> Scenario {
         checks: false,
         operators: false,
         reloads: false,
+        replica: None,
     }
 }
 

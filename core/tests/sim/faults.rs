@@ -5,7 +5,7 @@ use crate::invariants::Fact;
 use crate::schedule::Fault;
 use crate::wire::Net;
 use crate::world::{Breakage, Event, World};
-use vipd_core::engine::io::Input;
+use vipd_core::engine::io::{EpochRecord, Input};
 use vipd_core::types::{Family, InstanceIx};
 
 impl World {
@@ -35,7 +35,18 @@ impl World {
             Fault::PowerOff(host) => {
                 self.hosts[host].off += 1;
                 self.settle_agent(host);
+                self.settle_replicator(host);
             }
+            Fault::ReplicatorDown(host) => {
+                self.replicas[host].down += 1;
+                self.settle_replicator(host);
+            }
+            Fault::ReplicatorSlow(host) => self.replicas[host].slow += 1,
+            Fault::DiskFull(host) => {
+                self.replicas[host].unwritable += 1;
+                self.note(Fact::DiskFull(host));
+            }
+            Fault::Accept => self.accept_trees(),
             Fault::Stop(host) => {
                 if self.hosts[host].agent == Agent::Running {
                     self.hosts[host].leaving = true;
@@ -92,7 +103,14 @@ impl World {
             Fault::PowerOff(host) => {
                 self.hosts[host].off -= 1;
                 self.settle_agent(host);
+                self.settle_replicator(host);
             }
+            Fault::ReplicatorDown(host) => {
+                self.replicas[host].down -= 1;
+                self.settle_replicator(host);
+            }
+            Fault::ReplicatorSlow(host) => self.replicas[host].slow -= 1,
+            Fault::DiskFull(host) => self.replicas[host].unwritable -= 1,
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
             Fault::Sick(host) => self.sickens(host, -1),
@@ -100,6 +118,7 @@ impl World {
             | Fault::Remove(_)
             | Fault::Order(..)
             | Fault::Tidy
+            | Fault::Accept
             | Fault::Reload(..) => {}
         }
     }
@@ -170,6 +189,7 @@ impl World {
         h.queues.clear();
         h.kernel_due = false;
         h.timer = None;
+        self.replica_agent_died(host);
     }
 
     fn start(&mut self, host: usize) {
@@ -182,10 +202,15 @@ impl World {
         if std::mem::take(&mut h.died_leaving) {
             brain.start_as_backup(self.now);
         }
-        let [of_host, of_web] = h.memory.clone();
+        let [of_host, mut of_web] = h.memory.clone();
+        if self.breakage == Some(Breakage::Reservation) {
+            of_web.epoch = EpochRecord::default();
+        }
         brain.recall(None, of_host);
         brain.recall(Some(InstanceIx(0)), of_web);
         h.brain = Some(brain);
+        self.replica_agent_starts(host);
+        let h = &self.hosts[host];
         let present = h.kernel.dump(self.now);
         self.feed(host, Input::Link { link: LINK, state });
         self.feed(host, Input::Addresses { link: LINK, present: &present });

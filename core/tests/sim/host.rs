@@ -6,9 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{HeartbeatIn, Input, LinkState, Memory, NeighbourIn, Output, Packet};
+use vipd_core::engine::io::{
+    HeartbeatIn, Input, LinkState, Memory, NeighbourIn, Output, Packet, ReplicaState,
+};
 use vipd_core::time::{Instant, Now};
-use vipd_core::types::{Family, InstanceIx, LinkIx, Mac, PathIx};
+use vipd_core::types::{Family, InstanceIx, LinkIx, Mac, PathIx, SetIx};
 
 /// The service interface of every host.
 pub(crate) const LINK: LinkIx = LinkIx(0);
@@ -60,6 +62,9 @@ pub(crate) enum Item {
     Removed(IpAddr),
     Link(LinkState),
     Report(Report),
+    Replica(Option<ReplicaState>),
+    Barrier { order: u64, result: Result<(), Arc<str>> },
+    Stored { reserved: u64, result: Result<(), Arc<str>> },
 }
 
 impl Item {
@@ -70,7 +75,7 @@ impl Item {
             Self::Heartbeat { .. } => 1,
             Self::Neighbour { .. } | Self::FrameSeen => 2,
             Self::Removed(_) | Self::Link(_) => 3,
-            Self::Report(_) => 4,
+            Self::Report(_) | Self::Replica(_) | Self::Barrier { .. } | Self::Stored { .. } => 4,
         }
     }
 
@@ -96,6 +101,17 @@ impl Item {
             Self::Link(state) => Input::Link { link: LINK, state: state.clone() },
             Self::Report(Report::Applied(a)) => Input::Applied(a.clone()),
             Self::Report(Report::Renewed(r)) => Input::Renewed(r.clone()),
+            Self::Replica(state) => Input::Replica { set: SetIx(0), state: *state },
+            Self::Barrier { order, result } => Input::BarrierDone {
+                instance: InstanceIx(0),
+                order: *order,
+                result: result.clone(),
+            },
+            Self::Stored { reserved, result } => Input::Stored {
+                instance: InstanceIx(0),
+                reserved: *reserved,
+                result: result.clone(),
+            },
         }
     }
 }
@@ -111,9 +127,10 @@ impl Queues {
     pub(crate) const COUNT: usize = 5;
 
     pub(crate) fn push(&mut self, item: Item) {
-        let queue = &mut self.0[item.queue()];
+        let number = item.queue();
+        let queue = &mut self.0[number];
         // Channels inside the process and the link state are not lossy.
-        if queue.len() < QUEUE || matches!(item, Item::Report(_) | Item::Link(_)) {
+        if queue.len() < QUEUE || number == 4 || matches!(item, Item::Link(_)) {
             queue.push_back(item);
         }
     }

@@ -12,21 +12,23 @@ use crate::scenario::{Families, Scenario};
 use crate::schedule::{Fault, Schedule, Timed, draw_fault};
 use crate::sweep::failures;
 use crate::world::{Breakage, World};
+use vipd_core::config::model::Replicate;
 use vipd_core::engine::io::{Alarm, Event, EventKind, Input, OperationStep, OperatorOrder, Want};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{HostIx, InstanceIx, Priority};
+use vipd_core::types::{HostIx, InstanceIx, Priority, State};
 
 /// Schedules of the regular run.
 const REGULAR: u64 = 800;
 /// Seeds in which a broken rule must show.
 const BROKEN: u64 = 400;
 /// The one instance.
-const WEB: InstanceIx = InstanceIx(0);
+pub(crate) const WEB: InstanceIx = InstanceIx(0);
 
 /// What an operator may have to wait for at the longest, beside promotions: question, answer, readiness, handover; then
 /// an offer to others where the first did not take it.
 pub(crate) fn patience(scenario: &Scenario) -> Duration {
-    scenario.t() * 14 + Duration::from_secs(8)
+    let state = if scenario.replica.is_some() { Replicate::BARRIER } else { Duration::ZERO };
+    scenario.t() * 14 + Duration::from_secs(8) + state
 }
 
 /// One to six orders; in half of the runs with faults, most of them close to an order. All is taken back in the end.
@@ -158,6 +160,13 @@ impl World {
             }
             EventKind::Alarm(Alarm::Drained, on) => self.note(Fact::Drained(host, on)),
             EventKind::Alarm(Alarm::Frozen, on) => self.note(Fact::Frozen(host, on)),
+            EventKind::Remember(memory) if self.replicates() && event.instance.is_some() => {
+                self.store(host, memory);
+            }
+            EventKind::Role(role) => self.role_told(host, role),
+            EventKind::Transition { to, .. } if self.replicates() => {
+                self.service_follows(host, to == State::Active);
+            }
             EventKind::Remember(memory) if self.breakage != Some(Breakage::Memory) => {
                 self.hosts[host].memory[usize::from(event.instance.is_some())] = memory;
             }

@@ -41,7 +41,7 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
-    fn draw(rng: &mut Rng, anew: u32) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, anew: u32) -> Self {
         Self {
             flap: rng.chance(500),
             address: rng.chance(500),

@@ -3,6 +3,7 @@
 use crate::invariants::Violation;
 use crate::operators;
 use crate::reloads;
+use crate::replica;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
@@ -67,10 +68,24 @@ impl Case {
         case
     }
 
+    /// A group with a set of state files, and all that may go wrong with it. Its faults are its own.
+    pub(crate) fn with_set_of_seed(seed: u64, breakage: Option<Breakage>, maker: Maker) -> Self {
+        let mut case = Self::of_seed(seed, breakage, maker);
+        let mut rng = Rng::new(seed).fork(15);
+        replica::with_set(&mut rng, &mut case.scenario);
+        case.schedule = replica::draw(&mut rng, &case.scenario);
+        case
+    }
+
     /// The end of the run: the last fault, and the time after which every promise must hold again.
     fn end(&self) -> Instant {
         let settle = self.scenario.to_settle().max(Duration::from_secs(5));
-        self.schedule.end() + settle + self.scenario.longest_down() + Duration::from_millis(500)
+        let state = if self.scenario.replica.is_some() { 20 } else { 0 };
+        self.schedule.end()
+            + Duration::from_secs(state)
+            + settle
+            + self.scenario.longest_down()
+            + Duration::from_millis(500)
     }
 
     pub(crate) fn run(&self) -> Outcome {
@@ -113,6 +128,7 @@ impl Case {
             self.seed,
             self.seed,
             match (self.scenario.checks, self.scenario.operators, self.scenario.reloads) {
+                _ if self.scenario.replica.is_some() => " SIM_SETS=1",
                 (true, ..) => " SIM_CHECKS=1",
                 (_, true, _) => " SIM_ORDERS=1",
                 (.., true) => " SIM_RELOADS=1",

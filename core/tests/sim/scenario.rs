@@ -3,6 +3,7 @@
 //! Drawn from the seed. Faults are another matter: `schedule.rs`.
 
 use crate::checks;
+use crate::replica::Setup;
 use crate::rng::Rng;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -50,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) operators: bool,
     /// Files change.
     pub(crate) reloads: bool,
+    /// A set of state files follows the address.
+    pub(crate) replica: Option<Setup>,
 }
 
 impl Scenario {
@@ -92,6 +95,7 @@ impl Scenario {
             checks: false,
             operators: false,
             reloads: false,
+            replica: None,
         }
     }
 
@@ -217,7 +221,7 @@ impl Scenario {
             sync_groups: Vec::new(),
             checks: self.model_checks(),
             hooks: Vec::new(),
-            replicates: Vec::new(),
+            replicates: self.replica.iter().map(Setup::set).collect(),
             replicate_port: 7113,
             telemetry: Telemetry::default(),
             hash: 0x0dd0_c0de,
@@ -241,7 +245,8 @@ impl fmt::Display for Scenario {
             self.hold_down,
             self.settle,
             self.virtual_mac,
-        )
+        )?;
+        self.replica.iter().try_for_each(|set| write!(f, ", set {set}"))
     }
 }
 

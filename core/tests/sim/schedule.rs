@@ -39,6 +39,14 @@ pub(crate) enum Fault {
     Reload(usize, Edit),
     /// Operators take back on every host what was ordered.
     Tidy,
+    /// The replicator of a host is killed; started again when the fault ends.
+    ReplicatorDown(usize),
+    /// It crawls.
+    ReplicatorSlow(usize),
+    /// The disk of an agent takes nothing.
+    DiskFull(usize),
+    /// An operator accepts the trees that wait for one, on every host.
+    Accept,
 }
 
 /// A fault with its time.
@@ -191,6 +199,10 @@ impl fmt::Display for Fault {
                 write!(f, "order on {host}{whole}: {order:?}")
             }
             Self::Reload(h, edit) => write!(f, "reload on {}: {edit:?}", host_name(*h)),
+            Self::ReplicatorDown(h) => write!(f, "replicator of {} is dead", host_name(*h)),
+            Self::ReplicatorSlow(h) => write!(f, "replicator of {} is slow", host_name(*h)),
+            Self::DiskFull(h) => write!(f, "the agent of {} cannot store", host_name(*h)),
+            Self::Accept => write!(f, "operators accept the trees that wait"),
             Self::Tidy => write!(f, "operators take back what they ordered"),
         }
     }

@@ -80,6 +80,22 @@ impl Wire {
         self.troubles.remove(&fault);
     }
 
+    /// How much longer a connection takes there and back than at its best; `None`: it is cut, in either direction.
+    pub(crate) fn connection(&self, net: Net, a: usize, b: usize) -> Option<Duration> {
+        let mut longer = Duration::ZERO;
+        for trouble in self.troubles.values().filter(|trouble| trouble.net == net) {
+            let on =
+                |from: usize, to: usize| trouble.from & 1 << from != 0 && trouble.to & 1 << to != 0;
+            let ways = u32::from(on(a, b)) + u32::from(on(b, a));
+            match trouble.kind {
+                Kind::Cut if ways > 0 => return None,
+                Kind::Loss(permille) => longer += Duration::from_millis(1) * permille * ways,
+                kind => longer += kind.longest_delay() * ways,
+            }
+        }
+        Some(longer)
+    }
+
     /// When the frame arrives: no, one or two instants.
     pub(crate) fn send(
         &mut self,

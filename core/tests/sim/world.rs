@@ -6,6 +6,8 @@ use crate::client::Client;
 use crate::host::{Agent, Brain, Host, Item};
 use crate::invariants::{Fact, Rule, Violation, Watch};
 use crate::kernel::Kernel;
+use crate::replica::drive::Step;
+use crate::replica::process::Replica;
 use crate::rng::Rng;
 use crate::scenario::{self, Scenario, host_name};
 use crate::schedule::{Fault, Schedule};
@@ -42,6 +44,16 @@ pub(crate) enum Breakage {
     Freeze,
     /// Ends of operations are not told.
     Ends,
+    /// Which epochs were reserved is forgotten with a restart (DESIGN 5.13).
+    Reservation,
+    /// Receivers take what comes under any epoch (DESIGN 5.13).
+    Refusal,
+    /// Barriers wait for no acknowledgement (DESIGN 5.5).
+    Barrier,
+    /// Agents take every copy for fresh (DESIGN 5.13).
+    Gate,
+    /// What loses a dispute is thrown away.
+    Rescue,
 }
 
 #[derive(Debug)]
@@ -54,6 +66,7 @@ pub(crate) enum Event {
     Begin(usize),
     End(usize),
     Noise,
+    Replica(Step),
 }
 
 /// What travels.
@@ -96,6 +109,11 @@ pub(crate) struct World {
     queue: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
     pub(crate) hosts: Vec<Host>,
+    /// What each host has for the set, where there is one.
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) replica_rng: Rng,
+    /// Number of the last thing on its way between replicators.
+    pub(crate) transfers: u64,
     pub(crate) wire: Wire,
     /// Faults that are on: of the service net, of the second net.
     pub(crate) troubles: [usize; 2],
@@ -133,6 +151,9 @@ impl World {
             watch: Watch::new(&scenario),
             wire: Wire::new(rng.fork(1)),
             rng: rng.fork(2),
+            replicas: vec![Replica::default(); scenario.hosts],
+            replica_rng: rng.fork(3),
+            transfers: 0,
             scenario,
             schedule,
             breakage,
@@ -166,6 +187,7 @@ impl World {
         if self.watch.violations.is_empty() {
             self.now = end;
             self.watch.judge(end);
+            self.judge_replicas();
         }
         self.watch.violations.first().cloned()
     }
@@ -175,6 +197,7 @@ impl World {
         while self.queue.first_key_value().is_some_and(|((at, _), _)| *at == Instant::ZERO) {
             self.step();
         }
+        self.start_replicas();
         for host in 0..self.hosts.len() {
             self.settle_agent(host);
         }
@@ -205,6 +228,7 @@ impl World {
             Event::Clear(net) => self.troubled(net, -1),
             Event::Begin(ix) => self.begin(ix),
             Event::End(ix) => self.end(ix),
+            Event::Replica(step) => self.replica_step(step),
             Event::Noise => {
                 let period = (self.scenario.t() / 2).max(Duration::from_millis(10));
                 self.broadcast(self.hosts.len(), &Frame::Noise);
@@ -239,6 +263,7 @@ impl World {
     /// One input, then every output until there is none; reports of `sendmsg` are inputs of their own.
     pub(crate) fn feed(&mut self, host: usize, input: Input<'_>) {
         let now = self.clock();
+        let input = self.with_figures(host, input);
         let Some(mut brain) = self.hosts[host].brain.take() else { return };
         brain.handle(now, input);
         let mut sent = Vec::new();
@@ -352,7 +377,10 @@ impl World {
             Output::Activate { .. } => {}
             // And no hooks.
             Output::PrePromote { .. } | Output::NotPromoted { .. } => {}
-            Output::Barrier { .. } | Output::BarrierOver { .. } => {}
+            Output::Barrier { order, to, deadline, .. } => {
+                self.barrier_asked(host, order, to, deadline);
+            }
+            Output::BarrierOver { order, moved, .. } => self.barrier_over(host, order, moved),
             Output::Event(event) => {
                 self.trace.say(self.now, || format!("{} says {:?}", host_name(host), event.kind));
                 self.told(host, event);
@@ -390,6 +418,7 @@ impl World {
         }
         for addr in step.added {
             if self.is_judged(addr) {
+                self.judge_state(host);
                 self.note(Fact::Holds(host, addr));
             }
         }

@@ -87,6 +87,21 @@ fn the_winner_of_a_partition_is_everywhere_and_every_octet_of_the_loser_is_kept(
 }
 
 #[test]
+fn a_late_refusal_of_an_earlier_ownership_stops_nothing() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "5");
+    a.claim(5, 1);
+    sync(&a, &b);
+    // Its next ownership was heard of there first, and is taken up here before the answer comes.
+    a.claim(6, 1);
+    a.set().source().refused("b", &Refusal::StaleEpoch(epoch(6, 1)));
+    assert!(a.set().source().offer().is_some(), "the newest ownership is its own");
+    sync(&a, &b);
+    a.set().source().refused("b", &Refusal::StaleEpoch(epoch(7, 2)));
+    assert!(a.set().source().offer().is_none());
+}
+
+#[test]
 fn an_older_ownership_is_refused_and_its_owner_stops() {
     let (a, b, c) = (Host::new("a"), Host::new("b"), Host::new("c"));
     a.write("file", "5");

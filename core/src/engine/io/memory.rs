@@ -23,6 +23,8 @@ pub struct EpochRecord {
     pub reserved: u64,
     /// The last ownership of this host: an agent that adopts the addresses goes on with it.
     pub owned: Option<Epoch>,
+    /// The newest ownership that any peer ever spoke of: who starts passes it on.
+    pub heard: Epoch,
 }
 
 /// Flap control of one instance.

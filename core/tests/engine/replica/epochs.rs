@@ -59,7 +59,7 @@ fn a_start_goes_on_above_everything_that_may_have_been_used() {
 }
 
 fn record(reserved: u64, owned: Option<Epoch>) -> vipd_core::engine::io::EpochRecord {
-    vipd_core::engine::io::EpochRecord { reserved, owned }
+    vipd_core::engine::io::EpochRecord { reserved, owned, ..Default::default() }
 }
 
 #[test]
@@ -131,6 +131,39 @@ fn an_owner_whose_disk_forgot_goes_above_what_a_returning_peer_knows() {
     assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 101, host: 0 });
     let role = world.hosts[1].role();
     assert_eq!((role.owns, role.owner, role.epoch.number), (false, Some(HostIx(0)), 101));
+}
+
+#[test]
+fn what_a_peer_said_once_counts_though_it_has_forgotten_it() {
+    let mut world = stateful("prefer", |_| {});
+    world.off.insert(0);
+    world.run(secs(6));
+    assert_eq!(world.owners(), [1]);
+    let second = world.hosts[1].unit().epoch;
+    // Killed before its disk took the claim, and gone for good soon after.
+    let agent = started(&world, 2, "prefer", Memory::default());
+    come_up(&mut world, 2, agent, &[]);
+    world.run(ms(1500));
+    world.off.insert(1);
+    world.run(secs(8));
+    assert_eq!(world.owners(), [2]);
+    let third = world.hosts[2].unit().epoch;
+    assert!(third.number > second.number, "{third} above {second}");
+}
+
+#[test]
+fn who_starts_passes_on_what_it_heard_before() {
+    let mut world = stateful("prefer", |_| {});
+    let heard = Epoch { number: 100, host: 1 };
+    let epoch = vipd_core::engine::io::EpochRecord { heard, ..record(164, None) };
+    // The host that owned then is not there any more.
+    world.off.insert(1);
+    let agent = started(&world, 3, "prefer", Memory { epoch, ..Memory::default() });
+    come_up(&mut world, 3, agent, &[]);
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0]);
+    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 101, host: 0 });
+    assert_eq!(world.hosts[2].role().epoch, world.hosts[0].unit().epoch);
 }
 
 #[test]

@@ -102,6 +102,7 @@ impl Watch {
                     + Duration::from_millis(100)
                     + OVERLAP
                     + per_address(self.addrs.len())
+                    + self.barrier()
                     + SLACK;
                 if now > end {
                     let what = format!("{} still on {name}, told to stop at {since}", view.addr);
@@ -122,11 +123,16 @@ impl Watch {
     fn judge_vacancy(&mut self, now: Instant, view: &AddrView) {
         let (Some(vacant), Some(whole)) = (view.vacant, self.whole) else { return };
         // Who is drained claims, if at all, as the last resort.
-        let able = |h: usize| self.hosts[h].agent == Agent::Running && !self.orders.drained(h);
+        let able = |h: usize| {
+            self.hosts[h].agent == Agent::Running
+                && !self.orders.drained(h)
+                && self.may_serve(now, h)
+        };
         if !(0..self.hosts.len()).any(able) {
             return;
         }
         let mut from = vacant.max(whole).max(self.agents_changed).max(self.orders.spoken);
+        from = from.max(self.copies_changed(now));
         if self.scenario.heartbeats {
             // Both families share their fate: while the kernel of a dead or hung agent serves one, both wait for it.
             for other in &self.addrs {
@@ -138,7 +144,10 @@ impl Watch {
                 from = other.dropped.iter().flatten().fold(from, |from, at| from.max(*at));
             }
         }
-        let end = from + self.longest_down + self.scenario.t() + SLACK;
+        // Second choice gives a better copy an interval.
+        let later =
+            if self.scenario.replica.is_some() { self.scenario.t() * 2 } else { Duration::ZERO };
+        let end = from + self.longest_down + self.scenario.t() + later + SLACK;
         if now > end {
             let what =
                 format!("{} in no kernel since {vacant}, undisturbed since {from}", view.addr);
@@ -175,7 +184,9 @@ impl Watch {
 
     /// The strongest running host owns once nothing has kept it from taking over for long enough.
     fn judge_rank(&mut self, now: Instant, view: &AddrView) {
-        let (Some(calm), Some((owner, _))) = (self.calm_since(view), view.settled) else { return };
+        let (Some(calm), Some((owner, _))) = (self.calm_since(now, view), view.settled) else {
+            return;
+        };
         // With checks the strongest may be unfit, suppressed or held.
         if !self.scenario.preempt
             || self.scenario.checks
@@ -190,6 +201,9 @@ impl Watch {
         else {
             return;
         };
+        if !self.is_fresh(now, best) {
+            return;
+        }
         let end = calm + self.scenario.to_settle();
         if now > end {
             let (best, owner) = (host_name(best), host_name(owner));

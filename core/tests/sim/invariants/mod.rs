@@ -3,21 +3,24 @@
 //!
 //! Between two facts the world stands still, so every rule of the form "never longer than" is judged when the next
 //! fact arrives, over the time since the last one (`lasting`); the others at their fact (`moments`); `orders` knows what
-//! operators ordered.
+//! operators ordered, `state` what becomes of files that follow the address.
 //! Words: *whole*: no trouble on any net, every host has carrier.
 
 mod lasting;
 mod moments;
 mod orders;
+mod state;
 
 use crate::host::Agent;
+use crate::replica::disk::{Position, Record, Refusal};
 use crate::scenario::{Scenario, mac};
 use orders::Orders;
+use state::Sets;
 use std::fmt;
 use std::net::IpAddr;
 use vipd_core::engine::io::OperatorOrder;
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{Family, Mac, Vrid};
+use vipd_core::types::{Epoch, Family, Mac, Vrid};
 
 /// Something that an observer without any insight into the agents can see.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -57,6 +60,28 @@ pub(crate) enum Fact {
     Frozen(usize, bool),
     /// Operators take back everything that they ordered.
     Tidied,
+    /// The replicator of a host runs from now on, or does not.
+    Replicator(usize, bool),
+    /// The agent of a host is told how old its copy of the state is; `None`: never complete, or nobody knows.
+    Figures(usize, Option<Duration>),
+    /// The agent of a host says whether it owns, under which ownership; else the newest that it knows.
+    Role(usize, bool, Epoch),
+    /// The disk of an agent takes nothing for a while.
+    DiskFull(usize),
+    /// The disk of an agent has reserved epochs up to this number.
+    Stored(usize, u64),
+    /// The service wrote.
+    Wrote(Record),
+    /// A replicator made a tree, of which this is the digest.
+    Sealed(usize, Position, u64),
+    /// A replicator put a tree of another in place, and so many records into the rescue.
+    Took(usize, usize, Position, usize),
+    /// A replicator refused a tree of another.
+    Refused(usize, usize, Refusal),
+    /// The barrier of a move from the one to the other host was reached, or was not.
+    Barrier(usize, usize, bool),
+    /// The agent says that its barrier is over, and whether the address has moved.
+    BarrierOver(usize, bool),
     /// The client's entry changed.
     Sees(IpAddr, Mac),
 }
@@ -98,6 +123,24 @@ pub(crate) enum Rule {
     MoveLost,
     /// What an operator moved was taken by somebody else before failback.
     MovedBack,
+    /// Two ownerships under one epoch, or one under an older epoch than the one before.
+    EpochReused,
+    /// A tree under an older ownership took the place of a newer one.
+    EpochBack,
+    /// A host whose copy of the state is stale by its own figures owns, and nobody accepted that.
+    StalePromoted,
+    /// It owns although a host with everything could have.
+    StaleChosen,
+    /// Something that was written is nowhere any more, or where what is deleted on purpose goes.
+    RecordLost,
+    /// A planned move whose barrier was reached, and the new owner lacks something.
+    StateMissing,
+    /// The target of a planned move claimed before everything was there.
+    BarrierIgnored,
+    /// A tree is refused for ever.
+    RefusalLoop,
+    /// The owner pushes nothing, or somebody does not follow it, long after everything is well.
+    NotFollowed,
 }
 
 /// One broken promise.
@@ -181,6 +224,7 @@ pub(crate) struct Watch {
     /// Last start, stop, death, hang or resumption of any agent.
     agents_changed: Instant,
     orders: Orders,
+    sets: Sets,
     /// Moves that were carried out.
     pub(crate) moves_done: usize,
     pub(crate) violations: Vec<Violation>,
@@ -221,6 +265,7 @@ impl Watch {
             second: Some(Instant::ZERO),
             agents_changed: Instant::ZERO,
             orders: Orders::new(scenario.hosts),
+            sets: Sets::new(scenario.hosts),
             moves_done: 0,
             violations: Vec::new(),
             history: Vec::new(),
@@ -248,7 +293,9 @@ impl Watch {
                 if *agent == Agent::Hung {
                     view.owned_when_hung = owned;
                 }
-                if *agent == Agent::Running && matches!(view.agent, Agent::Dead | Agent::Off) {
+                let starts =
+                    *agent == Agent::Running && matches!(view.agent, Agent::Dead | Agent::Off);
+                if starts {
                     view.started = now;
                     view.owned_when_hung = false;
                 }
@@ -257,6 +304,7 @@ impl Watch {
                 view.muzzle = [None, None];
                 self.agents_changed = now;
                 self.orders_follow(now, *host, *agent);
+                self.set_agent(now, *host, *agent, starts);
             }
             Fact::ResumedOver(host, family, rival, priority) => {
                 self.resumed_over(now, *host, *family, (*rival, *priority));
@@ -280,7 +328,23 @@ impl Watch {
                 self.moves_are_disturbed();
             }
             Fact::Resolves => self.orders.resolved = now,
-            Fact::Ordered(host, id, order) => self.ordered(*host, *id, *order),
+            Fact::Ordered(host, id, order) => {
+                self.ordered(*host, *id, *order);
+                self.allow(now, *host, *order);
+            }
+            Fact::Replicator(host, runs) => self.replicator(now, *host, *runs),
+            Fact::Figures(host, age) => self.figures(now, *host, *age),
+            Fact::Role(host, owns, epoch) => self.role(now, *host, *owns, *epoch),
+            Fact::DiskFull(host) => self.disk_full(*host),
+            Fact::Stored(..) | Fact::Wrote(_) | Fact::BarrierOver(..) => {}
+            Fact::Sealed(host, position, tree) => self.sealed(now, *host, *position, *tree),
+            Fact::Took(host, from, position, _) => self.took(now, *host, *from, *position),
+            Fact::Refused(by, from, refusal) => self.tree_refused(now, *by, *from, *refusal),
+            Fact::Barrier(_, to, passed) => {
+                if *passed {
+                    self.allowed(now, *to);
+                }
+            }
             Fact::Accepted(host, id) => self.accepted(now, *host, *id),
             Fact::Ended(host, id, done) => self.ended(now, *host, *id, *done),
             Fact::Drained(host, on) => self.drained_is(now, *host, *on),
@@ -314,8 +378,13 @@ impl Watch {
     }
 
     /// Since when nothing has happened to any agent, net, or to this address by hand.
-    fn calm_since(&self, view: &AddrView) -> Option<Instant> {
+    fn calm_since(&self, now: Instant, view: &AddrView) -> Option<Instant> {
         let calm = self.whole?.max(self.agents_changed).max(view.tampered).max(self.orders.last);
+        let calm = calm.max(self.copies_changed(now));
+        if self.scenario.replica.is_some() && self.orders.moving(None) {
+            // Its barrier takes its time.
+            return None;
+        }
         Some(self.hosts.iter().map(|h| h.sickened).fold(calm, Instant::max))
     }
 

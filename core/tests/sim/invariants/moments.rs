@@ -23,6 +23,8 @@ impl Watch {
         self.judge_move(now, host, addr);
         self.judge_preemption(now, host, addr);
         self.judge_kept(now, host, addr);
+        let at = self.addrs.iter().position(|a| a.addr == addr).unwrap_or_default();
+        self.judge_copy(now, host, at);
         let view = self.addr(addr);
         view.held[host] = Some(now);
         view.vacant = None;
@@ -61,7 +63,7 @@ impl Watch {
     /// Nothing moves the address by itself.
     fn judge_move(&mut self, now: Instant, host: usize, addr: IpAddr) {
         let view = self.addr(addr).clone();
-        let Some(calm) = self.calm_since(&view) else { return };
+        let Some(calm) = self.calm_since(now, &view) else { return };
         // An owner whose service fails, or that is drained and the last resort, tries again to hand over, less and less often.
         let unfit = view
             .settled
@@ -88,6 +90,7 @@ impl Watch {
             && !self.offers(other, now)
             && !self.orders.moving(Some(owner))
             && !self.orders.promoting(host)
+            && !self.orders.moved_lately(host, now.before(SLACK))
             && heard
             && other.agent == Agent::Running
             && (me.started == since || me.owned_when_hung)
@@ -107,6 +110,8 @@ impl Watch {
         let Some(whole) = self.whole.filter(|_| view.tampered != now) else { return };
         let me = &self.hosts[host];
         let moment = match me.agent {
+            // Where state is brought over first, the release comes long after the order.
+            Agent::Leaving if self.scenario.replica.is_some() => now,
             Agent::Leaving => me.since,
             // Whose service fails lets go first: there is nothing to keep up (DESIGN 5.9).
             Agent::Running if me.sick || now - me.sickened < SLACK => return,
@@ -120,7 +125,11 @@ impl Watch {
         // Whose service fails gives others time to come.
         let fit = |h: usize| !self.hosts[h].sick && ready(self.hosts[h].sickened);
         let heir = |h: usize| {
-            self.hosts[h].agent == Agent::Running && ready(self.hosts[h].since) && fit(h)
+            self.hosts[h].agent == Agent::Running
+                && ready(self.hosts[h].since)
+                && fit(h)
+                && self.heir(now, h)
+                && !self.orders.drained(h)
         };
         let heirs = match me.agent {
             Agent::Leaving => others().any(heir),
@@ -151,6 +160,9 @@ impl Watch {
         self.judge_release(now, host, addr);
         if released {
             self.judge_lost(now, host, addr);
+        }
+        if self.addr(addr).tampered != now {
+            self.state_let_go(now, host);
         }
         let view = self.addr(addr);
         view.held[host] = None;

@@ -103,6 +103,13 @@ impl Orders {
         self.given.iter().any(|(h, _, order)| *h == host && allows(order))
     }
 
+    /// Was a move of this host ever to be done whatever speaks against it?
+    pub(super) fn forced(&self, host: usize) -> bool {
+        let forces =
+            |order: &OperatorOrder| matches!(order, OperatorOrder::Move { force: true, .. });
+        self.given.iter().any(|(h, _, order)| *h == host && forces(order))
+    }
+
     pub(super) fn drained(&self, host: usize) -> bool {
         self.drained[host]
     }

@@ -1,0 +1,166 @@
+//! The runs with sets, and that each rule of theirs finds what breaks it.
+
+use crate::directed::{changes, fault, holders, pair_with_heartbeats};
+use crate::engine::real;
+use crate::invariants::Rule;
+use crate::replica::Setup;
+use crate::run::Case;
+use crate::scenario::Scenario;
+use crate::schedule::{Fault, Schedule, Timed};
+use crate::sweep::failures;
+use crate::wire::{Kind, Net, Trouble};
+use crate::world::{Breakage, World};
+use vipd_core::config::model::Gate;
+use vipd_core::engine::io::OperatorOrder;
+use vipd_core::time::{Duration, Instant};
+use vipd_core::types::{HostIx, InstanceIx};
+
+/// Schedules of the regular run.
+const REGULAR: u64 = 300;
+/// Seeds in which a broken rule must show.
+const BROKEN: u64 = 400;
+
+#[test]
+fn every_schedule_with_sets_keeps_the_promises() {
+    if crate::number("SIM_SETS").is_some()
+        && let Some(seed) = crate::number("SIM_SEED")
+    {
+        let case = Case::with_set_of_seed(seed, None, real);
+        println!("{}", case.report());
+        assert!(case.run().violation.is_none());
+        return;
+    }
+    let from = crate::number("SIM_FROM").unwrap_or(0);
+    let to = from + crate::number("SIM_SCHEDULES").unwrap_or(REGULAR);
+    let failed = failures(from..to, 3, |seed| Case::with_set_of_seed(seed, None, real));
+    let reports: Vec<String> = failed.iter().map(Case::report).collect();
+    assert!(reports.is_empty(), "{}", reports.join("\n"));
+}
+
+#[test]
+fn one_seed_with_a_set_is_one_run() {
+    for seed in 0..30 {
+        let case = Case::with_set_of_seed(seed, None, real);
+        let (first, second) = (case.run(), case.run());
+        assert_eq!(first.digest, second.digest, "seed {seed}");
+        assert!(first.digest.1 > 50, "seed {seed}: nothing happened");
+    }
+}
+
+/// Does the broken rule show?
+fn found(rule: Rule, breakage: Breakage) -> bool {
+    let shows = |seed| {
+        let case = Case::with_set_of_seed(seed, Some(breakage), real);
+        case.run().violation.is_some_and(|v| v.rule == rule)
+    };
+    (0..BROKEN).any(shows)
+}
+
+#[test]
+fn an_agent_that_forgets_which_epochs_it_reserved_is_found() {
+    assert!(found(Rule::EpochReused, Breakage::Reservation));
+}
+
+#[test]
+fn a_receiver_that_takes_what_comes_under_a_lower_epoch_is_found() {
+    assert!(found(Rule::EpochBack, Breakage::Refusal));
+}
+
+#[test]
+fn a_barrier_that_waits_for_no_acknowledgement_is_found() {
+    assert!(found(Rule::StateMissing, Breakage::Barrier));
+}
+
+#[test]
+fn a_gate_that_believes_every_copy_is_found() {
+    assert!(found(Rule::StalePromoted, Breakage::Gate));
+}
+
+#[test]
+fn a_receiver_that_rescues_nothing_is_found() {
+    assert!(found(Rule::RecordLost, Breakage::Rescue));
+}
+
+fn pair(gate: Gate) -> Scenario {
+    let set = Setup {
+        gate,
+        max_age: Duration::from_secs(8),
+        debounce: Duration::from_millis(200),
+        pace: Duration::from_millis(300),
+    };
+    Scenario { replica: Some(set), ..pair_with_heartbeats() }
+}
+
+/// Runs to `end` ms, and no promise may break.
+fn kept(scenario: Scenario, faults: Vec<Timed>, end: u64) -> World {
+    let mut world = World::new(1, scenario, Schedule(faults), None, real);
+    assert_eq!(world.run(Instant::from_millis(end)), None);
+    world
+}
+
+fn to(host: u8) -> Fault {
+    let order = OperatorOrder::Move { to: Some(HostIx(host)), force: false };
+    Fault::Order(None, Some(InstanceIx(0)), order)
+}
+
+/// Both ways, on both nets, between the two hosts; both reach the gateway.
+fn severed() -> Fault {
+    let way = |net, from, to| Trouble { net, from, to, kind: Kind::Cut };
+    Fault::Wire(
+        [Net::Service, Net::Second]
+            .into_iter()
+            .flat_map(|net| [way(net, 1, 2), way(net, 2, 1)])
+            .collect(),
+    )
+}
+
+/// The runs are not empty: planned moves reach their barriers, and what loses is rescued.
+#[test]
+fn a_planned_move_brings_every_record_in_order() {
+    let scenario = Scenario { operators: true, ..pair(Gate::Require) };
+    let accept = OperatorOrder::Promote { accept_data_loss: true };
+    let mut faults = vec![fault(6000, 0, Fault::Order(Some(0), Some(InstanceIx(0)), accept))];
+    faults.extend((1..=6).map(|n| fault(10_000 + n * 6000, 0, to((n % 2) as u8))));
+    let world = kept(scenario, faults, 60_000);
+    assert_eq!((world.watch.moves_done, holders(&world)), (6, vec![0]));
+    let written: u32 = world.replicas.iter().map(|r| r.service.written).sum();
+    assert!(written > 100, "{written}");
+    for replica in &world.replicas {
+        assert_eq!((replica.disk.rescue.len(), replica.disk.trash.len()), (0, 0));
+    }
+}
+
+#[test]
+fn after_a_partition_the_losers_records_are_in_its_rescue() {
+    let world = kept(pair(Gate::Prefer), vec![fault(10_000, 10_000, severed())], 60_000);
+    assert_eq!(holders(&world), [0]);
+    let written = world.replicas[1].service.written as usize;
+    assert!(written > 10, "{written}");
+    assert_eq!(world.replicas[1].disk.rescue.len(), written);
+    let owner: Vec<_> = world.replicas[0].disk.records().collect();
+    assert!(owner.iter().all(|record| record.host == 0));
+    let epochs = world.replicas.iter().map(|r| r.disk.position.epoch);
+    assert!(epochs.into_iter().all(|epoch| epoch == world.replicas[0].disk.known));
+}
+
+/// A stronger host that has everything takes the address back as VRRP has it: that is no planned move, and waits for
+/// nothing. What the owner had not sent is put aside there, and the two agree again.
+#[test]
+fn what_a_preempted_owner_had_not_sent_is_rescued() {
+    let mut rescued = 0;
+    for n in 0..8 {
+        let off = fault(10_000 + n * 90, 6000, Fault::PowerOff(0));
+        let world = kept(pair(Gate::Prefer), vec![off], 60_000);
+        assert_eq!(holders(&world), [0]);
+        rescued += world.replicas[1].disk.rescue.len();
+    }
+    assert!((1..=8 * 4).contains(&rescued), "{rescued}");
+}
+
+#[test]
+fn without_its_replicator_a_move_is_given_up_and_the_owner_stays() {
+    let scenario = Scenario { operators: true, ..pair(Gate::Prefer) };
+    let faults = vec![fault(12_000, 9000, Fault::ReplicatorDown(0)), fault(13_000, 0, to(1))];
+    let world = kept(scenario, faults, 60_000);
+    assert_eq!((holders(&world), changes(&world, 12_000)), (vec![0], vec![]));
+}
