@@ -182,6 +182,9 @@ impl Engine {
 
     /// `host` has claimed by our own request: the addresses stay until it has them.
     pub(super) fn hand_over(&mut self, u: UnitIx, host: HostIx, heard: Option<Heard>) {
+        // The operator's last word is that host: what this one takes back if that fails is not pinned any more, and stands
+        // back behind whoever was promoted meanwhile.
+        self.units[u].pinned = false;
         self.begin_leaving(u, Plan::Move(host), heard);
         let applied = self.record(host, u).is_some_and(|r| r.owns() && r.applied);
         if applied {
