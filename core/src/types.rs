@@ -358,7 +358,7 @@ pub struct RouterId {
 pub struct Epoch {
     /// Grows with each claim.
     pub number: u64,
-    /// Who claimed; breaks ties.
+    /// Who claimed, by `Model::epoch_host`; breaks ties.
     pub host: u8,
 }
 

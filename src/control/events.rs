@@ -125,8 +125,10 @@ pub enum What {
         /// Effective priority.
         priority: u8,
     },
-    /// The agent stops, and what was written here last is on no host that takes over.
+    /// The agent stops or hands over for a reload, and what was written here last is on no host that takes over.
     Unsynced {},
+    /// A pre-promote hook refused a claim that was ordered.
+    Vetoed {},
     /// An operation began, went on or ended.
     Operation {
         /// Its name.
@@ -207,6 +209,7 @@ impl What {
             | Self::Replica { alarm: true, .. }
             | Self::Change { .. }
             | Self::Unsynced {}
+            | Self::Vetoed {}
             | Self::Agent { .. } => true,
             Self::Operation { step, .. } => matches!(step, Step::Done | Step::Aborted),
             Self::Claimed { .. }

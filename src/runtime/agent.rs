@@ -1,71 +1,54 @@
-//! `vipd run`: what happens in which order at start and stop, and the main thread in between.
+//! `vipd run`: what happens in which order at start and stop.
 //!
 //! Start: capabilities, locks, configuration, keys, boot counter, first dump of links and addresses, sockets, and
 //! only then the engine's first timer, so that tagged addresses of an earlier run are known before anything is
 //! decided. Stop: the engine hands over and releases, the kernel thread finishes, the process ends. Restart: the engine
 //! prepares, what it knows is written down, and another program goes on (DESIGN 5.7).
+//!
+//! Rooms: `serving` the main thread in between; `duties` what it does with what it hears; `reloading` how another
+//! configuration comes into force.
 
+mod duties;
 mod reloading;
+mod serving;
 
-use super::activation::{Activations, Readings};
 use super::chronicle::Chronicle;
-use super::control::Control;
 use super::crashes::{self, Past};
-use super::ending::{Ending, Next, Turn};
+use super::ending::{Ending, Next};
 use super::handover::Left;
-use super::hooks::Hooks;
 use super::keys::{self, KeyError};
 use super::load::LoadError;
 use super::lock::{Lock, LockError};
-use super::moving::Moving;
-use super::observe::{self, Counting, Serving};
-use super::protocol::{End, Parts, Protocol, Told};
+use super::observe::Counting;
+use super::protocol::{Parts, Protocol};
 use super::pulse::Pulse;
 use super::queue::{self, Message, Sender};
-use super::reload::{self, Asker, Reloads};
+use super::reload::Reloads;
 use super::replica::Replication;
 use super::report::Facts;
-use super::scripts::ScriptChecks;
 use super::slots::Slots;
 use super::standing::{self, InForce, Keeper, Start};
 use super::successor::{self, Successor};
-use super::sync::Syncs;
-use super::tasks::{Asked, No, Task, Tasks};
 use super::threads::{self, Threads};
+use super::told::{self, Told};
 use super::{boot, memory};
-use crate::control::server::{Limits, Server};
-use crate::control::socket_path;
-use crate::exec;
-use crate::exec::client::{Runner, Whereabouts};
-use crate::health::Checks;
-use crate::kernel::{self, Claims, Monitor, MonitorEvent, Worker};
+use crate::kernel::{Claims, Monitor, MonitorEvent, Worker};
 use crate::sys::capability::{self, Missing};
 use crate::sys::{AlreadyRunning, NamespaceLock, Watchdog, clock};
-use crate::telemetry::{self, Teller};
+use crate::telemetry;
 use sd_notify::NotifyState;
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, EventKind, Handover, OperationStep, Reading};
-use vipd_core::types::CheckIx;
+use vipd_core::engine::io::Handover;
 
 /// Longest time for the first dump of links and addresses.
 const DUMP: Duration = Duration::from_secs(10);
-/// The last words of a clean stop.
-const STOPPED: &str = "stopped; nothing is owned by this host";
 /// Said at a start with a file that cannot be used.
 const LAST_GOOD: &str = "the configuration file cannot be used: runs on the last good one; mend the file, then `vipd reload`";
-/// The last word before another agent goes on.
-const REPLACED: &str = "ends for the next agent of this host; addresses stay";
-/// For signals that came before they were held back.
-const LAST_SIGNALS: Duration = Duration::from_millis(1);
-/// Events that may wait for the log.
-const EVENTS: usize = 1024;
 
 /// Where this agent lives.
 #[derive(Clone, Debug)]
@@ -183,7 +166,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         queue::queue().map_err(io_at("cannot make the queue of the protocol thread"))?;
     let store = memory::Writer::start(&options.state_dir, confirm(sender.clone()))
         .map_err(io_at("cannot start the storing thread"))?;
-    let (told, events) = mpsc::channel(EVENTS);
+    let (told, events) = told::channel(&model);
     let slots = Slots::new(model.instances.len());
     let pulse = watchdog().map(|watchdog| Pulse::new(watchdog, &model));
     let parts = Parts {
@@ -291,332 +274,6 @@ struct Main<'a> {
     ending: Ending,
     /// From the agent before this one.
     left: Option<Left>,
-}
-
-/// What the main thread does with events beside telling them.
-struct Duties {
-    teller: Teller,
-    counting: Counting,
-    hooks: Hooks,
-    activations: Activations,
-    moving: Moving<Replication>,
-    replication: Replication,
-    syncs: Syncs,
-    /// The way to the programs of `vipd exec`.
-    runner: Runner,
-    readings: Readings,
-    /// They end with it.
-    checks: Option<Checks>,
-    monitoring: Option<Serving>,
-}
-
-impl Main<'_> {
-    async fn run(mut self) -> Result<Ended, RunError> {
-        let control = Server::bind(&socket_path(&self.options.runtime_dir), Limits::default())
-            .map_err(io_at("cannot listen on the control socket"))?;
-        let mut duties = self.duties();
-        duties.monitoring = observe::start(&self.facts, &self.sender);
-        let (tasks, mut asked) = Tasks::new();
-        let (sender, chronicle) = (self.sender.clone(), self.chronicle.clone());
-        let handler = Control::new(self.facts.clone(), sender, chronicle, tasks, self.boot);
-        let control = tokio::spawn(control.serve(handler));
-        let replication = tokio::spawn(self.facts.replication.clone().tend());
-        let ended = self.serve(&mut duties, &mut asked).await;
-        replication.abort();
-        control.abort();
-        // Its file goes with it.
-        let _ = control.await;
-        // What the engine said last.
-        while let Ok(told) = self.events.try_recv() {
-            self.tell(&mut duties, told);
-        }
-        match &ended {
-            Ok(Ended::Stopped) => {
-                self.chronicle.agent(false, STOPPED.into());
-                duties.hooks.stop().await;
-            }
-            Ok(Ended::Replaced(..)) => self.chronicle.agent(false, REPLACED.into()),
-            Err(_) => {}
-        }
-        ended
-    }
-
-    fn duties(&self) -> Duties {
-        let runner = self.runner();
-        let readings = Readings::default();
-        let counting = self.facts.counting.clone();
-        let engine = self.sender.clone();
-        let activations =
-            Activations::new(self.facts.in_force.clone(), runner.clone(), readings.clone(), engine);
-        Duties {
-            checks: Some(self.checks(&counting, &readings, &runner)),
-            teller: Teller::new(Arc::clone(&self.model)),
-            hooks: Hooks::new(Arc::clone(&self.model), runner.clone(), counting.clone()),
-            counting,
-            moving: Moving::new(
-                self.facts.in_force.clone(),
-                self.sender.clone(),
-                self.facts.replication.clone(),
-            ),
-            replication: self.facts.replication.clone(),
-            syncs: Syncs::start(&self.model),
-            activations,
-            runner,
-            readings,
-            monitoring: None,
-        }
-    }
-
-    /// A way to the programs of the configuration in force.
-    fn runner(&self) -> Runner {
-        if reloading::has_programs(&self.model) {
-            Runner::start(self.executor())
-        } else {
-            Runner::none()
-        }
-    }
-
-    /// The checks of the configuration in force, started.
-    fn checks(&self, counting: &Counting, readings: &Readings, runner: &Runner) -> Checks {
-        let (readings, counting) = (readings.clone(), counting.clone());
-        let (engine, model) = (self.sender.clone(), Arc::clone(&self.model));
-        let report = move |check: CheckIx, reading: Reading| {
-            readings.note(&model.check(check).name, &reading);
-            counting.check(check, &reading);
-            engine.offer(Message::Check(check, reading));
-        };
-        let scripts = ScriptChecks::new(Arc::clone(&self.model), runner.clone());
-        Checks::start(&self.model, report, scripts)
-    }
-
-    /// Where `vipd exec` is, and how it is started as a child: the same program with the same four options.
-    fn executor(&self) -> Whereabouts {
-        let Options { config, host, runtime_dir, state_dir } = self.options;
-        let options: [(&str, &OsStr); 4] = [
-            ("--config", config.as_os_str()),
-            ("--host", host.as_ref()),
-            ("--runtime-dir", runtime_dir.as_os_str()),
-            ("--state-dir", state_dir.as_os_str()),
-        ];
-        // The file that this process runs, whatever has become of its name.
-        let mut command = vec![OsString::from("/proc/self/exe")];
-        for (name, value) in options {
-            command.extend([OsString::from(name), value.to_owned()]);
-        }
-        Whereabouts {
-            socket: exec::socket_path(runtime_dir),
-            command,
-            managed: std::env::var_os("NOTIFY_SOCKET").is_some(),
-        }
-    }
-
-    async fn serve(
-        &mut self,
-        duties: &mut Duties,
-        asked: &mut mpsc::Receiver<Asked>,
-    ) -> Result<Ended, RunError> {
-        let signals = io_at("cannot listen to signals");
-        let mut terminate = signal(SignalKind::terminate()).map_err(&signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(&signals)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(&signals)?;
-        successor::welcome_signals();
-        // The protocol thread has begun when it answers: sockets are open, left-overs known.
-        let (tx, begun) = oneshot::channel();
-        self.sender.send(Message::Report(tx)).map_err(|_| RunError::Died("protocol"))?;
-        begun.await.map_err(|_| RunError::Died("protocol"))?;
-        self.tell_scheduling();
-        notify(&[NotifyState::Ready]);
-        let cluster = match &*self.model.cluster {
-            "" => "a group without a name",
-            name => name,
-        };
-        let line = format!(
-            "vipd {} is host {} of {cluster}, {} instances",
-            env!("CARGO_PKG_VERSION"),
-            self.model.host_name(self.model.host),
-            self.model.instances.len()
-        );
-        tracing::info!("{line}");
-        self.chronicle.agent(true, line);
-
-        if let Some(left) = self.left.take() {
-            self.goes_on(duties, &left);
-        }
-        let mut ended = loop {
-            tokio::select! {
-                // Ends first: what else happens then is a consequence.
-                biased;
-                ended = &mut self.threads.protocol_ended => match (ended, self.ending.replaced()) {
-                    (Ok(Ok(End::Stopped)), _) if self.ending.stopping() => break Ended::Stopped,
-                    (Ok(Ok(End::Replaced(engine))), Some(next)) => {
-                        break Ended::Replaced(engine, next);
-                    }
-                    (Ok(Err(error)), _) => {
-                        return Err(RunError::Io { what: "the protocol thread", error });
-                    }
-                    _ => return Err(RunError::Died("protocol")),
-                },
-                _ = &mut self.threads.kernel_ended => return Err(RunError::Died("kernel")),
-                turn = self.ending.next() => match turn {
-                    Turn::Stop => self.stop(),
-                    Turn::Tell(id, step) => self.tell_step(duties, id, step),
-                    Turn::OutOfPatience => return Err(self.remove_by_force()),
-                },
-                turn = self.reloads.next() => match turn {
-                    reload::Turn::Read(asker, read) => self.judge(duties, asker, read).await,
-                    reload::Turn::Retired(candidate, operation) => {
-                        self.put_in_force(duties, *candidate, operation).await;
-                    }
-                },
-                Some(told) = self.events.recv() => self.tell(duties, told),
-                due = duties.syncs.next() => duties.hooks.due(due.hook, due.moment),
-                event = self.monitor.next() => {
-                    let event = event.map_err(io_at("cannot watch the network"))?;
-                    self.hand_over(Message::Network(event));
-                }
-                Some(asked) = asked.recv() => self.take(asked),
-                _ = hangup.recv() => {
-                    let began = NotifyState::monotonic_usec_now().ok();
-                    let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(began).collect();
-                    notify(&states);
-                    self.reloads.ask(Asker::Signal, self.facts.in_force.model());
-                }
-                _ = terminate.recv() => self.ending.terminate(),
-                _ = interrupt.recv() => {
-                    if self.ending.stop("SIGINT").is_some() {
-                        self.stop();
-                    }
-                }
-            }
-        };
-        self.threads.slots.close();
-        // Closed, so it ends after what it has in hand.
-        let _ = (&mut self.threads.kernel_ended).await;
-        crashes::end(&self.options.runtime_dir);
-        if let Ended::Replaced(_, next) = &mut ended {
-            // What comes from here on waits for the next agent; what came a moment ago is passed on.
-            successor::hold_signals();
-            let late = tokio::time::timeout(LAST_SIGNALS, terminate.recv()).await;
-            next.terminate |= late.is_ok() && !next.managed;
-            tracing::info!("{REPLACED}");
-        } else {
-            tracing::info!("{STOPPED}");
-        }
-        Ok(ended)
-    }
-
-    /// Begins the clean stop.
-    fn stop(&self) {
-        notify(&[NotifyState::Stopping]);
-        crashes::leaving(&self.options.runtime_dir, self.past, clock::monotonic());
-        self.hand_over(Message::Stop);
-    }
-
-    /// This agent goes on for another one, and ends what that one had begun.
-    fn goes_on(&mut self, duties: &mut Duties, left: &Left) {
-        let gap = clock::monotonic().since(left.engine.at);
-        let line = format!("goes on for vipd {}, {gap:.0?} after its last word", left.version);
-        tracing::info!("{line}");
-        if let Some(id) = left.operation {
-            self.tell_step(duties, id, OperationStep::Done(line.into()));
-        }
-        if left.terminate {
-            self.ending.terminate();
-        }
-    }
-
-    fn tell_step(&self, duties: &mut Duties, id: u64, step: OperationStep) {
-        let kind = EventKind::Operation { id, step };
-        let event = Event { at: clock::monotonic(), instance: None, family: None, kind };
-        self.tell(duties, Told::Event(event));
-    }
-
-    /// What an operator asks of this thread.
-    fn take(&mut self, asked: Asked) {
-        match asked.task {
-            Task::Reexec if self.reloads.busy() => {
-                let _ = asked.answer.send(Err(No::Refused("a reload is under way".into())));
-            }
-            Task::Reexec => self.ending.reexec(asked),
-            Task::Reload => self.reloads.ask(Asker::Operator(asked), self.facts.in_force.model()),
-        }
-    }
-
-    fn hand_over(&self, message: Message) {
-        // A protocol thread that has ended says so by itself, with its reason.
-        let _ = self.sender.send(message);
-    }
-
-    fn tell(&self, duties: &mut Duties, told: Told) {
-        let event = match told {
-            Told::Socket(text) => {
-                tracing::warn!("{text}; trying again each second");
-                return;
-            }
-            Told::Activate { instance, order } => {
-                let occasion = duties.hooks.activation(instance);
-                duties.activations.begin(instance, order, occasion);
-                return;
-            }
-            Told::PrePromote { instance, order, from } => {
-                duties.moving.pre_promote(&duties.hooks, instance, order, from);
-                return;
-            }
-            Told::NotPromoted { instance, order } => {
-                duties.moving.not_promoted(&duties.hooks, instance, order);
-                return;
-            }
-            Told::Barrier { instance, order, to, deadline } => {
-                duties.moving.barrier(&duties.hooks, instance, order, to, deadline);
-                return;
-            }
-            Told::BarrierOver { instance, order, moved } => {
-                duties.moving.barrier_over(&duties.hooks, instance, order, moved);
-                return;
-            }
-            Told::Event(event) => event,
-        };
-        if let EventKind::Role(_) = event.kind {
-            duties.replication.roles_changed();
-        }
-        let telling = duties.teller.tell(&event);
-        if let Some(state) = &telling.state {
-            notify(&[NotifyState::Status(state)]);
-        }
-        duties.counting.observe(&event);
-        self.chronicle.event(&event, telling);
-        duties.hooks.observe(&event);
-        if let EventKind::Remember(memory) = &event.kind {
-            let instance = event.instance.map(|ix| &*self.model.instance(ix).name);
-            self.store.store(instance, memory);
-        }
-        if let EventKind::Boot { counter, .. } = event.kind {
-            let Options { state_dir, runtime_dir, .. } = self.options;
-            if let Err(error) = boot::raise(state_dir, runtime_dir, counter) {
-                tracing::warn!("cannot store the boot counter: {error}");
-            }
-        }
-    }
-
-    /// The engine did not finish: the addresses go all the same, without a handover.
-    fn remove_by_force(&self) -> RunError {
-        self.threads.slots.close();
-        match kernel::cleanup(&self.options.runtime_dir) {
-            Ok(cleaned) => cleaned.errors.iter().for_each(|error| tracing::error!("{error}")),
-            Err(error) => tracing::error!(
-                "cannot remove the addresses: {error}; their leases end by themselves"
-            ),
-        }
-        RunError::Stuck(patience(&self.model))
-    }
-
-    fn tell_scheduling(&self) {
-        for granted in [&self.threads.scheduling, &self.threads.memory] {
-            if let Some(Err(reason)) = granted.get() {
-                tracing::warn!("{reason}");
-            }
-        }
-    }
 }
 
 /// What the thread that stores tells the engine.

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `agent` | `vipd run`: start order, the main thread, stop order |
+//! | `agent` | `vipd run`: start order, the main thread (`agent/serving`, `agent/duties`, `agent/reloading`), stop order |
 //! | `ending`, `manager`, `successor` | how the process ends: clean stop, or another program in its place |
 //! | `handover` | what the agent after this one reads at its start |
 //! | `threads` | the main loop and the two threads beside it |
@@ -10,7 +10,7 @@
 //! | `sockets`, `neighbours` | its sockets, and the frames of neighbours |
 //! | `pulse` | its watchdog ping |
 //! | `worker` | the kernel thread |
-//! | `slots`, `queue` | orders to the kernel thread, inputs to the protocol thread |
+//! | `slots`, `queue`, `told` | orders to the kernel thread, inputs to the protocol thread, what that one tells the main thread |
 //! | `load`, `keys`, `boot`, `lock` | what is read and taken at start |
 //! | `standing`, `reload` | which configuration is in force, the last good one; how another one comes into force |
 //! | `control` | the handler of the control socket: reads, changes, subscriptions |
@@ -60,4 +60,5 @@ mod successor;
 mod sync;
 mod tasks;
 mod threads;
+mod told;
 mod worker;

@@ -104,9 +104,6 @@ impl<R: Replicator> Moving<R> {
         let asked = Arc::clone(&begun);
         let task = tokio::spawn(async move {
             let result = consent(steps, &asked, deadline, from.is_some()).await;
-            if let Err(why) = &result {
-                tracing::warn!("{name}: does not take over: {why}");
-            }
             let result = result.map_err(Arc::from);
             // Gone by a reload: nobody waits for it.
             let Some(instance) = in_force.instance(&name) else { return };

@@ -10,18 +10,19 @@ use super::pulse::Pulse;
 use super::queue::{Inbox, Message};
 use super::slots::Slots;
 use super::sockets::{Sockets, Token};
+use super::told::{Outlet, Told};
 use crate::kernel::MonitorEvent;
 use crate::sys::{DeadlineTimer, Poller, clock};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Event, Handover, HeartbeatIn, Input, Memory, Output, Packet};
+use vipd_core::engine::io::{Handover, HeartbeatIn, Input, Memory, Output, Packet};
 use vipd_core::engine::snapshot::Snapshot;
 use vipd_core::engine::{Engine, Secrets};
 use vipd_core::histogram::{Histogram, LATENESS};
 use vipd_core::time::{Duration, Instant};
-use vipd_core::types::{Family, HostIx, InstanceIx, LinkIx, PathIx};
+use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
 
 /// Datagrams read from one socket before the others get their turn.
 const READS_PER_TURN: usize = 64;
@@ -32,58 +33,6 @@ const ROUNDS: usize = 16;
 const MESSAGES_PER_TURN: usize = 256;
 /// Longest datagram or frame: a full IPv6 list of 255 addresses with its trailer, or a jumbo frame.
 const BUFFER: usize = 9216;
-
-/// What the thread has to tell the main thread.
-#[derive(Clone, Debug)]
-pub(super) enum Told {
-    /// From the engine.
-    Event(Event),
-    /// A standby has to be made able to serve; the answer is `Input::Activated`.
-    Activate {
-        /// Which instance.
-        instance: InstanceIx,
-        /// Number of the order.
-        order: u64,
-    },
-    /// Pre-promote hooks are asked; the answer is `Input::PrePromoted`.
-    PrePromote {
-        /// Which instance.
-        instance: InstanceIx,
-        /// Number of the order.
-        order: u64,
-        /// Who hands over; `None`: an operator promotes this host.
-        from: Option<HostIx>,
-    },
-    /// The claim that they were asked for does not come.
-    NotPromoted {
-        /// Which instance.
-        instance: InstanceIx,
-        /// Number of the order.
-        order: u64,
-    },
-    /// The writer is quieted and its last words are brought to the target; the answer is `Input::BarrierDone`.
-    Barrier {
-        /// Which instance.
-        instance: InstanceIx,
-        /// Number of the order.
-        order: u64,
-        /// Who takes over.
-        to: HostIx,
-        /// The answer is of no use after this time.
-        deadline: Instant,
-    },
-    /// That is over.
-    BarrierOver {
-        /// Which instance.
-        instance: InstanceIx,
-        /// Number of the order.
-        order: u64,
-        /// The addresses move; else the writer goes on here.
-        moved: bool,
-    },
-    /// A socket could not be opened: the sentence for the log.
-    Socket(String),
-}
 
 /// How the thread came to its end.
 #[derive(Debug)]
@@ -145,9 +94,9 @@ pub(super) struct Protocol {
     slept_at: Instant,
     inbox: Inbox,
     slots: Slots,
-    told: mpsc::Sender<Told>,
+    told: Outlet,
     /// Where to tell once another configuration is in force.
-    told_next: Option<mpsc::Sender<Told>>,
+    told_next: Option<Outlet>,
     /// Waits for the engine to be ready for another configuration.
     retiring: Option<oneshot::Sender<()>>,
     sockets: Sockets,
@@ -178,7 +127,7 @@ pub(super) struct Parts {
     /// Orders for the kernel thread.
     pub slots: Slots,
     /// To the main thread.
-    pub told: mpsc::Sender<Told>,
+    pub told: Outlet,
     /// To the service manager.
     pub pulse: Option<Pulse>,
 }
@@ -555,7 +504,7 @@ impl Protocol {
     }
 
     fn tell(&mut self, told: Told) {
-        if self.told.try_send(told).is_err() {
+        if self.told.tell(told).is_err() {
             self.counters.untold += 1;
         }
     }

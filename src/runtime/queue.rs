@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use vipd_core::config::model::Model;
 use vipd_core::engine::Secrets;
 use vipd_core::engine::io::{Applied, Memory, OperatorOrder, Reading, Renewed, ReplicaState};
@@ -17,7 +17,8 @@ use vipd_core::engine::simulate::Picture;
 use vipd_core::time::Duration;
 use vipd_core::types::{CheckIx, InstanceIx, SetIx};
 
-use super::protocol::{Report, Told};
+use super::protocol::Report;
+use super::told::Outlet;
 
 /// Messages in flight. A dump of all links fits; more only means that the writer waits.
 const DEPTH: usize = 1024;
@@ -120,7 +121,7 @@ pub(super) struct Reload {
     /// What was stored of instances that are new.
     pub recalled: Vec<(Option<InstanceIx>, Memory)>,
     /// Where to tell from then on; where it was told until then is closed.
-    pub told: mpsc::Sender<Told>,
+    pub told: Outlet,
 }
 
 /// The writing end; one per thread.

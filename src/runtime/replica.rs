@@ -17,10 +17,10 @@ use crate::control::server::{Caller, Gone, Wire};
 use crate::control::status::Replicator as ReplicatorView;
 use crate::sys::clock;
 use crate::telemetry::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use vipd_core::config::model::{Model, Replicate};
+use vipd_core::config::model::Model;
 use vipd_core::engine::io::ReplicaState;
 use vipd_core::engine::snapshot::RoleView;
 use vipd_core::replica::{Barrier, Order, Role, SetReport, Word};
@@ -69,8 +69,8 @@ struct Books {
     missing: bool,
     /// The last report on each set, and when it came.
     sets: BTreeMap<String, (Instant, SetReport)>,
-    /// Alarms that stand, by set.
-    alarms: BTreeSet<(String, String)>,
+    /// Alarms that stand, by set and text, with the instance under whose name they were told.
+    alarms: BTreeMap<(String, String), String>,
     /// Who waits for the end of a barrier.
     barriers: HashMap<u64, oneshot::Sender<Result<(), String>>>,
     teller: ReplicaTeller,
@@ -97,7 +97,7 @@ impl Replication {
             spoke: false,
             missing: false,
             sets: BTreeMap::new(),
-            alarms: BTreeSet::new(),
+            alarms: BTreeMap::new(),
             barriers: HashMap::new(),
             teller: ReplicaTeller::default(),
         };
@@ -165,6 +165,7 @@ impl Replication {
             tracing::warn!("the replicator does not read its orders: reload it by itself");
         }
         drop(books);
+        self.forget_removed();
         self.0.changed.notify_one();
     }
 
@@ -194,11 +195,35 @@ impl Replication {
 
     /// Without sets nobody is missed; those that come by a reload begin anew.
     fn none_configured(&self) {
-        let mut books = self.lock();
-        books.heard = clock::monotonic();
-        (books.missing, books.spoke) = (false, false);
-        books.sets.clear();
-        books.alarms.clear();
+        self.forget_removed();
+        let missing = {
+            let mut books = self.lock();
+            books.heard = clock::monotonic();
+            books.spoke = false;
+            std::mem::take(&mut books.missing)
+        };
+        if missing {
+            let line = "over: no sets of state files are configured any more".to_owned();
+            replica_alarm(REPLICATOR_MISSING, None, None, &line, false);
+            self.0.chronicle.alarm(REPLICATOR_MISSING, None, line, false);
+        }
+    }
+
+    /// What is known of sets that are not configured any more is forgotten, and their alarms are over.
+    fn forget_removed(&self) {
+        let model = self.model();
+        let stays = |set: &str| model.replicates.iter().any(|known| *known.name == *set);
+        let over: BTreeMap<_, _> = {
+            let mut books = self.lock();
+            books.sets.retain(|set, _| stays(set));
+            let alarms = std::mem::take(&mut books.alarms);
+            let (stand, over) = alarms.into_iter().partition(|((set, _), _)| stays(set));
+            books.alarms = stand;
+            over
+        };
+        for ((set, alarm), instance) in over {
+            self.tell_alarm(&instance, &set, &format!("over: {alarm}"), false);
+        }
     }
 
     fn model(&self) -> Arc<Model> {
@@ -300,8 +325,7 @@ impl Replication {
                 }
             }
             Word::Event { set, text, alarm } => {
-                let Some(configured) = self.set(&set) else { return };
-                let instance = self.model().instance(configured.instance).name.to_string();
+                let Some(instance) = self.instance_of(&set) else { return };
                 let line = one_line(&format!("{instance}: replica {set}: {text}"));
                 self.lock().teller.told(Some(&instance), &set, &line, alarm, now);
                 self.0.chronicle.replica(Some(&instance), &set, line, alarm);
@@ -310,44 +334,51 @@ impl Replication {
     }
 
     fn take_reports(&self, reports: Vec<SetReport>, now: Instant) {
-        let known = reports.into_iter().filter(|report| self.set(&report.set).is_some());
-        let sets: BTreeMap<_, _> = known
-            .map(|mut report| {
-                report.alarms.truncate(ALARMS);
-                for alarm in &mut report.alarms {
-                    *alarm = one_line(alarm);
-                }
-                (report.set.clone(), (now, report))
-            })
-            .collect();
-        let standing: BTreeSet<_> = sets
-            .values()
-            .flat_map(|(_, r)| r.alarms.iter().map(|alarm| (r.set.clone(), alarm.clone())))
-            .collect();
+        let (mut sets, mut standing) = (BTreeMap::new(), BTreeMap::new());
+        for mut report in reports {
+            let Some(instance) = self.instance_of(&report.set) else { continue };
+            report.alarms.truncate(ALARMS);
+            for alarm in &mut report.alarms {
+                *alarm = one_line(alarm);
+                standing.insert((report.set.clone(), alarm.clone()), instance.clone());
+            }
+            sets.insert(report.set.clone(), (now, report));
+        }
         let before = {
             let mut books = self.lock();
             books.sets = sets;
+            for (alarm, instance) in &mut standing {
+                // It ends under the name under which it began.
+                if let Some(told) = books.alarms.get(alarm) {
+                    instance.clone_from(told);
+                }
+            }
             std::mem::replace(&mut books.alarms, standing.clone())
         };
-        for (set, alarm) in standing.difference(&before) {
-            self.tell_alarm(set, &format!("alarm: {alarm}"), true);
+        for ((set, alarm), instance) in
+            standing.iter().filter(|(alarm, _)| !before.contains_key(*alarm))
+        {
+            self.tell_alarm(instance, set, &format!("alarm: {alarm}"), true);
         }
-        for (set, alarm) in before.difference(&standing) {
-            self.tell_alarm(set, &format!("over: {alarm}"), false);
+        for ((set, alarm), instance) in
+            before.iter().filter(|(alarm, _)| !standing.contains_key(*alarm))
+        {
+            self.tell_alarm(instance, set, &format!("over: {alarm}"), false);
         }
         self.feed();
     }
 
-    fn tell_alarm(&self, set: &str, text: &str, on: bool) {
-        let Some(configured) = self.set(set) else { return };
-        let instance = self.model().instance(configured.instance).name.to_string();
+    fn tell_alarm(&self, instance: &str, set: &str, text: &str, on: bool) {
         let line = format!("{instance}: replica {set}: {text}");
-        replica_alarm(REPLICA, Some(&instance), Some(set), &line, on);
-        self.0.chronicle.alarm(REPLICA, Some(&instance), line, on);
+        replica_alarm(REPLICA, Some(instance), Some(set), &line, on);
+        self.0.chronicle.alarm(REPLICA, Some(instance), line, on);
     }
 
-    fn set(&self, name: &str) -> Option<Replicate> {
-        self.model().replicates.iter().find(|set| &*set.name == name).cloned()
+    /// The instance whose state the set is, where that set is configured.
+    fn instance_of(&self, set: &str) -> Option<String> {
+        let model = self.model();
+        let configured = model.replicates.iter().find(|known| *known.name == *set)?;
+        Some(model.instance(configured.instance).name.to_string())
     }
 }
 

@@ -108,6 +108,7 @@ impl<'m> Fields<'m> {
             EventKind::Released
             | EventKind::KernelFailed(_)
             | EventKind::Unsynced(_)
+            | EventKind::Vetoed(_)
             | EventKind::Remember(_) => {}
             EventKind::Role(role) => {
                 self.owner = role.owner.map(|host| host_name(model, host));

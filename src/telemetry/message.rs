@@ -39,6 +39,7 @@ messages! {
     ROLE "role" "650f7884936a479b81829f63914590b6";
     UNSYNCED "unsynced" "a788bf25866f430fae3713a89efc5cf6";
     REPLICA "replica" "5d1f0a7c3b6e4f0e9a2c8d4471be6035";
+    VETOED "vetoed" "c4b1d7e25f0a4c6d8e3397ab1f52d08c";
 }
 
 /// What the replicator tells.
@@ -70,6 +71,7 @@ pub(super) const fn of(event: &EventKind) -> Message {
         EventKind::Operation { .. } => OPERATION,
         EventKind::Role(_) => ROLE,
         EventKind::Unsynced(_) => UNSYNCED,
+        EventKind::Vetoed(_) => VETOED,
     }
 }
 

@@ -370,8 +370,9 @@ impl Narrator {
             }
             EventKind::Unsynced(why) => (
                 Level::WARN,
-                format!("stops, and what was written here last is on no other host: {why}"),
+                format!("lets go, and what was written here last is on no other host: {why}"),
             ),
+            EventKind::Vetoed(why) => (Level::WARN, format!("does not take over: {why}")),
             EventKind::Operation { id, step } => operation(*id, step),
             EventKind::Alarm(alarm, true) => {
                 (Level::WARN, format!("alarm: {}", alarm_text(&self.model, alarm)))
@@ -406,6 +407,7 @@ impl Narrator {
             | EventKind::Standing { .. }
             | EventKind::Role(_)
             | EventKind::Unsynced(_)
+            | EventKind::Vetoed(_)
             | EventKind::Remember(_) => {}
             // Each is another one.
             EventKind::Operation { id, step } => {

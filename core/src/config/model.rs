@@ -15,11 +15,13 @@ pub use policy::{Activation, Budget, Damping, FlapControl, Standby, StandbyKind}
 pub use replicate::{Gate, Replicate};
 pub use telemetry::{Listen, Telemetry};
 
+use super::hash::stable_hash;
 use crate::time::Duration;
 use crate::types::{
     CheckIx, Family, HostIx, InstanceIx, Interval, LinkIx, Priority, Version, Vip, Vrid,
 };
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,6 +71,27 @@ impl Model {
     /// The name of the host at `ix`.
     pub fn host_name(&self, ix: HostIx) -> &Arc<str> {
         &self.hosts[usize::from(ix.0)].name
+    }
+
+    /// By which number epochs know the host at `ix`. Made from the names, so that it stays the same when hosts come or go:
+    /// epochs are kept on disks, and hosts compare them with one another while their files differ. Only a host that comes
+    /// or goes with the same number as another, one of 256, may change that one's.
+    pub fn epoch_host(&self, ix: HostIx) -> u8 {
+        let hash = |host: &Host| stable_hash(host.name.as_bytes());
+        // No group has more hosts than there are numbers.
+        let mut hosts: Vec<(u64, u8)> = self.hosts.iter().map(hash).zip(0..u8::MAX).collect();
+        hosts.sort_unstable();
+        let mut taken = BTreeSet::new();
+        for (hash, at) in hosts {
+            let mut number = hash.to_le_bytes()[0];
+            while !taken.insert(number) {
+                number = number.wrapping_add(1);
+            }
+            if at == ix.0 {
+                return number;
+            }
+        }
+        ix.0
     }
 
     /// The sets of state files that follow the instance at `ix`.

@@ -117,10 +117,10 @@ impl Engine {
     }
 
     /// Another host claims with the priority of a promotion: the newer word of an operator ends the older one
-    /// (DESIGN 5.6), whichever address is higher.
-    fn newer_pin(&mut self, u: UnitIx, heard: &Heard) {
+    /// (DESIGN 5.6), whichever address is higher, also while this host hands over: it may take the addresses back.
+    pub(super) fn newer_pin(&mut self, u: UnitIx, heard: &Heard) {
         let unit = &mut self.units[u];
-        if unit.is_active() && unit.pinned && heard.priority == PIN {
+        if unit.pinned && heard.priority == PIN {
             unit.pinned = false;
             let ix = unit.instance;
             self.set_priority(u);

@@ -40,7 +40,8 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    /// Another configuration: who owns is told anew, because hosts may have other positions.
+    /// Another configuration: who owns is told anew, because hosts may have other positions. Epochs go on, since they name
+    /// hosts by numbers that stay.
     pub(super) fn go_on(&mut self, before: Self) {
         *self = Self { told: None, ..before };
     }
@@ -53,6 +54,11 @@ impl Engine {
 
     fn epochs(&self, ix: InstanceIx) -> &Epochs {
         &self.epochs[usize::from(ix.0)]
+    }
+
+    /// By which number epochs know this host.
+    fn own_number(&self) -> u8 {
+        self.model.epoch_host(self.model.host)
     }
 
     pub(super) fn epoch_of(&self, instance: InstanceIx) -> Epoch {
@@ -89,7 +95,7 @@ impl Engine {
 
     fn raise_epoch(&mut self, ix: InstanceIx) {
         // A peer's word may be the highest there is; the host then tells two claims apart.
-        let (number, host) = (self.next_number(ix), self.model.host.0);
+        let (number, host) = (self.next_number(ix), self.own_number());
         self.holdings[usize::from(ix.0)].epoch = Epoch { number, host };
     }
 
@@ -111,7 +117,7 @@ impl Engine {
             return;
         }
         let EpochRecord { reserved, owned, heard } = *record;
-        let (floor, own) = (reserved, self.model.host.0);
+        let (floor, own) = (reserved, self.own_number());
         let recalled = owned.filter(|epoch| epoch.host == own);
         let told = self.epochs_mut(ix).told.take();
         *self.epochs_mut(ix) = Epochs {
@@ -127,6 +133,15 @@ impl Engine {
         if let Some(epoch) = owned {
             self.raise_epoch_to(ix, epoch);
         }
+    }
+
+    /// Reservations that no disk has confirmed yet.
+    pub(super) fn unstored(&self) -> Vec<(InstanceIx, u64)> {
+        let waits = |ix: &InstanceIx| {
+            let epochs = self.epochs(*ix);
+            (epochs.asked > epochs.stored).then_some((*ix, epochs.asked))
+        };
+        self.stateful.iter().filter_map(waits).collect()
     }
 
     /// The disk has taken a reservation, or not.
@@ -206,7 +221,7 @@ impl Engine {
         if !disputed && heard <= mine {
             return;
         }
-        if !disputed && heard.host == self.model.host.0 && self.epochs(ix).adopted {
+        if !disputed && heard.host == self.own_number() && self.epochs(ix).adopted {
             // This very ownership, which the agent before this one could not store.
             self.raise_epoch_to(ix, heard);
         } else {

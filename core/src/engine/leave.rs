@@ -1,5 +1,6 @@
 //! The clean stop: make before break (DESIGN 5.5). Priority 0 goes out, the addresses stay until somebody else has them.
 
+use super::adverts::WEAKEST;
 use super::io::{Cause, EventKind};
 use super::reload::Renumber;
 use super::{Engine, UnitIx};
@@ -28,6 +29,8 @@ pub(super) struct Leaving {
     plan: Plan,
     /// Who advertised meanwhile.
     heard: Option<Heard>,
+    /// Who owned before this host, when that lets go only now: until then its last advert may come.
+    predecessor: Option<(IpAddr, Instant)>,
 }
 
 /// What is to become of the addresses, and of this host.
@@ -179,6 +182,9 @@ impl Engine {
 
     /// `host` has claimed by our own request: the addresses stay until it has them.
     pub(super) fn hand_over(&mut self, u: UnitIx, host: HostIx, heard: Option<Heard>) {
+        // The operator's last word is that host: what this one takes back if that fails is not pinned any more, and stands
+        // back behind whoever was promoted meanwhile.
+        self.units[u].pinned = false;
         self.begin_leaving(u, Plan::Move(host), heard);
         let applied = self.record(host, u).is_some_and(|r| r.owns() && r.applied);
         if applied {
@@ -200,6 +206,7 @@ impl Engine {
         // The longest skew of a successor at priority 1, and what it needs to speak (DESIGN 5.5).
         let interval = self.units[u].told_interval().duration();
         let patience = interval * 255 / 256 + Duration::from_millis(100);
+        let predecessor = self.predecessor(u);
         self.units[u].vr.shut_down();
         self.units[u].announce.cancel();
         self.units[u].leaving = Some(Leaving {
@@ -209,7 +216,18 @@ impl Engine {
             released: false,
             plan,
             heard,
+            predecessor,
         });
+    }
+
+    /// The owner before this one, while it may still be in the overlap that follows our claim, and the end of that: it
+    /// says one weak advert when it has let go, which is no claim.
+    fn predecessor(&self, u: UnitIx) -> Option<(IpAddr, Instant)> {
+        let unit = &self.units[u];
+        let addresses = u32::try_from(self.unit_vips(u).count()).unwrap_or(u32::MAX);
+        let until = unit.since + (OVERLAP + PER_ADDRESS.saturating_mul(addresses)) * 2;
+        let before = unit.vr.heard().filter(|_| unit.is_active() && until > self.now.mono)?;
+        Some((before.src, until))
     }
 
     fn left_for_good(&mut self, u: UnitIx, cause: Cause) {
@@ -232,7 +250,18 @@ impl Engine {
     /// Somebody advertises while we leave.
     pub(super) fn successor_heard(&mut self, u: UnitIx, heard: &Heard) {
         let now = self.now.mono;
+        let predecessor = self.units[u].leaving.as_ref().and_then(|l| l.predecessor);
+        if heard.priority == WEAKEST
+            && predecessor.is_some_and(|(src, until)| src == heard.src && now < until)
+        {
+            // It has let go: who resolved it last hears who has the addresses.
+            self.announce_afresh(u);
+            return self.rearm(u);
+        }
         let moves_to = self.units[u].leaving.as_ref().and_then(Leaving::moves_to);
+        if moves_to.is_none() || self.host_of(heard.src) != moves_to {
+            self.newer_pin(u, heard);
+        }
         if heard.priority == 0 && moves_to.is_some() && self.host_of(heard.src) == moves_to {
             return self.move_failed(u);
         }
@@ -326,6 +355,7 @@ impl Engine {
                 _ => {}
             }
             leaving.released = true;
+            self.units[u].announce.cancel();
             self.order_free(u);
         }
     }

@@ -63,10 +63,11 @@ use lease::RenewClock;
 use link::Link;
 use operate::{Closing, Orders};
 use peers::Peers;
+use reload::Retirement;
 use report::Reporter;
 use restart::Preparing;
 use standby::StandbyState;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use sync::Groups;
@@ -139,7 +140,7 @@ pub struct Engine {
     /// A clean stop was asked for.
     stopping: bool,
     /// They leave because another configuration comes.
-    retiring: BTreeSet<InstanceIx>,
+    retiring: Retirement,
     /// It was asked for, and state is brought to a successor first.
     closing: Option<Closing>,
     /// Nothing is adopted, and nothing claimed before this time: the agent kept crashing, or died while leaving.
@@ -201,7 +202,7 @@ impl Engine {
             reporter: Reporter::default(),
             global: GlobalCounters::default(),
             stopping: false,
-            retiring: BTreeSet::new(),
+            retiring: Retirement::default(),
             closing: None,
             backup_until: None,
             preparing: None,
@@ -271,6 +272,7 @@ impl Engine {
             Input::Stop => self.on_stop(),
         }
         self.close();
+        self.follow_retirement();
         self.follow_epochs();
         self.tell_peers_if_urgent();
     }

@@ -5,10 +5,10 @@ use crate::fit::{secs, world};
 use crate::world::{TARGET, World};
 use vipd_core::config::load_all_hosts;
 use vipd_core::config::model::Model;
-use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Reading};
+use vipd_core::engine::io::{Alarm, Cause, Input, OperatorOrder, Reading, ReplicaState};
 use vipd_core::engine::simulate::{Outcome, Prediction, Side, Supposed, WhatIf};
 use vipd_core::time::Duration;
-use vipd_core::types::{CheckIx, HostIx, State, Verdict};
+use vipd_core::types::{CheckIx, HostIx, SetIx, State, Verdict};
 
 const MOVE: OperatorOrder = OperatorOrder::Move { to: None, force: false };
 const DRAIN: OperatorOrder =
@@ -321,6 +321,65 @@ fn cuts_between_hosts_that_live() {
     let start = scene.world.now;
     scene.world.until(secs(20), |w| w.owners() == [0, 1]);
     close(whole.web().clients[1].lost, scene.world.now - start);
+}
+
+/// The replicator of a host says that its copy is complete, or nothing any more.
+fn copy(world: &mut World, host: usize, complete: bool) {
+    let state = complete.then_some(ReplicaState { age: Some(Duration::ZERO), pending: 0 });
+    world.give(host, Input::Replica { set: SetIx(0), state });
+}
+
+/// Three hosts whose state follows the address and has to be there; lb1 owns, every copy is complete.
+fn stateful(more: &str) -> Scene {
+    let set = "[replicate.state]\ninstance = \"web\"\npaths = [\"/srv/state\"]\npromote-gate = \"require\"\n";
+    let text = beating(&format!("{more}{set}"));
+    let mut world = World::of((1..=3).map(|n| Bench::up(&text, n)).collect());
+    for host in 0..3 {
+        copy(&mut world, host, true);
+        let result = Ok(());
+        world.give(host, Input::Stored { instance: WEB, reserved: 64, result });
+    }
+    world.run(secs(6));
+    assert_eq!(world.owners(), [0]);
+    world.forget();
+    Scene { text, world }
+}
+
+#[test]
+fn a_standby_with_a_complete_copy_takes_over_in_the_play_too() {
+    let mut scene = stateful("");
+    for (observer, what) in [(0, WhatIf::PowerOff), (2, WhatIf::PeerDead(HostIx(0)))] {
+        let told = scene.predicts(observer, what);
+        assert_eq!(told.after(), ["lb2"], "{observer}");
+        assert!(told.0.supposed.contains(&Supposed::CopiesFollow));
+    }
+    assert_eq!(scene.predicts(0, WhatIf::Order(Some(WEB), MOVE)).after(), ["lb2"]);
+    // One that is not is none.
+    copy(&mut scene.world, 1, false);
+    scene.world.run(secs(1));
+    assert_eq!(scene.predicts(0, WhatIf::PowerOff).after(), ["lb3"]);
+    copy(&mut scene.world, 2, false);
+    scene.world.run(secs(1));
+    assert!(scene.predicts(0, WhatIf::PowerOff).after().is_empty());
+}
+
+/// Longer than a copy is good by itself: as long as an owner is there it does not age.
+#[test]
+fn copies_follow_the_owner_for_as_long_as_the_play_lasts() {
+    let mut scene = stateful("preempt-delay = \"150s\"\n");
+    scene.world.off.insert(0);
+    scene.world.run(secs(10));
+    assert_eq!(scene.world.owners(), [1]);
+    scene.world.off.remove(&0);
+    scene.world.run(secs(2));
+    for host in 0..3 {
+        copy(&mut scene.world, host, true);
+    }
+    scene.world.run(secs(1));
+    assert_eq!(scene.world.owners(), [1]);
+    let told = scene.predicts(1, WhatIf::PeerDead(HostIx(2)));
+    assert_eq!(told.after(), ["lb1"]);
+    assert!(told.claim("lb1").0 > secs(140));
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn the_highest_numbers_that_a_peer_can_say_are_no_end() {
     let key = HeartbeatKey::derive(&[0x5a; 32], "shop");
     let mut said = beats_of(&lb2).into_iter().find(|b| b.to.ip() == ip("192.0.2.11")).unwrap();
     let mut beat = Heartbeat::decode(&said.payload, &key).unwrap();
-    beat.instances[0].epoch = Epoch { number: u64::MAX, host: 1 };
+    beat.instances[0].epoch = Epoch { number: u64::MAX, host: lb2.model.epoch_host(HostIx(1)) };
     beat.paths.iter_mut().for_each(|p| p.boot = u64::MAX);
     said.payload = beat.encode(&key);
     lb1.log.clear();
@@ -253,5 +253,6 @@ fn the_highest_numbers_that_a_peer_can_say_are_no_end() {
     };
     assert!(lb1.events().iter().any(boot));
     lb1.become_owner();
-    assert_eq!(lb1.unit().epoch, Epoch { number: u64::MAX, host: 0 });
+    let host = lb1.model.epoch_host(HostIx(0));
+    assert_eq!(lb1.unit().epoch, Epoch { number: u64::MAX, host });
 }

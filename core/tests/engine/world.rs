@@ -204,10 +204,15 @@ impl World {
                 }
             }
             Said::Beat(beat) => {
+                // By name: the file may have more hosts than play.
                 let hosts = &self.hosts[from].model.hosts;
-                let to = hosts.iter().position(|h| h.paths.contains(&beat.to.ip())).unwrap();
-                let src = hosts[from].paths[usize::from(beat.path.0)];
-                if to < self.hosts.len() && !self.no_beats.contains(&(from, to)) {
+                let at = |n: usize| hosts.iter().find(|h| *h.name == *format!("lb{}", n + 1));
+                let has = |n: usize| at(n).is_some_and(|h| h.paths.contains(&beat.to.ip()));
+                let to = (0..self.hosts.len()).find(|n| has(*n));
+                let src = at(from).unwrap().paths[usize::from(beat.path.0)];
+                if let Some(to) = to
+                    && !self.no_beats.contains(&(from, to))
+                {
                     let src = SocketAddr::new(src, beat.to.port());
                     let (path, payload) = (beat.path, &beat.payload[..]);
                     self.to(

@@ -277,3 +277,50 @@ fn moves_to_and_fro_under_a_resolving_client() {
         }
     }
 }
+
+/// Seed 1939: the host that took over from a drained one is told to hand on while that still holds the addresses. Its
+/// last advert is no successor's.
+#[test]
+fn the_last_advert_of_a_drained_host_is_no_successor() {
+    let drain = OperatorOrder::Drain { until: None, last_resort: false, allow_outage: false };
+    let anywhere = OperatorOrder::Move { to: None, force: false };
+    for at in [8650, 8700, 8750, 8790, 8805] {
+        let faults = vec![
+            fault(8000, 0, Fault::Order(Some(0), Some(WEB), drain)),
+            fault(at, 0, Fault::Order(Some(1), Some(WEB), anywhere)),
+        ];
+        let scenario = Scenario { operators: true, ..pair() };
+        let world = kept(scenario, faults, 20_000);
+        assert_eq!(holders(&world), [1], "moved at {at}");
+        let [(1, true, _), (0, false, gone)] = changes(&world, 8000)[..] else {
+            panic!("moved at {at}: {:?}", changes(&world, 8000))
+        };
+        assert!(gone > at, "moved at {at}, in the overlap that ended at {gone}");
+    }
+}
+
+/// Seed 1958: in the overlap of a move a third host is promoted. The target yields to that, and the source, which was
+/// pinned as well, may not come back as if its own pin was the newer one: both would yield to each other.
+#[test]
+fn a_promotion_in_the_overlap_of_a_move_leaves_one_owner() {
+    let interval = vipd_core::types::Interval::from_centis(10).unwrap();
+    let to = |host| OperatorOrder::Move { to: Some(HostIx(host)), force: false };
+    let promote = OperatorOrder::Promote { accept_data_loss: false };
+    for late in (0..260).step_by(10) {
+        let faults = vec![
+            fault(5000, 0, Fault::Order(Some(0), Some(WEB), to(2))),
+            fault(8000, 0, Fault::Order(Some(2), Some(WEB), to(0))),
+            fault(8001 + late, 0, Fault::Order(Some(1), Some(WEB), promote)),
+        ];
+        let scenario = Scenario {
+            hosts: 3,
+            priorities: vec![210, 10, 20],
+            preempt: false,
+            operators: true,
+            interval,
+            ..pair_with_heartbeats()
+        };
+        let world = kept(scenario, faults, 12_000);
+        assert_eq!(holders(&world), [1], "promoted {late} ms after the move");
+    }
+}

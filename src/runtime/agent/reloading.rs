@@ -3,15 +3,17 @@
 //! Called by the main loop with what `reload` found. It decides nothing: what goes, what stays and what is carried over is
 //! the core's.
 
-use super::{Duties, EVENTS, Main, notify, patience};
+use super::duties::Duties;
+use super::{Main, notify, patience};
 use crate::runtime::observe;
 use crate::runtime::queue::{Message, Reload};
 use crate::runtime::reload::{Asker, Candidate, Trouble};
 use crate::runtime::sync::Syncs;
 use crate::runtime::tasks::No;
+use crate::runtime::told;
 use sd_notify::NotifyState;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use vipd_core::config::model::{Check, Model, Probe};
 use vipd_core::engine::io::OperationStep;
 use vipd_core::engine::reload::Renumber;
@@ -110,7 +112,7 @@ impl Main<'_> {
         }
         self.monitor.reload(&model);
         self.facts.in_force.replace(Arc::clone(&model), text.clone());
-        let (told, events) = mpsc::channel(EVENTS);
+        let (told, events) = told::channel(&model);
         let model_too = Arc::clone(&model);
         let reload = Reload { model: model_too, secrets, recalled, told };
         self.hand_over(Message::Reload(Box::new(reload)));

@@ -59,6 +59,7 @@ pub(super) fn what(model: &Model, kind: &EventKind) -> Option<(What, Option<Stri
         EventKind::Boot { counter, told_by: _ } => What::BootCounter { counter: *counter },
         EventKind::Alarm(alarm, on) => What::Alarm { code: alarm_code(alarm).into(), on: *on },
         EventKind::Unsynced(why) => return Some((What::Unsynced {}, Some(why.to_string()))),
+        EventKind::Vetoed(why) => return Some((What::Vetoed {}, Some(why.to_string()))),
         // Between the engine and its storage, and its replicator.
         EventKind::Remember(_) | EventKind::Role(_) => return None,
     };

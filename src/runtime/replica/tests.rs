@@ -156,6 +156,45 @@ fn reports_are_shown_and_grow_old_and_unknown_sets_are_not() {
     });
 }
 
+/// The sets of `old` are those of `new` from now on.
+fn reloaded(replication: &Replication, new: &str) {
+    let model = Arc::new(vipd_core::config::load(new, "vipd.toml", "lb1").unwrap().0);
+    replication.0.in_force.replace(model, "".into());
+}
+
+#[test]
+fn alarms_of_a_set_that_a_reload_removes_are_over_under_the_name_of_its_instance() {
+    let bare = CONFIG.split("[replicate").next().unwrap().to_owned();
+    let renamed = CONFIG.replace("leases", "maps");
+    for (name, next) in [("bare", bare), ("renamed", renamed)] {
+        let place = Place::new(&format!("removed-{name}"));
+        place.serve(move |socket, replication| {
+            let mut other = Other::attach(&socket);
+            let bad = SetReport { alarms: vec!["the disk is full".into()], ..report("leases") };
+            other.say(&Word::Report(vec![bad]));
+            until(|| replication.standing().sets.len() == 1);
+            reloaded(&replication, &next);
+            let mut over =
+                vec![(Some("web".into()), "web: replica leases: over: the disk is full")];
+            if name == "bare" {
+                replication.lock().missing = true;
+                replication.none_configured();
+                over.push((None, "over: no sets of state files are configured any more"));
+            }
+            replication.reload();
+            let history = replication.0.chronicle.history();
+            let told: Vec<_> = history
+                .iter()
+                .map(|entry| entry.document())
+                .filter(|event| event.message.contains("over: "))
+                .map(|event| (event.instance, event.message))
+                .collect();
+            let told: Vec<_> = told.iter().map(|(of, line)| (of.clone(), &**line)).collect();
+            assert_eq!(told, over, "{name}");
+        });
+    }
+}
+
 #[test]
 fn a_replicator_that_is_silent_is_an_alarm_until_it_speaks() {
     let place = Place::new("silent");

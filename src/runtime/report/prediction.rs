@@ -139,6 +139,9 @@ fn supposed(what: &Supposed) -> String {
         Supposed::Agrees(host) => {
             format!("hooks and replicas on {host} agree to the move, and take no time")
         }
+        Supposed::CopiesFollow => {
+            "copies of state files that are good enough now stay so while an owner is heard".into()
+        }
         Supposed::TargetsOnBothSides => {
             "each side of the cut still reaches the targets that it reaches now".into()
         }

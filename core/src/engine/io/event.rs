@@ -127,8 +127,11 @@ pub enum EventKind {
     Remember(Memory),
     /// Of an instance whose state follows the address: who owns changed, or the newest ownership that is known.
     Role(RoleView),
-    /// The agent stops, and what was written here last is on no other host that takes over: why.
+    /// The agent stops, or hands the instance over for another configuration, and what was written here last is on no other
+    /// host that takes over: why.
     Unsynced(Arc<str>),
+    /// Pre-promote hooks were asked for a claim that somebody ordered, and it is not done: who refuses, and why.
+    Vetoed(Arc<str>),
     /// What became of an operator's order.
     Operation {
         /// Its number, as in [`Input::Order`](super::Input::Order).

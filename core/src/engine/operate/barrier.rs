@@ -196,39 +196,66 @@ impl Engine {
 
     /// The agent is told to stop: true where it first brings what it owns to a successor.
     pub(in crate::engine) fn brings_before_stop(&mut self) -> bool {
-        // What a successor has claimed is on its way, with its state.
-        let leaves = |ix: &InstanceIx| {
-            self.units_of(*ix).into_iter().any(|u| self.units[u].leaving.is_some())
-        };
-        let mut owned = self.owned(self.stateful.clone());
-        owned.retain(|ix| !leaves(ix));
-        if self.peers.is_none() || owned.is_empty() {
+        let owned = self.still_here(self.stateful.clone());
+        if owned.is_empty() {
             return false;
         }
         self.end_orders();
-        let (mut unsynced, mut legs) = (Vec::new(), Vec::new());
-        let mut time = Duration::ZERO;
-        for ix in owned {
-            match self.target(ix, None, false) {
-                Ok(Some(host)) => legs.push((ix, host)),
-                Ok(None) => {}
-                Err(why) => unsynced.push((ix, why)),
-            }
-            time = time.max(self.model.barrier(ix).unwrap_or_default());
-        }
-        let until = self.now.mono + time + SLACK * 2;
+        let (unsynced, until) = self.bring_away(&owned);
         self.closing = Some(Closing { until, unsynced });
-        for (ix, host) in legs {
-            self.bring_state(ix, host, NOBODY);
-        }
         self.plan_orders();
         true
     }
 
-    /// A leg of the stop has failed.
-    pub(super) fn left_behind(&mut self, ix: InstanceIx, why: &str) {
+    /// Those of `instances` that this host owns, and that may be brought to a host which says that it has them. What a
+    /// successor has claimed is on its way, with its state.
+    pub(in crate::engine) fn still_here(&self, instances: Vec<InstanceIx>) -> Vec<InstanceIx> {
+        if self.peers.is_none() {
+            return Vec::new();
+        }
+        let leaves = |ix: &InstanceIx| {
+            self.units_of(*ix).into_iter().any(|u| self.units[u].leaving.is_some())
+        };
+        let mut owned = self.owned(instances);
+        owned.retain(|ix| !leaves(ix));
+        owned
+    }
+
+    /// Begins to bring each of `owned` to a successor. What has none and why, and when it has taken too long.
+    pub(in crate::engine) fn bring_away(
+        &mut self,
+        owned: &[InstanceIx],
+    ) -> (Vec<(InstanceIx, String)>, Instant) {
+        let (mut unsynced, mut legs) = (Vec::new(), Vec::new());
+        let mut time = Duration::ZERO;
+        for ix in owned {
+            match self.target(*ix, None, false) {
+                Ok(Some(host)) => legs.push((*ix, host)),
+                Ok(None) => {}
+                Err(why) => unsynced.push((*ix, why)),
+            }
+            time = time.max(self.model.barrier(*ix).unwrap_or_default());
+        }
+        for (ix, host) in legs {
+            self.bring_state(ix, host, NOBODY);
+        }
+        (unsynced, self.now.mono + time + SLACK * 2)
+    }
+
+    /// Is the instance on its way from here?
+    pub(in crate::engine) fn is_moving(&self, ix: InstanceIx) -> bool {
+        self.ordered_of(ix).moving.is_some()
+    }
+
+    /// A leg of the stop, or of what leaves for another configuration, has failed.
+    pub(in crate::engine) fn left_behind(&mut self, ix: InstanceIx, why: &str) {
         if let Some(closing) = &mut self.closing {
             closing.unsynced.push((ix, why.to_owned()));
+        } else if self.retires_with_state(ix)
+            && self.stateful.contains(&ix)
+            && !self.owned(vec![ix]).is_empty()
+        {
+            self.event(Some(ix), None, EventKind::Unsynced(why.into()));
         }
     }
 
@@ -243,7 +270,7 @@ impl Engine {
         let mut unsynced = closing.unsynced;
         for ix in self.stateful.clone() {
             let known = unsynced.iter().any(|(o, _)| *o == ix);
-            if self.ordered_of(ix).moving.is_some() && !known {
+            if self.is_moving(ix) && !known {
                 unsynced.push((ix, "it took too long".to_owned()));
             }
         }

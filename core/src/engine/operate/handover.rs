@@ -257,7 +257,7 @@ impl Engine {
 
     /// Is a move of the unit's instance on?
     pub(in crate::engine) fn moving(&self, u: UnitIx) -> bool {
-        self.ordered_of(self.units[u].instance).moving.is_some()
+        self.is_moving(self.units[u].instance)
     }
 
     /// The unit changed its state for `cause`.

@@ -311,11 +311,24 @@ impl Engine {
         self.plan_orders();
     }
 
-    /// Pre-promote hooks refuse: what was ordered is not done. Nobody's fault, and tried again only when ordered again.
+    /// Pre-promote hooks of `ix` refuse: what was ordered is not done, for nothing that moves with it. Nobody's fault, and
+    /// tried again only when ordered again.
     pub(super) fn promotion_vetoed(&mut self, ix: InstanceIx, why: &str) {
-        self.takeover_failed(ix, Refusal::Vetoed);
-        self.withdraw(ix);
-        self.end_waits(ix, Waits::Promotion, |name| Err(format!("{name} is not promoted: {why}")));
+        self.event(Some(ix), None, EventKind::Vetoed(why.into()));
+        let member = self.name(ix).to_owned();
+        let together = self.together(ix);
+        // None of them is asked again meanwhile: the order of one would be that of all.
+        for o in &together {
+            self.takeover_failed(*o, Refusal::Vetoed);
+            self.withdraw(*o);
+        }
+        for o in together {
+            self.end_waits(o, Waits::Promotion, |name| {
+                let with =
+                    if o == ix { String::new() } else { format!("{member} moves with it, ") };
+                Err(format!("{name} is not promoted: {with}{why}"))
+            });
+        }
     }
 
     /// The unit changed its state for `cause`: what was ordered of its instance may have come to its end.
@@ -435,6 +448,7 @@ impl Engine {
         let closing = self.closing.as_ref().map(|c| c.until);
         let at = times
             .chain(closing.map(Some))
+            .chain([self.retiring.deadline()])
             .chain(running)
             .chain([host])
             .flatten()

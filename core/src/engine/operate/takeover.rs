@@ -137,7 +137,8 @@ impl Engine {
         if class == Class::Unable {
             return Some(Refusal::Unable);
         }
-        if units.iter().any(starting) {
+        // What leaves for another configuration begins anew under that one.
+        if self.retires(ix) || units.iter().any(starting) {
             return Some(Refusal::Starting);
         }
         if request.force {

@@ -1,25 +1,26 @@
 //! Another configuration without another engine (DESIGN 5.16).
 //!
-//! In two steps. `Input::Retire`: what cannot go on in place is handed over, as in a clean stop of those instances
-//! alone; the others notice nothing. `Input::Reload`: an engine of the new model takes over, by name, all that this one
+//! In two steps. `Input::Retire`: what cannot go on in place is handed over, with its state, as in a clean stop of those
+//! instances alone; the others notice nothing. `Input::Reload`: an engine of the new model takes over, by name, all that this one
 //! knows of what goes on: state, timers, penalties, orders, peers, numbers of heartbeats and of orders to the kernel.
 //! What is new, or was retired, begins as at a start.
 //!
-//! Rooms: `renumber` positions in one model to those in another; `carry` what an instance and its units take along. What
+//! Rooms: `retire` what leaves first; `renumber` positions in one model to those in another; `carry` what an instance and its units take along. What
 //! only another room of the engine knows is carried there (`Peers::go_on`, `Orders::go_on` ...).
 
 mod carry;
 mod renumber;
+mod retire;
 
 pub use renumber::Renumber;
+pub(super) use retire::Retirement;
 
-use super::io::{Alarm, Cause, Output, StandingReason};
-use super::{Engine, Secrets, Slot, UnitIx};
+use super::io::{Alarm, Output, StandingReason};
+use super::{Engine, Secrets, Slot};
 use crate::config::diff::{Difference, Fate};
 use crate::config::model::Model;
 use crate::time::Instant;
 use crate::types::{CheckIx, InstanceIx, LinkIx, State};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What of an instance has to be carried over beside its state: what the change means for it.
@@ -33,49 +34,6 @@ struct Followed {
 }
 
 impl Engine {
-    /// Lets instances go that cannot go on with `model` in place.
-    pub(super) fn retire(&mut self, model: &Model) {
-        if self.stopping || self.closing.is_some() || self.preparing.is_some() {
-            return;
-        }
-        let difference = Difference::between(&self.model, model);
-        let goes = |name: &str| matches!(difference.fate(name), Fate::Anew | Fate::Gone);
-        let going: BTreeSet<InstanceIx> =
-            self.model.iter().filter(|(_, i)| goes(&i.name)).map(|(ix, _)| ix).collect();
-        if going.is_empty() {
-            return;
-        }
-        self.retiring.clone_from(&going);
-        for ix in &going {
-            self.orders_retire(*ix);
-        }
-        for ix in going {
-            for u in self.units_of(ix) {
-                self.leave_for_good(u, Cause::Reload);
-            }
-        }
-        self.urgent();
-    }
-
-    /// Has everything that [`Input::Retire`](super::io::Input::Retire) asked for come to its end: is nothing left of
-    /// the instances that do not go on?
-    pub fn retired(&self) -> bool {
-        self.retiring.iter().all(|ix| {
-            let gone = |u: &UnitIx| {
-                let unit = &self.units[*u];
-                unit.state() == State::Initialize
-                    && unit.leaving.is_none()
-                    && unit.yielding.is_none()
-            };
-            self.units_of(*ix).iter().all(gone) && self.holding(*ix).is_empty()
-        })
-    }
-
-    /// Does the instance leave because another configuration comes?
-    pub(super) fn retires(&self, ix: InstanceIx) -> bool {
-        self.retiring.contains(&ix)
-    }
-
     /// Puts `model` in force.
     pub(super) fn reload(&mut self, model: &Arc<Model>, secrets: Secrets) {
         if self.stopping || self.closing.is_some() {
@@ -238,12 +196,5 @@ impl Engine {
             self.checks.states[new] = state;
             self.checks.from[new] = old.checks.from[usize::from(ix.0)];
         }
-    }
-
-    /// The operations that wait for an instance which leaves because of a reload end.
-    fn orders_retire(&mut self, ix: InstanceIx) {
-        let name = self.model.instance(ix).name.to_string();
-        let why = format!("{name}: the configuration changed, the agent hands it over for that");
-        self.orders_withdraw(ix, &why);
     }
 }

@@ -8,6 +8,7 @@ use super::super::io::{
     Reading, Renewed, Want,
 };
 use super::super::{Engine, Slot};
+use super::copies::Copies;
 use super::network::{Cut, Wires};
 use super::stand_in::cast;
 use super::story::{Fact, Story};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 /// A frame takes this long to its receivers.
 pub(super) const HOP: Duration = Duration::from_micros(100);
 /// A kernel takes this long for an order.
-const KERNEL: Duration = Duration::from_millis(1);
+pub(super) const KERNEL: Duration = Duration::from_millis(1);
 /// Longer than this nothing is played.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Nor more than so many inputs.
@@ -48,13 +49,48 @@ pub(super) struct Actor {
 
 /// What is on its way.
 pub(super) enum Item {
-    Advert { from: usize, to: usize, link: LinkIx, src: IpAddr, dst: IpAddr, payload: Arc<[u8]> },
-    Heartbeat { to: usize, path: PathIx, src: SocketAddr, payload: Arc<[u8]> },
-    Neighbour { to: usize, seen: NeighbourIn },
-    Applied { at: usize, own: Own },
-    Renewed { at: usize, order: u64 },
-    Activated { at: usize, instance: InstanceIx, order: u64 },
-    Reading { check: CheckIx, verdict: Verdict },
+    Advert {
+        from: usize,
+        to: usize,
+        link: LinkIx,
+        src: IpAddr,
+        dst: IpAddr,
+        payload: Arc<[u8]>,
+    },
+    Heartbeat {
+        to: usize,
+        path: PathIx,
+        src: SocketAddr,
+        payload: Arc<[u8]>,
+    },
+    Neighbour {
+        to: usize,
+        seen: NeighbourIn,
+    },
+    Applied {
+        at: usize,
+        own: Own,
+    },
+    Renewed {
+        at: usize,
+        order: u64,
+    },
+    Activated {
+        at: usize,
+        instance: InstanceIx,
+        order: u64,
+    },
+    Reading {
+        check: CheckIx,
+        verdict: Verdict,
+    },
+    Stored {
+        at: usize,
+        instance: InstanceIx,
+        reserved: u64,
+    },
+    /// It is time to look at copies of state files.
+    Copies,
 }
 
 /// The play.
@@ -71,6 +107,7 @@ pub(super) struct Group {
     /// Since then a host may take the address from an owner that it outranks, and has not.
     opened: Option<Instant>,
     pub(super) story: Story,
+    pub(super) copies: Copies,
     supposed: Vec<Supposed>,
 }
 
@@ -111,6 +148,7 @@ impl Group {
             readings: None,
             opened: None,
             story: Story::default(),
+            copies: Copies::default(),
             supposed,
             actors,
         }
@@ -178,6 +216,9 @@ impl Group {
             for own in waiting {
                 self.after(KERNEL, Item::Applied { at: n, own });
             }
+        }
+        if self.begin_copies() {
+            self.suppose(Supposed::CopiesFollow);
         }
         // The heartbeat of that time, and its way.
         self.run_until(self.now + beat + beat / 10 + KERNEL * 5);
@@ -339,7 +380,7 @@ impl Group {
 
     // Inputs and outputs --------------------------------------------------------------------------------------
 
-    fn feed(&mut self, n: usize, input: Input<'_>) {
+    pub(super) fn feed(&mut self, n: usize, input: Input<'_>) {
         let now = self.clock();
         self.work += 1;
         self.actors[n].engine.handle(now, input);
@@ -415,6 +456,11 @@ impl Group {
             },
             EventKind::Alarm(alarm, true) => self.story.alarm(self.now, n, event.instance, alarm),
             EventKind::Check { .. } if n == ME => self.story.note(self.now, Fact::Checked),
+            EventKind::Remember(memory) => {
+                if let Some(ix) = event.instance {
+                    self.store(n, ix, memory.epoch.reserved);
+                }
+            }
             _ => {}
         }
     }
@@ -454,6 +500,12 @@ impl Group {
                     self.feed(at, Input::Activated { instance, order, result: Ok(()) });
                 }
             }
+            Item::Stored { at, instance, reserved } => {
+                if self.actors[at].runs {
+                    self.feed(at, Input::Stored { instance, reserved, result: Ok(()) });
+                }
+            }
+            Item::Copies => self.copies_follow(),
             Item::Reading { check, verdict } => {
                 let reading = Reading { verdict, detail: "supposed".into(), took: Duration::ZERO };
                 if self.actors[ME].runs {

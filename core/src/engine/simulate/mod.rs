@@ -5,9 +5,10 @@
 //! say is supposed, and the answer names it ([`Supposed`]). It is the engine that decides, here as in production: nothing
 //! in this room may come to a verdict of its own, and nothing leaves it but the answer.
 //!
-//! Rooms: `group` the players and their kernels; `network` what is between them; `stand_in` a peer out of its last word;
+//! Rooms: `group` the players and their kernels; `copies` their state files; `network` what is between them; `stand_in` a peer out of its last word;
 //! `story` what was seen, told by instance.
 
+mod copies;
 mod group;
 mod network;
 mod stand_in;
@@ -156,6 +157,8 @@ pub enum Supposed {
     Activates(Arc<str>),
     /// Its hooks agree to a move, and what they and the replicator have to do for it is done at once.
     Agrees(Arc<str>),
+    /// Copies of state files that are good enough now stay so while an owner is heard.
+    CopiesFollow,
     /// Each side still reaches the targets that it reaches now.
     TargetsOnBothSides,
     /// Checks of the other hosts go on saying what they say now.

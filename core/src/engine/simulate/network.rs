@@ -143,6 +143,20 @@ impl Group {
         }
     }
 
+    /// Does `n` hear `other` on any heartbeat path?
+    pub(super) fn hears(&self, n: usize, other: usize) -> bool {
+        let of_file = |n: usize| {
+            let host = self.actors[n].host.map(|host| usize::from(host.0))?;
+            self.actors[n].engine.model.hosts.get(host)
+        };
+        let paths = of_file(other).zip(of_file(n)).map_or(0, |(_, host)| host.paths.len());
+        (0..paths).any(|path| {
+            self.path_works(n, path)
+                && self.path_works(other, path)
+                && self.path_passes(other, n, path)
+        })
+    }
+
     pub(super) fn announce(&mut self, n: usize, announce: &Announce) {
         if !self.plugged(n, announce.link) {
             return;

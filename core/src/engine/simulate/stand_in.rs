@@ -7,6 +7,7 @@ use super::super::flap::Ownership;
 use super::super::io::{Applied, DrainRecord, Input, LinkState, Memory, Output, UnitHandover};
 use super::super::peers::Peer;
 use super::super::{Engine, Secrets};
+use super::copies::COMPLETE;
 use super::{STAGE_SECRET, Supposed};
 use crate::config::model::{Model, Probe, Severity, Transport};
 use crate::policy::PreemptGates;
@@ -14,8 +15,8 @@ use crate::policy::check::CheckState;
 use crate::policy::stamp::{stamp, to_utc};
 use crate::time::{Instant, Now};
 use crate::types::{
-    CheckIx, Class, Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, Priority, State,
-    Verdict,
+    CheckIx, Class, Epoch, Family, HostIx, IfIndex, InstanceIx, LinkIx, Mac, Priority, SetIx,
+    State, Verdict,
 };
 use crate::vrrp::Heard;
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ struct Role {
     priority: u8,
     pinned: bool,
     epoch: Epoch,
+    /// Its copy of the state is old or unknown, or that of an instance that moves with it.
+    stale: bool,
     /// The owner that it hears.
     hears: Option<Heard>,
     /// Healthy enough to preempt since then.
@@ -135,6 +138,7 @@ fn by_heartbeat(
             priority: record.priority,
             pinned: record.orders.pinned,
             epoch: record.epoch,
+            stale: record.stale,
             hears,
             healthy_since: if waits { now.mono } else { Instant::ZERO },
         });
@@ -211,6 +215,7 @@ fn by_configuration(
                 priority: owner.map_or(priority, |(_, heard)| heard.priority),
                 pinned: false,
                 epoch: Epoch::default(),
+                stale: false,
                 hears: owner_heard(me, u, now.mono),
                 healthy_since: now.mono,
             };
@@ -307,6 +312,7 @@ fn strangers(
                     priority: heard.priority,
                     pinned: false,
                     epoch: Epoch::default(),
+                    stale: false,
                     hears: None,
                     healthy_since: Instant::ZERO,
                 },
@@ -368,6 +374,7 @@ fn raise(part: &Part, now: Now) -> Engine {
         }
     }
     checks(&mut engine, &part.roles);
+    copies(&mut engine, &part.roles, now);
     for (n, state) in part.links.iter().enumerate() {
         let link = LinkIx(u16::try_from(n).unwrap_or(u16::MAX));
         engine.handle(now, Input::Link { link, state: state.clone() });
@@ -389,10 +396,12 @@ fn remember(engine: &mut Engine, ix: InstanceIx, role: &Role, now: Now) {
     let instance = instance.instance(ix);
     let mut memory = Memory::default();
     let utc = to_utc(stamp(now.mono), now);
-    if role.class == Class::Drained {
+    // What its copy makes of it follows from that one.
+    let class = if role.stale { Class::Healthy } else { role.class };
+    if class == Class::Drained {
         memory.orders.drained = Some(DrainRecord { until_ms: None, last_resort: false });
     }
-    if role.class == Class::Held {
+    if class == Class::Held {
         if let Some(damping) = &instance.flap.damping {
             memory.flap.penalty = damping.suppress;
             memory.flap.suppressed_ms = Some(utc);
@@ -404,6 +413,17 @@ fn remember(engine: &mut Engine, ix: InstanceIx, role: &Role, now: Now) {
     memory.orders.priority = told.filter(|p| *p != instance.priority).map(|p| (p, None));
     engine.recall(Some(ix), memory);
     engine.raise_epoch_to(ix, role.epoch);
+}
+
+/// Its copies of state files are good enough, unless it says otherwise: then nothing is known of them.
+fn copies(engine: &mut Engine, roles: &BTreeMap<u64, Role>, now: Now) {
+    let model = Arc::clone(&engine.model);
+    for (set, config) in (0u16..).map(SetIx).zip(&model.replicates) {
+        let role = roles.get(&model.instance(config.instance).key);
+        if role.is_some_and(|role| !role.stale) {
+            engine.handle(now, Input::Replica { set, state: Some(COMPLETE) });
+        }
+    }
 }
 
 /// Checks say what the classes tell: good, and one that fails where a class is worse for it.

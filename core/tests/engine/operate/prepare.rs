@@ -1,7 +1,7 @@
 //! Pre-promote hooks: asked before an ordered claim, never before another one; what they refuse is not done.
 
 use super::*;
-use crate::bench::{ETH0, Said, eth0};
+use crate::bench::{ETH0, Said, TOGETHER, ZOO, eth0};
 use crate::fit::{activation, stands_by};
 use std::sync::Arc;
 use vipd_core::config::model::{Account, Call, Hook, HookRun, Moment, Program, Standby};
@@ -27,8 +27,13 @@ fn hooked(model: &mut Model) {
 
 /// Number of the order and the source, of each time that the hooks of `host` were asked.
 fn asked(world: &World, host: usize) -> Vec<(u64, Option<HostIx>)> {
+    asked_of(world, host, WEB)
+}
+
+/// The same, of this instance.
+fn asked_of(world: &World, host: usize, ix: InstanceIx) -> Vec<(u64, Option<HostIx>)> {
     let said = world.hosts[host].log.iter().filter_map(|(_, said)| match said {
-        Said::PrePromote(WEB, order, from) => Some((*order, *from)),
+        Said::PrePromote(of, order, from) if *of == ix => Some((*order, *from)),
         _ => None,
     });
     said.collect()
@@ -44,8 +49,21 @@ fn undone(world: &World, host: usize) -> Vec<u64> {
 }
 
 fn answer(world: &mut World, host: usize, result: Result<(), Arc<str>>) {
-    let (order, _) = *asked(world, host).last().unwrap();
-    world.give(host, Input::PrePromoted { instance: WEB, order, result });
+    answer_of(world, host, WEB, result);
+}
+
+fn answer_of(world: &mut World, host: usize, instance: InstanceIx, result: Result<(), Arc<str>>) {
+    let (order, _) = *asked_of(world, host, instance).last().unwrap();
+    world.give(host, Input::PrePromoted { instance, order, result });
+}
+
+/// What hooks on `host` refused, as its history has it.
+fn vetoes(world: &World, host: usize) -> Vec<String> {
+    let told = world.hosts[host].events().into_iter().filter_map(|e| match e {
+        EventKind::Vetoed(why) => Some(why.to_string()),
+        _ => None,
+    });
+    told.collect()
 }
 
 #[test]
@@ -114,7 +132,8 @@ fn a_veto_leaves_the_owner_and_is_not_asked_again() {
     answer(&mut world, 1, Err("hook h vetoed: no licence".into()));
     world.run(secs(3));
     let why = world.hosts[0].end(1).unwrap().unwrap_err();
-    assert!(why.contains("pre-promote"), "{why}");
+    assert!(why.contains("pre-promote") && why.contains("vipd history"), "{why}");
+    assert_eq!(vetoes(&world, 1), ["hook h vetoed: no licence"], "where the source says it is");
     assert_eq!(undone(&world, 1), [asked(&world, 1)[0].0]);
     world.run(secs(300));
     world.only(0);
@@ -214,4 +233,53 @@ fn a_warm_target_asks_first_and_is_activated_then() {
     world.run(secs(1));
     world.only(1);
     assert_eq!(asked(&world, 1).len(), 1);
+}
+
+/// A move and a promotion of instances that move together, where the hooks of the second say no.
+#[test]
+fn one_veto_is_the_veto_of_all_that_moves_together() {
+    const THE_ZOO: InstanceIx = InstanceIx(1);
+    let zoo = ZOO.replace("eth1", "eth0").replace("198.51.100.10", "192.0.2.20");
+    let text = beating(&(zoo + TOGETHER));
+    for promotes in [false, true] {
+        for all_are_asked in [false, true] {
+            let mut world = world(&text, 3, |m| {
+                hooked(m);
+                if !all_are_asked {
+                    m.hooks[0].instances = vec![THE_ZOO];
+                }
+            });
+            let order = match promotes {
+                true => OperatorOrder::Promote { accept_data_loss: false },
+                false => to(1),
+            };
+            let ordered_at = if promotes { 1 } else { 0 };
+            world.order(ordered_at, 1, Some(WEB), order);
+            world.run(secs(1));
+            if all_are_asked {
+                answer(&mut world, 1, Ok(()));
+            }
+            answer_of(&mut world, 1, THE_ZOO, Err("hook h vetoed: no licence".into()));
+            world.run(secs(120));
+            let what = format!("promotes {promotes}, all are asked {all_are_asked}");
+            assert_eq!(world.owners(), [0], "{what}");
+            assert_eq!(asked_of(&world, 1, THE_ZOO).len(), 1, "{what}: not again by itself");
+            assert_eq!(asked(&world, 1).len(), usize::from(all_are_asked), "{what}");
+            assert_eq!(undone(&world, 1).len(), usize::from(all_are_asked), "{what}");
+            assert_eq!(vetoes(&world, 1), ["hook h vetoed: no licence"], "{what}");
+            let why = world.hosts[ordered_at].end(1).unwrap().unwrap_err();
+            let says = if promotes { "zoo moves with it" } else { "pre-promote" };
+            assert!(why.contains(says), "{what}: {why}");
+            // Ordered again, asked again.
+            world.order(ordered_at, 2, Some(WEB), order);
+            world.run(secs(1));
+            assert_eq!(asked_of(&world, 1, THE_ZOO).len(), 2, "{what}");
+            if all_are_asked {
+                answer(&mut world, 1, Ok(()));
+            }
+            answer_of(&mut world, 1, THE_ZOO, Ok(()));
+            world.run(secs(1));
+            assert_eq!(world.owners(), [1], "{what}");
+        }
+    }
 }

@@ -299,6 +299,66 @@ fn a_stop_brings_the_state_first_and_leaves_in_any_case() {
     assert_eq!(lb1.state(), State::Initialize);
 }
 
+/// Another VRID: the instance leaves with its state, and in any case.
+#[test]
+fn a_hard_reload_brings_the_state_first_and_hands_over_in_any_case() {
+    #[derive(PartialEq, Debug)]
+    enum Barrier {
+        Passes,
+        Fails,
+        Hangs,
+    }
+    let text = beating(&set("prefer")).replace("vrid = 51", "vrid = 53");
+    for barrier in [Barrier::Passes, Barrier::Fails, Barrier::Hangs] {
+        let mut world = stateful("prefer", |_| {});
+        world.hosts[0].now = world.now;
+        let next = world.hosts[0].retire(&text);
+        world.run(ms(100));
+        let order = world.hosts[0].barriers()[0].1;
+        assert_eq!((world.owners(), world.hosts[0].engine.retired()), (vec![0], false));
+        match barrier {
+            Barrier::Passes => done(&mut world, 0, order, Ok(())),
+            Barrier::Fails => done(&mut world, 0, order, Err("lb2 is full")),
+            Barrier::Hangs => world.run(secs(24)),
+        }
+        world.run(secs(3));
+        assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]), "{barrier:?}");
+        assert_eq!(world.hosts[0].over(), [(order, barrier == Barrier::Passes)]);
+        let unsynced: Vec<_> = world.hosts[0]
+            .events()
+            .into_iter()
+            .filter_map(|e| if let EventKind::Unsynced(why) = e { Some(why) } else { None })
+            .collect();
+        match barrier {
+            Barrier::Passes => assert!(unsynced.is_empty()),
+            Barrier::Fails => assert!(unsynced[0].contains("lb2 is full"), "{unsynced:?}"),
+            Barrier::Hangs => assert!(unsynced[0].contains("too long"), "{unsynced:?}"),
+        }
+        assert!(unsynced.len() <= 1, "{unsynced:?}");
+        assert!(world.hosts[0].engine.retired());
+        world.hosts[0].put_in_force(next);
+        assert_eq!(world.hosts[0].state(), State::Backup);
+    }
+    // Told to stop meanwhile: the stop brings it.
+    let mut world = stateful("prefer", |_| {});
+    world.hosts[0].now = world.now;
+    drop(world.hosts[0].retire(&text));
+    world.run(ms(100));
+    world.give(0, Input::Stop);
+    world.run(ms(100));
+    let order = world.hosts[0].barriers()[1].1;
+    assert_eq!(world.owners(), [0]);
+    done(&mut world, 0, order, Ok(()));
+    world.run(secs(3));
+    assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]));
+    assert!(world.hosts[0].engine.stopped());
+    // Nobody is there: it leaves at once.
+    let mut lb1 = Bench::owner(&beating(&set("prefer")), 1);
+    drop(lb1.retire(&text));
+    lb1.run(secs(3));
+    assert!(lb1.engine.retired() && lb1.barriers().is_empty());
+}
+
 /// The target has claimed and both hold the address: what ends the move here does not make the writer go on.
 #[test]
 fn a_stop_or_a_retirement_in_the_overlap_does_not_resume_the_writer() {

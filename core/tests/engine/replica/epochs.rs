@@ -54,7 +54,7 @@ fn a_start_goes_on_above_everything_that_may_have_been_used() {
     let agent = started(&world, 1, "prefer", memory);
     come_up(&mut world, 1, agent, &[]);
     world.run(secs(10));
-    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 71, host: 0 });
+    assert_eq!(world.hosts[0].unit().epoch.number, 71);
     assert!(world.hosts[0].stored().epoch.reserved > 71 + 32);
 }
 
@@ -128,7 +128,7 @@ fn an_owner_whose_disk_forgot_goes_above_what_a_returning_peer_knows() {
     come_up(&mut world, 2, agent, &[]);
     world.run(secs(5));
     assert_eq!(world.owners(), [0]);
-    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 101, host: 0 });
+    assert_eq!(world.hosts[0].unit().epoch.number, 101);
     let role = world.hosts[1].role();
     assert_eq!((role.owns, role.owner, role.epoch.number), (false, Some(HostIx(0)), 101));
 }
@@ -234,4 +234,32 @@ fn roles_are_told_when_they_change_and_only_then() {
     );
     let theirs = told(&world, 2);
     assert_eq!(theirs.last().map(|r| (r.owns, r.owner)), Some((false, Some(HostIx(1)))));
+}
+
+/// A reload, or a start with another file, shifts the positions of hosts: an ownership is still that of the same host.
+#[test]
+fn hosts_that_come_before_this_one_in_the_file_do_not_change_whose_an_epoch_is() {
+    let mut world = stateful("prefer", |_| {});
+    let (epoch, before) = (world.hosts[0].unit().epoch, world.hosts[0].model.clone());
+    let host = "[hosts.aaa]\npaths = [\"192.0.2.19\", \"10.9.0.19\"]\n";
+    let more = beating(&set("prefer")).replacen("[hosts.lb1]", &format!("{host}[hosts.lb1]"), 1);
+    for host in 0..3 {
+        world.reload(host, &more);
+    }
+    world.run(secs(5));
+    let model = world.hosts[0].model.clone();
+    assert_eq!((before.host, model.host), (HostIx(0), HostIx(1)));
+    for n in 0..3 {
+        assert_eq!(model.epoch_host(HostIx(n + 1)), before.epoch_host(HostIx(n)));
+    }
+    assert_eq!((world.owners(), world.hosts[0].unit().epoch), (vec![0], epoch));
+    assert!(world.hosts[0].role().owns);
+    // Killed now, its next start goes on with what it was, by the number on its disk.
+    let memory = Memory { epoch: record(64, Some(epoch)), ..Memory::default() };
+    let mut agent = Bench::of(crate::bench::model(&more, "lb1"), 1, vec![]);
+    agent.restart_at(world.now, world.now.as_nanos() / 1_000_000);
+    agent.engine.recall(Some(WEB), memory);
+    come_up(&mut world, 1, agent, &[kept()]);
+    world.run(secs(5));
+    assert_eq!((world.owners(), world.hosts[0].unit().epoch), (vec![0], epoch));
 }
