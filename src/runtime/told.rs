@@ -17,6 +17,7 @@ const EVENTS: usize = 1024;
 const KEPT: usize = 16;
 
 /// What the thread has to tell the main thread.
+#[allow(clippy::large_enum_variant, reason = "nearly all that is told is an event")]
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     /// From the engine.

@@ -145,11 +145,13 @@ impl Group {
 
     /// Does `n` hear `other` on any heartbeat path?
     pub(super) fn hears(&self, n: usize, other: usize) -> bool {
-        let of_file = |n: usize| {
-            let host = self.actors[n].host.map(|host| usize::from(host.0))?;
-            self.actors[n].engine.model.hosts.get(host)
+        let paths = |n: usize| {
+            let actor = &self.actors[n];
+            let host =
+                actor.host.and_then(|host| actor.engine.model.hosts.get(usize::from(host.0)));
+            host.map_or(0, |host| host.paths.len())
         };
-        let paths = of_file(other).zip(of_file(n)).map_or(0, |(_, host)| host.paths.len());
+        let paths = paths(n).min(paths(other));
         (0..paths).any(|path| {
             self.path_works(n, path)
                 && self.path_works(other, path)
