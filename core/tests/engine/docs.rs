@@ -7,7 +7,7 @@ const DOCS: [&str; 2] =
     [include_str!("../../../docs/conformance.md"), include_str!("../../../docs/promises.md")];
 
 /// Prefix of a name, and where what it names lives.
-const HOMES: [(&str, &str); 11] = [
+const HOMES: [(&str, &str); 12] = [
     ("engine::", "core/tests/engine"),
     ("wire::", "core/src/wire"),
     ("vrrp::", "core/src/vrrp"),
@@ -19,6 +19,7 @@ const HOMES: [(&str, &str); 11] = [
     ("netns:", "netns-tests"),
     ("interop:", "netns-tests/interop"),
     ("systemd:", "netns-tests/systemd"),
+    ("replicate:", "replicate/tests"),
 ];
 
 /// In a document without a prefix: a name of the row's module, or of the simulation.

@@ -6,7 +6,7 @@ use crate::bench::{Bench, ETH0, WEB, beating, eth0, ms, plain};
 use crate::fit::{bench, of_web, reading, secs};
 use crate::replica::{copy, set, started};
 use crate::world::World;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use vipd_core::config::model::{Budget, Damping, FlapControl, Model, Severity};
 use vipd_core::engine::io::{Input, Memory, OperatorOrder, Verdict};
 use vipd_core::time::{Duration, Instant};
@@ -154,6 +154,8 @@ struct Stateful {
     gate: &'static str,
     world: World,
     books: [Books; 3],
+    /// Which host epochs mean by a number.
+    numbers: BTreeMap<u8, usize>,
     /// An agent came or went.
     changed: Instant,
     vacant_since: Option<Instant>,
@@ -166,7 +168,9 @@ impl Stateful {
         let text = beating(&set(gate));
         let world = World::of((1..=3).map(|n| Bench::up(&text, n)).collect());
         let (changed, books) = (world.now, Default::default());
-        let mut life = Self { seed, dice, gate, world, books, changed, vacant_since: None };
+        let numbers = BTreeMap::new();
+        let vacant_since = None;
+        let mut life = Self { seed, dice, gate, world, books, numbers, changed, vacant_since };
         for host in 0..3 {
             life.store(host, true);
             life.tell(host, Some(Duration::ZERO));
@@ -280,7 +284,9 @@ impl Stateful {
                 continue;
             }
             let (epoch, begins) = (role.epoch, books.owning != Some(role.epoch));
-            assert_eq!(usize::from(epoch.host), host, "seed {seed}: {epoch} at {now}");
+            let named = self.numbers.get(&epoch.host).copied().unwrap_or(host);
+            assert_eq!(named, host, "seed {seed}: {epoch} at {now}");
+            self.numbers.insert(epoch.host, host);
             assert!(pushing.insert(epoch), "seed {seed}: two push under {epoch} at {now}");
             let grows = epoch > books.last || epoch == books.last && !begins;
             assert!(grows, "seed {seed}: {epoch} after {} at {now}", books.last);

@@ -50,6 +50,8 @@ pub(crate) enum Breakage {
     Refusal,
     /// Barriers wait for no acknowledgement (DESIGN 5.5).
     Barrier,
+    /// The agent is told that its barrier was reached before the replicator was asked (DESIGN 5.5).
+    Hasty,
     /// Agents take every copy for fresh (DESIGN 5.13).
     Gate,
     /// What loses a dispute is thrown away.

@@ -162,7 +162,7 @@ fn who_starts_passes_on_what_it_heard_before() {
     come_up(&mut world, 3, agent, &[]);
     world.run(secs(5));
     assert_eq!(world.owners(), [0]);
-    assert_eq!(world.hosts[0].unit().epoch, Epoch { number: 101, host: 0 });
+    assert_eq!(world.hosts[0].unit().epoch.number, 101);
     assert_eq!(world.hosts[2].role().epoch, world.hosts[0].unit().epoch);
 }
 

@@ -227,6 +227,9 @@ pub(crate) struct Watch {
     sets: Sets,
     /// Moves that were carried out.
     pub(crate) moves_done: usize,
+    /// Barriers that were not reached, and that were; trees that were refused.
+    pub(crate) barriers: [usize; 2],
+    pub(crate) refusals: usize,
     pub(crate) violations: Vec<Violation>,
     /// Every change of hands: when, which host, which address, taken or let go.
     pub(crate) history: Vec<(Instant, usize, IpAddr, bool)>,
@@ -267,6 +270,8 @@ impl Watch {
             orders: Orders::new(scenario.hosts),
             sets: Sets::new(scenario.hosts),
             moves_done: 0,
+            barriers: [0; 2],
+            refusals: 0,
             violations: Vec::new(),
             history: Vec::new(),
             scenario: scenario.clone(),
@@ -339,8 +344,12 @@ impl Watch {
             Fact::Stored(..) | Fact::Wrote(_) | Fact::BarrierOver(..) => {}
             Fact::Sealed(host, position, tree) => self.sealed(now, *host, *position, *tree),
             Fact::Took(host, from, position, _) => self.took(now, *host, *from, *position),
-            Fact::Refused(by, from, refusal) => self.tree_refused(now, *by, *from, *refusal),
+            Fact::Refused(by, from, refusal) => {
+                self.refusals += 1;
+                self.tree_refused(now, *by, *from, *refusal);
+            }
             Fact::Barrier(_, to, passed) => {
+                self.barriers[usize::from(*passed)] += 1;
                 if *passed {
                     self.allowed(now, *to);
                 }

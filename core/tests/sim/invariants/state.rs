@@ -45,6 +45,8 @@ struct SetView {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sets {
     hosts: Vec<SetView>,
+    /// Which host epochs mean by a number.
+    numbers: BTreeMap<u8, usize>,
     /// What was made of each position.
     sealed: BTreeMap<Position, u64>,
     /// A role or a replicator changed.
@@ -178,7 +180,7 @@ impl Watch {
         if goes_on {
             return;
         }
-        if usize::from(epoch.host) != host {
+        if *self.sets.numbers.entry(epoch.host).or_insert(host) != host {
             let what = format!("{name} owns under {epoch}, which another host took");
             self.fail(now, Rule::EpochReused, what);
         }

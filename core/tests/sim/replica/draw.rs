@@ -56,6 +56,8 @@ pub(crate) fn draw(rng: &mut Rng, scenario: &Scenario) -> Schedule {
     let mut schedule = Schedule(all);
     let last = schedule.end() + Duration::from_secs(1);
     if scenario.operators {
+        // A tree that waits would keep the state, and with it the address, from going back.
+        schedule.0.push(now(last, Fault::Accept));
         schedule.0.push(now(last + patience(scenario), Fault::Tidy));
     }
     let last = schedule.end() + t * 8 + Duration::from_secs(8);

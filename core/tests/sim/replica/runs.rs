@@ -72,6 +72,11 @@ fn a_barrier_that_waits_for_no_acknowledgement_is_found() {
 }
 
 #[test]
+fn a_target_that_does_not_wait_for_the_barrier_is_found() {
+    assert!(found(Rule::BarrierIgnored, Breakage::Hasty));
+}
+
+#[test]
 fn a_gate_that_believes_every_copy_is_found() {
     assert!(found(Rule::StalePromoted, Breakage::Gate));
 }
@@ -114,7 +119,24 @@ fn severed() -> Fault {
     )
 }
 
-/// The runs are not empty: planned moves reach their barriers, and what loses is rescued.
+/// What the rules are about happens: barriers are reached and are not, trees are refused, records lose a dispute.
+#[test]
+fn the_runs_are_not_empty() {
+    let (mut barriers, mut refusals, mut rescued) = ([0; 2], 0, 0);
+    for seed in 0..60 {
+        let case = Case::with_set_of_seed(seed, None, real);
+        let mut world = World::new(seed, case.scenario, case.schedule, None, real);
+        let _ = world.run(Instant::from_millis(120_000));
+        for (sum, one) in barriers.iter_mut().zip(world.watch.barriers) {
+            *sum += one;
+        }
+        refusals += world.watch.refusals;
+        rescued += world.replicas.iter().filter(|r| !r.disk.rescue.is_empty()).count();
+    }
+    assert!(barriers[0] >= 1 && barriers[1] >= 10, "{barriers:?}");
+    assert!(refusals >= 10 && rescued >= 10, "{refusals} {rescued}");
+}
+
 #[test]
 fn a_planned_move_brings_every_record_in_order() {
     let scenario = Scenario { operators: true, ..pair(Gate::Require) };
@@ -141,6 +163,29 @@ fn after_a_partition_the_losers_records_are_in_its_rescue() {
     assert!(owner.iter().all(|record| record.host == 0));
     let epochs = world.replicas.iter().map(|r| r.disk.position.epoch);
     assert!(epochs.into_iter().all(|epoch| epoch == world.replicas[0].disk.known));
+}
+
+/// Of two that could take over the one with everything does, though the other one is stronger; with a gate that believes
+/// every copy it does not, and that is found.
+#[test]
+fn of_two_heirs_the_one_with_everything_claims() {
+    for breakage in [None, Some(Breakage::Gate)] {
+        let priorities = vec![200, 150, 100];
+        let mut scenario = Scenario { hosts: 3, priorities, ..pair(Gate::Prefer) };
+        if let Some(set) = &mut scenario.replica {
+            set.max_age = Duration::from_secs(16);
+        }
+        let faults = vec![
+            fault(10_000, 60_000, Fault::ReplicatorDown(1)),
+            fault(20_000, 60_000, Fault::PowerOff(0)),
+        ];
+        let mut world = World::new(1, scenario, Schedule(faults), breakage, real);
+        let violation = world.run(Instant::from_millis(30_000));
+        match breakage {
+            None => assert_eq!((violation, holders(&world)), (None, vec![2])),
+            Some(_) => assert_eq!(violation.map(|v| v.rule), Some(Rule::StaleChosen)),
+        }
+    }
 }
 
 /// A stronger host that has everything takes the address back as VRRP has it: that is no planned move, and waits for
