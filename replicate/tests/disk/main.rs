@@ -10,6 +10,7 @@ mod lock;
 mod ownership;
 mod property;
 mod scale;
+mod swapped;
 mod takeover;
 mod transfer;
 mod verbs;
