@@ -385,12 +385,12 @@ impl Site<'_> {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             match self.root().at(path) {
                 Ok(dir) => dir.sync()?,
-                // It went itself, or became a file.
+                // It went itself, or became a file or a link.
                 Err(error)
                     if matches!(
                         error.kind(),
                         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) => {}
+                    ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {}
                 Err(error) => return Err(error),
             }
         }

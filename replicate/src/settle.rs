@@ -23,6 +23,7 @@ use crate::store::{hex, short};
 use crate::swap::{self, NEXT};
 use rustix::io::Errno;
 use std::io;
+use std::sync::TryLockError;
 use std::time::Duration;
 
 /// Between two looks whether the last one who works has ended.
@@ -43,10 +44,13 @@ impl Shared {
     pub(crate) fn close(&self, limit: Duration) -> bool {
         self.halt.stop();
         for _ in 0..=limit.as_millis() / LOOK.as_millis() {
-            if let Ok(mut work) = self.work.try_lock() {
-                return work.store.close().is_ok();
+            match self.work.try_lock() {
+                Ok(mut work) => return work.store.close().is_ok(),
+                Err(TryLockError::Poisoned(work)) => {
+                    return work.into_inner().store.close().is_ok();
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
             }
-            std::thread::sleep(LOOK);
         }
         false
     }
@@ -370,4 +374,32 @@ pub(crate) fn unused(owns: &[Dir], kind: &str, name: String) -> String {
         free = format!("{name}.{number}");
     }
     free
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_kept_under_one_name_as_file_as_link_and_as_folder_is_all_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::testing::config(&[dir.path()], |_| {});
+        let roots = Root::open_all(&config, &[]).unwrap();
+        let own = roots[0].own(&config).unwrap();
+        let keeper = Keeper { root: &roots[0], own: &own, trash: "1.1.1", rescue: "x" };
+        let aside = |path: &str| keeper.aside(&roots[0].dir, Keep::Trash, Path::new(path)).unwrap();
+        let (a, kept) = (dir.path().join("a"), dir.path().join(".vipd/trash/1.1.1"));
+        std::fs::write(&a, "file").unwrap();
+        aside("a");
+        std::os::unix::fs::symlink("nowhere", &a).unwrap();
+        aside("a");
+        std::fs::create_dir(&a).unwrap();
+        std::fs::write(a.join("b"), "below").unwrap();
+        aside("a/b");
+        assert_eq!(std::fs::read_to_string(kept.join("a/b")).unwrap(), "below");
+        assert_eq!(std::fs::read_link(kept.join("a~1")).unwrap(), Path::new("nowhere"));
+        assert_eq!(std::fs::read_to_string(kept.join("a~2")).unwrap(), "file");
+    }
 }

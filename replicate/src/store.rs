@@ -224,6 +224,13 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // To close the folder is not enough: a child that is being started holds a copy of it for a moment.
+        let _ = self.close();
+    }
+}
+
 fn tree_name(number: u64) -> String {
     format!("tree.{number}")
 }

@@ -358,9 +358,9 @@ mod tests {
             worker.stand(Stand { owns: true, epoch: Epoch { number: 1, host: 1 } });
         }
         std::thread::sleep(Duration::from_millis(300));
-        let before = std::time::Instant::now();
+        let before = clock::monotonic();
         sets.stop();
-        eprintln!("stopped after {} ms", before.elapsed().as_millis());
+        eprintln!("stopped after {} ms", clock::monotonic().since(before).as_millis());
         let mut sets = Sets::open(&options, ready(dir.path()).1, &words);
         assert_eq!(sets.workers.len(), 2, "{:?}", events(&mut heard));
         sets.stop();

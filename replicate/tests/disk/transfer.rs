@@ -96,6 +96,22 @@ fn there_and_back(atomic: bool) {
 }
 
 #[test]
+fn a_folder_with_folders_in_it_becomes_a_link() {
+    for atomic in [false, true] {
+        let (a, b) =
+            (Host::with("a", |c| c.atomic = atomic), Host::with("b", |c| c.atomic = atomic));
+        a.write("d/deep/file", "1");
+        a.write("stays", "1");
+        a.claim(1, 1);
+        sync(&a, &b);
+        a.remove("d");
+        symlink("stays", a.path("d")).unwrap();
+        sync(&a, &b);
+        b.assert_clean();
+    }
+}
+
+#[test]
 fn a_tree_of_everything_arrives_and_so_do_changes_of_every_kind() {
     there_and_back(false);
 }
