@@ -64,6 +64,7 @@ impl Shared {
             // Somebody works: the next time.
             Err(TryLockError::WouldBlock) => return Ok(Thinned::default()),
         };
+        self.open_still()?;
         let mut done = Thinned::default();
         if work.shelf.fresh.is_empty() {
             return Ok(done);
