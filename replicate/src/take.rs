@@ -331,11 +331,12 @@ impl Shared {
     /// As a standby: what is other on the disk than in the committed tree.
     pub(crate) fn drift(&self) -> Result<Vec<RelPath>, Error> {
         let _work = self.work();
-        let (standing, owns) = {
+        let (standing, owns, never) = {
             let state = self.state();
-            (state.tree.clone(), state.owns)
+            (state.tree.clone(), state.owns, state.tree_position() == Position::default())
         };
-        if owns || standing.manifest().entries().is_empty() {
+        // An empty tree is a tree, too.
+        if owns || never {
             return Ok(Vec::new());
         }
         let roots = self.roots()?;

@@ -259,6 +259,21 @@ fn what_was_changed_on_a_standby_is_rescued_before_it_is_replaced() {
 }
 
 #[test]
+fn what_somebody_puts_into_an_empty_replica_is_found_as_well() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    b.write("before", "it never had a tree");
+    assert_eq!(b.set().drift().unwrap(), []);
+    b.remove("before");
+    a.claim(1, 1);
+    sync(&a, &b);
+    b.write("extra", "by hand");
+    assert_eq!(b.set().drift().unwrap(), [rel("extra")]);
+    a.write("file", "1");
+    sync(&a, &b);
+    assert_eq!(contents(&b.kept("rescue")), ["by hand"]);
+}
+
+#[test]
 fn deletions_beyond_the_guard_wait_for_the_operator_on_either_side() {
     let (a, b) = (Host::new("a"), Host::new("b"));
     for number in 0..100 {
