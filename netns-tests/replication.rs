@@ -281,7 +281,7 @@ fn a_crash_loses_no_more_than_the_gauge_said() {
         let age = missing.map_or(Duration::ZERO, |written| at.since(*written));
         worst = worst.max(age);
         // ... and the gauge, asked at `asked`, spoke of what was then missing.
-        let said = rpo.map(|rpo| rpo + at.since(asked) + Duration::from_millis(1500));
+        let said = rpo.map(|rpo| rpo + at.since(asked) + Duration::from_millis(500));
         assert!(
             said.is_none_or(|said| age <= said),
             "round {round}: {age:?} are missing, the gauge said {rpo:?}\n{}",
