@@ -83,7 +83,7 @@ const LONG_ONLY: [&str; 11] = [
 ];
 
 /// Rooms that count lost probes or load the machine: nothing else runs beside them.
-const ALONE: [fn() -> Vec<Trial>; 12] = [
+const ALONE: [fn() -> Vec<Trial>; 13] = [
     failover::trials,
     stop::trials,
     restart::trials,
@@ -96,9 +96,10 @@ const ALONE: [fn() -> Vec<Trial>; 12] = [
     hostile::trials,
     pressure::trials,
     matrix::trials,
+    replication::trials,
 ];
 /// Rooms that mostly wait: two at once.
-const PATIENT: [fn() -> Vec<Trial>; 15] = [
+const PATIENT: [fn() -> Vec<Trial>; 14] = [
     verbs::trials,
     severed::trials,
     link::trials,
@@ -113,7 +114,6 @@ const PATIENT: [fn() -> Vec<Trial>; 15] = [
     sync_hooks::trials,
     sync_rsync::trials,
     sync_states::trials,
-    replication::trials,
 ];
 
 fn main() -> ExitCode {

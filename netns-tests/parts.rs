@@ -16,7 +16,7 @@ const PART: &str = "VIPD_TEST_PART";
 pub(crate) enum Part {
     /// Trials that nothing else may run beside.
     Alone,
-    /// Every other one of the patient trials.
+    /// Half of the patient trials.
     Even,
     /// The rest of them.
     Odd,
@@ -39,9 +39,13 @@ impl Part {
         }
     }
 
-    /// Its trials.
+    /// Its trials. Which of two neighbours is whose changes after four of them: suites list variants of one mode in a row,
+    /// the longest at the same place.
     pub(crate) fn choose(self, alone: Vec<Trial>, patient: Vec<Trial>) -> Vec<Trial> {
-        let every_other = |first| patient.into_iter().skip(first).step_by(2).collect();
+        let every_other = |rest| {
+            let all = patient.into_iter().enumerate();
+            all.filter(|(n, _)| (n + n / 4) % 2 == rest).map(|(_, trial)| trial).collect()
+        };
         match self {
             Self::Alone => alone,
             Self::Even => every_other(0),

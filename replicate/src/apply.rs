@@ -175,7 +175,9 @@ impl Shared {
         record.synced = Some(intent.to);
         record.from = Some(intent.from.clone());
         (record.refused, record.torn) = (None, None);
-        (record.suspect, record.forgot) = (false, false);
+        // With a hole it is not what the owner has, whatever its hash: nobody may say that it is current.
+        record.suspect = record.holed.take() == Some(intent.to);
+        record.forgot = false;
         record.marks = owner::marked(roots)?;
         work.store.commit(&mut record, &standing, &next)?;
         {
@@ -184,7 +186,7 @@ impl Shared {
             (state.acknowledged, state.pending) = (None, (0, 0));
             state.unsettled = false;
             state.drifted.clear();
-            for kind in ["guard", "diverged", "drift", "half", "open", "disk", "torn"] {
+            for kind in ["guard", "diverged", "drift", "half", "open", "disk", "torn", "record"] {
                 state.clear(kind);
             }
         }
@@ -203,9 +205,7 @@ impl Shared {
             rescued: intent.rescued.len() as u64,
             unfinished: false,
         };
-        if let Err(error) = work.store.log_line(&line) {
-            self.alarm_error("log", &error);
-        }
+        self.log(work, &line);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::root::Root;
 use crate::state::Shared;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -184,19 +185,28 @@ impl Keeper<'_> {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is taken", name.display())))
     }
 
-    /// Writes the list of what is rescued in this root; the same again is the same.
+    /// Writes the list of what is rescued in this root; the same again is the same. What was found late the time before stays
+    /// in it.
     pub(crate) fn list(&self, rescued: &[Rescued]) -> io::Result<()> {
-        let mut lines = Vec::new();
-        for line in rescued.iter().filter(|line| line.root == self.root.ix) {
-            lines.extend(serde_json::to_vec(line)?);
-            lines.push(b'\n');
-        }
+        let ours = rescued.iter().filter(|line| line.root == self.root.ix);
+        let lines: Vec<String> = ours.map(serde_json::to_string).collect::<Result<_, _>>()?;
         if lines.is_empty() {
             return Ok(());
         }
         let folder = self.own.make(Path::new(RESCUE).join(self.rescue))?;
+        let mut text = String::new();
+        match folder.file(LIST) {
+            Ok(mut file) => drop(file.read_to_string(&mut text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let known: HashSet<String> = text.lines().map(str::to_owned).collect();
+        for line in lines.into_iter().filter(|line| !known.contains(line)) {
+            text.push_str(&line);
+            text.push('\n');
+        }
         let mut file = folder.create("manifest.new")?;
-        file.write_all(&lines)?;
+        file.write_all(text.as_bytes())?;
         crate::disk::sync_file(&file)?;
         folder.rename("manifest.new".as_ref(), &folder, LIST.as_ref())
     }

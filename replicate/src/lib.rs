@@ -93,5 +93,6 @@ mod take;
 pub mod testing;
 mod thin;
 mod tree;
+mod unsealed;
 mod verify;
 pub mod watch;

@@ -9,6 +9,7 @@ use crate::set::{LogLine, Scope, Sealed};
 use crate::state::{Shared, Work, some_of};
 use crate::store;
 use crate::tree::{Changes, Tree};
+use crate::unsealed::Unsealed;
 use vipd_core::config::model::Replicate;
 use vipd_core::types::Epoch;
 
@@ -61,11 +62,11 @@ impl Shared {
         let mut state = self.state();
         if claimed || !state.owns {
             (state.owns, state.stopped, state.scanned) = (true, None, false);
-            state.dirty_ms.get_or_insert_with(|| self.clock.steady_ms());
+            state.unsealed.add(self.clock.steady_ms());
         }
         if claimed {
             state.sealed_ms.clear();
-            for kind in ["stale", "guard", "diverged", "drift", "forgot", "withheld"] {
+            for kind in ["stale", "guard", "diverged", "drift", "forgot", "withheld", "disk"] {
                 state.clear(kind);
             }
         }
@@ -75,8 +76,8 @@ impl Shared {
     pub(crate) fn follow(&self, epoch: Epoch) -> Result<(), Error> {
         let was = {
             let mut state = self.state();
-            (state.stopped, state.dirty_ms) = (None, None);
-            for kind in ["stale", "rotten"] {
+            (state.stopped, state.unsealed) = (None, Unsealed::default());
+            for kind in ["stale", "rotten", "seal", "skipped"] {
                 state.clear(kind);
             }
             state.doubts = Default::default();
@@ -98,7 +99,7 @@ impl Shared {
     pub(crate) fn seal(&self, scope: &Scope) -> Result<Sealed, Error> {
         let mut work = self.work();
         let now_ms = self.clock.steady_ms();
-        let (base, scope, hints, dirty_ms) = {
+        let (base, scope, hints, covered) = {
             let mut state = self.state();
             self.check_owner(&state)?;
             let hints = std::mem::take(&mut state.hints);
@@ -108,9 +109,10 @@ impl Shared {
                 }
                 _ => Scope::Everything,
             };
-            (state.tree.clone(), scope, hints, state.dirty_ms.take())
+            let covered = state.unsealed.begin(scope == Scope::Everything);
+            (state.tree.clone(), scope, hints, covered)
         };
-        let done = self.scan_and_seal(&mut work, &base, &scope, dirty_ms.unwrap_or(now_ms));
+        let done = self.scan_and_seal(&mut work, &base, &scope, covered.since.unwrap_or(now_ms));
         let mut state = self.state();
         match &done {
             Ok(sealed) => {
@@ -122,10 +124,11 @@ impl Shared {
                         .iter()
                         .map(|path| crate::set::Place { path: path.clone(), deep: false }),
                 );
-                if !sealed.deferred.is_empty() {
+                if sealed.deferred.is_empty() {
+                    state.unsealed.done(covered);
+                } else {
                     // They are not in the generation, so their change still counts.
-                    let since = dirty_ms.unwrap_or(now_ms);
-                    state.dirty_ms = Some(state.dirty_ms.map_or(since, |at| at.min(since)));
+                    state.unsealed.failed(covered, now_ms);
                     state.count("deferred");
                 }
                 // A scan of some places knows nothing of what was left out elsewhere.
@@ -143,8 +146,7 @@ impl Shared {
             }
             Err(error) => {
                 state.hints.extend(hints);
-                let since = dirty_ms.unwrap_or(now_ms);
-                state.dirty_ms = Some(state.dirty_ms.map_or(since, |at| at.min(since)));
+                state.unsealed.failed(covered, now_ms);
                 drop(state);
                 self.alarm_error("seal", error);
             }
@@ -201,6 +203,7 @@ impl Shared {
         {
             let mut state = self.state();
             (state.record, state.tree, state.root) = (record, next, root);
+            state.clear("record");
             state.sealed_ms.push_back((position.generation, changed_ms));
             if state.sealed_ms.len() > MAX_TIMED {
                 // The oldest change stays the oldest.
@@ -223,9 +226,7 @@ impl Shared {
             rescued: 0,
             unfinished: false,
         };
-        if let Err(error) = work.store.log_line(&line) {
-            self.alarm_error("log", &error);
-        }
+        self.log(work, &line);
         Ok(sealed(position, true))
     }
 

@@ -112,6 +112,9 @@ pub(crate) struct Record {
     /// seen it or a whole tree has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) torn: Option<String>,
+    /// A tree that is put in place without files whose content its owner has lost.
+    #[serde(default, with = "plain::maybe", skip_serializing_if = "Option::is_none")]
+    pub(crate) holed: Option<Position>,
     /// Another host has trees of this ownership that this host does not know: nothing is pushed under it any more.
     pub(crate) forgot: bool,
     /// What identifies each root, once there was a tree in it.

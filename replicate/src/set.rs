@@ -186,7 +186,7 @@ impl Set {
     /// Something in the roots changed at `at_ms` of [`Clock::steady_ms`]: what is lost if this host dies now counts from there.
     pub fn dirty(&self, at_ms: u64) {
         let mut state = self.0.state();
-        state.dirty_ms = Some(state.dirty_ms.map_or(at_ms, |known| known.min(at_ms)));
+        state.unsealed.add(at_ms);
     }
 
     /// Scans, and makes the next generation if the tree is other than the last, durably. Blocks while it hashes what changed.

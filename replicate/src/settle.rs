@@ -15,6 +15,7 @@ use crate::intent::Intent;
 use crate::keep::{self, Keep, Keeper, RESCUE, Rescued};
 use crate::manifest::{Entry, Kind};
 use crate::plan::{Act, hash_of};
+use crate::ports::Position;
 use crate::root::Root;
 use crate::set::LogLine;
 use crate::stage::ready_name;
@@ -85,6 +86,24 @@ impl Shared {
         }
     }
 
+    /// An interrupted tree cannot be finished because of `error`, and `offered` comes. Where that is another tree, what keeps
+    /// the old one from its place may be what its owner has put right since.
+    pub(crate) fn supersede(
+        &self,
+        work: &mut Work,
+        offered: Position,
+        error: Error,
+    ) -> Result<(), Error> {
+        let intent = match (&error, Intent::read(work.store.folder())?) {
+            (Error::Interrupted, _) | (_, None) => return Err(error),
+            (_, Some(intent)) if intent.to == offered => return Err(error),
+            (_, Some(intent)) => intent,
+        };
+        let roots = self.roots()?;
+        self.keep_staged(&roots, &intent)?;
+        self.abandon(work, &roots, &intent, "it could not be finished, and its owner has another")
+    }
+
     /// As the owner that this host becomes: what is not in place never comes to its place.
     pub(crate) fn relinquish(&self, work: &mut Work) -> Result<(), Error> {
         let Some(mut intent) = Intent::read(work.store.folder())? else {
@@ -150,9 +169,7 @@ impl Shared {
             rescued: kept,
             unfinished: true,
         };
-        if let Err(error) = work.store.log_line(&line) {
-            self.alarm_error("log", &error);
-        }
+        self.log(work, &line);
         self.count_rescued();
         self.clean(&roots)
     }

@@ -44,7 +44,7 @@ impl Source for SetSource {
         if !state.hints.contains(&place) {
             state.hints.push(place);
         }
-        state.dirty_ms.get_or_insert(now_ms);
+        state.unsealed.add(now_ms);
         state.count("changed-underway");
         drop(state);
         self.0.doubt(path);
@@ -66,7 +66,7 @@ impl Source for SetSource {
     fn pending(&self) -> (u64, u64) {
         let state = self.0.state();
         // How large it is shows with the next scan; that there is something counts now.
-        state.dirty_ms.map_or((0, 0), |_| ((state.hints.len() as u64).max(1), 0))
+        state.unsealed.oldest_ms().map_or((0, 0), |_| ((state.hints.len() as u64).max(1), 0))
     }
 
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash) {

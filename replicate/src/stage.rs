@@ -229,9 +229,11 @@ impl Stage for SetStage {
     fn commit(self: Box<Self>) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let mut work = shared.work();
-        let done =
-            self.put_in_place(&mut work).and_then(|()| self.note_left(&work).map_err(refusal));
+        let done = self.put_in_place(&mut work);
         drop(work);
+        if done.is_ok() {
+            self.note_left();
+        }
         if let Err(Refusal::Disk(text)) = &done {
             let mut state = shared.state();
             state.count("disk");
@@ -298,6 +300,9 @@ impl SetStage {
             rescued: plan.rescued.clone(),
             swap,
         };
+        let holed = (!self.left.is_empty()).then_some(offer.position);
+        // Known before the tree is in place, whoever finishes it.
+        shared.update(work, |record| record.holed = holed).map_err(refusal)?;
         // From here on a claim would find the tree half in place.
         let folder: &Folder = work.store.folder();
         if let Err(error) = shared.standby_still().and_then(|()| intent.write(folder)) {
@@ -314,23 +319,20 @@ impl SetStage {
         })
     }
 
-    /// A tree with a hole is not what the owner has, whatever its hash: nobody may say that it is current, and the next one
-    /// looks at every file.
-    fn note_left(&self, work: &Work) -> Result<(), Error> {
+    /// Says which files it lacks.
+    fn note_left(&self) {
+        let mut state = self.shared.state();
+        state.left.clone_from(&self.left);
         if self.left.is_empty() {
-            self.shared.state().clear("withheld");
-            return Ok(());
+            return state.clear("withheld");
         }
-        self.shared.update(work, |record| record.suspect = true)?;
         let text = format!(
             "[replicate.{}] the owner has lost the content of {}: left here as it is",
             self.shared.config.name,
             some_of(&self.left)
         );
-        let mut state = self.shared.state();
         state.count("withheld");
         state.alarm("withheld", text);
-        Ok(())
     }
 
     /// Nothing of it is in place, and nothing says that it is to be. Contents stay for the next attempt.

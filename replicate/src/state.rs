@@ -13,10 +13,11 @@ use crate::ports::Position;
 use crate::record::Record;
 use crate::root::Root;
 use crate::rules::Rules;
-use crate::set::{Notice, Place};
+use crate::set::{LogLine, Notice, Place};
 use crate::store::Store;
 use crate::thin::Shelf;
 use crate::tree::Tree;
+use crate::unsealed::Unsealed;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vipd_core::config::model::Replicate;
@@ -65,7 +66,7 @@ pub(crate) struct State {
     /// A receiver refused because it knows this ownership: nothing is offered any more.
     pub(crate) stopped: Option<Epoch>,
     /// The oldest change that is in no generation yet.
-    pub(crate) dirty_ms: Option<u64>,
+    pub(crate) unsealed: Unsealed,
     /// Generations, and the oldest change in each, steady milliseconds.
     pub(crate) sealed_ms: VecDeque<(u64, u64)>,
     /// What sessions found changed.
@@ -77,6 +78,8 @@ pub(crate) struct State {
     pub(crate) fresh_ms: Option<u64>,
     /// As receiver: files and octets still to come.
     pub(crate) pending: (u64, u64),
+    /// Files of the tree that are not here, because the owner has lost their content.
+    pub(crate) left: Vec<RelPath>,
     /// Changed behind the replicator's back: replaced with the next tree.
     pub(crate) drifted: Vec<RelPath>,
     pub(crate) rescued: u64,
@@ -167,9 +170,19 @@ impl Shared {
         change(&mut record);
         if record != old {
             work.store.write(&record)?;
-            self.state().record = record;
+            let mut state = self.state();
+            state.record = record;
+            state.clear("record");
         }
         Ok(())
+    }
+
+    /// A line for `vipd replica log`. Without it all else is as it should be.
+    pub(crate) fn log(&self, work: &mut Work, line: &LogLine) {
+        match work.store.log_line(line) {
+            Ok(()) => self.state().clear("log"),
+            Err(error) => self.alarm_error("log", &error),
+        }
     }
 
     /// The record as it is, and as it is to be with what was acknowledged since.
@@ -275,7 +288,11 @@ impl State {
             let whole = has.filter(|_| peer.lacks.is_none());
             let missing = |has: u64| self.sealed_ms.iter().find(|(made, _)| *made > has);
             let rpo_ms = whole.map(|has| {
-                let oldest = missing(has).map(|(_, at)| *at).into_iter().chain(self.dirty_ms).min();
+                let oldest = missing(has)
+                    .map(|(_, at)| *at)
+                    .into_iter()
+                    .chain(self.unsealed.oldest_ms())
+                    .min();
                 oldest.map_or(0, |at| now_ms.saturating_sub(at))
             });
             reports.push(PeerReport {

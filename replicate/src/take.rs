@@ -102,7 +102,9 @@ impl Shared {
         }
         // From here on the owner before is fenced off, whatever becomes of this offer.
         self.update(work, |record| record.known = epoch).map_err(disk)?;
-        self.settle(work).map_err(disk)?;
+        if let Err(error) = self.settle(work) {
+            self.supersede(work, offer.position, error).map_err(disk)?;
+        }
         self.check_tree(offer)?;
         let (descent, accepted, standing, based, suspect, drifted, last_from) = {
             let state = self.state();
@@ -347,8 +349,9 @@ impl Shared {
         let more =
             |entry: &Entry| entry.kind == Kind::Folder && standing.get(&entry.path).is_none();
         let put = delta.put.into_iter().filter(|entry| !more(entry)).map(|entry| entry.path);
-        let drifted: Vec<_> = put.chain(delta.gone).collect();
         let mut state = self.state();
+        let drifted: Vec<_> =
+            put.chain(delta.gone).filter(|path| !state.left.contains(path)).collect();
         // What only looks other was hashed again: the next look is cheaper.
         state.tree = marks_of(&standing, &found.tree);
         if drifted.is_empty() {

@@ -7,6 +7,7 @@
 
 use crate::disk::{Dir, What};
 use crate::error::Error;
+use crate::halt::Look;
 use crate::keep::{self, TRASH};
 use crate::path::OWN_FOLDER;
 use crate::root::Root;
@@ -77,7 +78,7 @@ impl Shared {
             let thinned = self.thin_root(root, &fresh, &mut work.shelf.known, &mut done);
             if let Err(error) = thinned {
                 // What is there then is read from the disk.
-                work.shelf.known.remove(&root.ix);
+                work.shelf.known.clear();
                 return Err(Error::io(&root.path, error));
             }
         }
@@ -113,13 +114,14 @@ impl Shared {
                 versions
             }
             std::collections::hash_map::Entry::Vacant(place) => {
-                let versions = place.insert(read(&trash, done)?);
+                let versions = place.insert(read(&trash, self.halt.standby(), done)?);
                 over = versions.keys().cloned().collect();
                 versions
             }
         };
         let mut thinned = BTreeSet::new();
         for file in over {
+            self.halt.standby().look()?;
             let Some(of_file) = versions.get_mut(&file) else { continue };
             while of_file.len() > most {
                 let Some(name) = of_file.pop_front() else { break };
@@ -141,7 +143,7 @@ impl Shared {
 }
 
 /// Everything that is in the trash.
-fn read(trash: &Dir, done: &mut Thinned) -> io::Result<Versions> {
+fn read(trash: &Dir, look: Look<'_>, done: &mut Thinned) -> io::Result<Versions> {
     let mut versions = Versions::new();
     let mut names = keep::generations(trash)?;
     names.reverse();
@@ -149,6 +151,7 @@ fn read(trash: &Dir, done: &mut Thinned) -> io::Result<Versions> {
         let name = Arc::new(name);
         let mut waiting = vec![PathBuf::new()];
         while let Some(below) = waiting.pop() {
+            look.look()?;
             let at = Path::new(&*name).join(&below);
             let folder = match trash.at(&at) {
                 // A file among the folders of the trash is nobody's version.

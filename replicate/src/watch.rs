@@ -170,6 +170,7 @@ impl Watcher {
         let mut places: Vec<_> =
             pending.places.into_iter().map(|(path, deep)| Place { path, deep }).collect();
         places.sort();
+        self.tell_changes(now_ms);
         tell(Change::Due(Scope::Places(places)));
     }
 
@@ -178,7 +179,7 @@ impl Watcher {
         let now_ms = self.shared.clock.steady_ms();
         if self.degraded.is_some() {
             // Nobody saw what changed since the last scan.
-            self.shared.state().dirty_ms.get_or_insert(self.last_full_ms);
+            self.shared.state().unsealed.hear(self.last_full_ms);
         }
         (self.pending, self.last_full_ms) = (Pending::default(), now_ms);
         if std::mem::take(&mut self.stale) || self.degraded.is_some() {
@@ -192,7 +193,15 @@ impl Watcher {
                 tell(self.degraded.clone().map_or(Change::Whole, Change::Degraded));
             }
         }
+        self.shared.state().unsealed.tell();
         tell(Change::Due(Scope::Everything));
+    }
+
+    /// Places are told because something was heard of them.
+    fn tell_changes(&self, now_ms: u64) {
+        let mut state = self.shared.state();
+        state.unsealed.hear(now_ms);
+        state.unsealed.tell();
     }
 
     fn full_path(&self, root: u16, below: &[u8]) -> Option<PathBuf> {
@@ -344,7 +353,7 @@ impl Watcher {
         let now_ms = self.shared.clock.steady_ms();
         let first = self.pending.since_ms.map_or(now_ms, |(first, _)| first);
         self.pending.since_ms = Some((first, now_ms));
-        self.shared.state().dirty_ms.get_or_insert(now_ms);
+        self.shared.state().unsealed.hear(now_ms);
     }
 }
 

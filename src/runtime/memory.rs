@@ -53,7 +53,8 @@ struct Stored {
 struct Epochs {
     reserved: u64,
     owned: Option<Pin>,
-    #[serde(default)]
+    /// Left out where nothing was heard: releases that do not know the word refuse it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     heard: Option<Pin>,
 }
 

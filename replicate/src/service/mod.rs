@@ -43,6 +43,8 @@ use worker::Stand;
 
 /// Between two reports where nothing happens.
 const REPORT: Duration = Duration::from_secs(1);
+/// Who has not taken a change for so long is not about to.
+const AWAY_MS: u64 = 10_000;
 /// Between two looks whether something is worth a report at once.
 const LOOK: Duration = Duration::from_millis(50);
 /// An agent that is away for longer may have lost the address: nothing is pushed any more.
@@ -287,9 +289,10 @@ impl<'o> Service<'o> {
         self.pulse.beat(clock::monotonic());
         let reports = self.sets.reports();
         let outline = outline(&reports);
-        // While something is unsent the gauge moves: what the agent shows of it is as old as a look at most.
-        let unsent =
-            reports.iter().any(|report| report.owns && report.rpo_ms.is_some_and(|ms| ms > 0));
+        // While something is on its way the gauge moves: what the agent shows of it is as old as a look at most. Where a standby
+        // is away for long a second more or less tells nobody anything.
+        let moves = |ms: u64| ms > 0 && ms < AWAY_MS;
+        let unsent = reports.iter().any(|report| report.owns && report.rpo_ms.is_some_and(moves));
         let due = unsent || clock::monotonic().since(self.reported) >= REPORT;
         if !due && outline == self.outline {
             return;

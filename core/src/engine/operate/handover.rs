@@ -208,6 +208,7 @@ impl Engine {
                 moving.answered = true;
                 let ready = Duration::from_millis(u64::from(answer.ready_in_ms)).min(LONGEST / 2);
                 moving.until = now + ready + slack;
+                self.retiring.wait_for(ready);
                 if !ready.is_zero() {
                     let (name, host) = (self.name(ix), self.host_name(host));
                     let text = format!("{name}: {host} gets ready, which may take {ready:?}");

@@ -8,7 +8,7 @@ use super::super::io::{Cause, EventKind};
 use super::super::{Engine, UnitIx};
 use crate::config::diff::{Difference, Fate};
 use crate::config::model::Model;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{InstanceIx, State};
 use std::collections::BTreeSet;
 
@@ -26,6 +26,11 @@ impl Retirement {
     /// When state that is on its way is given up.
     pub(in crate::engine) fn deadline(&self) -> Option<Instant> {
         (!self.bringing.is_empty()).then_some(self.until)
+    }
+
+    /// A successor has to get ready first, which may take it that long.
+    pub(in crate::engine) fn wait_for(&mut self, ready: Duration) {
+        self.until += ready;
     }
 }
 

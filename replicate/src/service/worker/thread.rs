@@ -34,6 +34,8 @@ pub(super) struct Thread {
     inbox: Receiver<Task>,
     /// What was put on the disk of what the agent says.
     done: Option<Stand>,
+    /// It could not be put there.
+    unwritten: bool,
     watch: Option<Watch>,
     barrier: Option<OnBarrier>,
     /// Changes came while a barrier held.
@@ -61,6 +63,7 @@ impl Thread {
             tasks,
             inbox,
             done: None,
+            unwritten: false,
             watch: None,
             barrier: None,
             behind: false,
@@ -121,25 +124,27 @@ impl Thread {
             // The set is closed.
             return;
         }
+        // Not on the disk yet: tried again.
+        let again = put.is_err().then(|| clock::monotonic() + RETRY);
         if let Err(error) = put {
             self.shared.count(error.kind());
             self.shared.fault("role", error.to_string());
-            self.seal_again = Some(clock::monotonic() + RETRY);
             if stand.owns {
-                (self.done, self.watch) = (None, None);
+                (self.done, self.watch, self.seal_again) = (None, None, again);
                 return;
             }
             // The role has changed all the same.
         } else {
             self.shared.mend("role");
         }
+        self.unwritten = again.is_some();
         self.shared.mend("agent");
         self.shared.mend("stale-epoch");
         self.done = Some(stand);
         self.stale = None;
         if !stand.owns {
             self.watch = None;
-            self.seal_again = None;
+            self.seal_again = again;
             for about in ["scan", "watch"] {
                 self.shared.mend(about);
             }
@@ -150,6 +155,8 @@ impl Thread {
             }
             return;
         }
+        // An owner's files are what they are.
+        self.shared.mend("drift");
         let _ = self.seal(&Scope::Everything);
         if self.watch.is_none() {
             self.start_watch();
@@ -231,7 +238,7 @@ impl Thread {
             self.seal_again = None;
             let wanted = *lock(&self.shared.stand);
             match wanted {
-                Some(stand) if self.done != wanted => self.take_role(stand),
+                Some(stand) if self.done != wanted || self.unwritten => self.take_role(stand),
                 Some(Stand { owns: true, .. }) => drop(self.seal(&Scope::Everything)),
                 _ => {}
             }
@@ -265,8 +272,10 @@ impl Thread {
                 }
             }
         }
-        if let Err(error) = self.set.thin() {
-            self.shared.count(error.kind());
+        match self.set.thin() {
+            // A claim, or the end of the set: the next one thins.
+            Ok(_) | Err(Error::Interrupted) => {}
+            Err(error) => self.shared.count(error.kind()),
         }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE;

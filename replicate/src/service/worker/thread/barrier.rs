@@ -73,6 +73,10 @@ impl Thread {
                 Some(
                     refusal @ (Refusal::StaleEpoch(_) | Refusal::Diverged(_) | Refusal::Guard(_)),
                 ) => Some(format!("{} does not take it: {refusal}", barrier.to)),
+                // Taken without files whose content is lost here: it will never have everything.
+                Some(refusal) if progress.confirmed == Some(barrier.position) => {
+                    Some(format!("{} has not everything: {refusal}", barrier.to))
+                }
                 _ if clock::monotonic() < barrier.until => return,
                 _ if !progress.connected => Some(format!("no connection to {}", barrier.to)),
                 other => Some(match other {
