@@ -113,6 +113,7 @@ impl Engine {
                 }
             }
         }
+        peers.note_sent(now);
     }
 
     fn link_records(&self) -> Vec<LinkRecord> {

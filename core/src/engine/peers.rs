@@ -14,9 +14,14 @@ use crate::config::stable_hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Class, Epoch, Family, HostIx, InstanceIx, Mac, State};
 use crate::vrrp::Expiry;
-use crate::wire::heartbeat::{Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::wire::heartbeat::{Heard, Heartbeat, HeartbeatKey, InstanceRecord, LinkRecord};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+
+/// So many rounds of heartbeats are remembered: five seconds at the shortest interval.
+const ROUNDS: usize = 512;
+/// On its way for so long a heartbeat says nothing of who owns now.
+const OLD_WORD: Duration = Duration::from_millis(100);
 
 /// What one host said last.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ pub(super) struct Peer {
     interval: Duration,
     pub(super) version: String,
     pub(super) alive: bool,
+    /// Not before then its newest heartbeat was made.
+    said_at: Instant,
 }
 
 impl Peer {
@@ -91,6 +98,8 @@ pub(super) struct Peers {
     /// Something changed that peers should know now.
     pub(super) urgent: bool,
     pub(super) last_sent: Instant,
+    /// The last number of each round of heartbeats, and when it went out.
+    sent: VecDeque<(u64, Instant)>,
     pub(super) reach: Reach,
 }
 
@@ -113,6 +122,7 @@ impl Peers {
                 interval: config.interval.duration(),
                 version: String::new(),
                 alive: false,
+                said_at: Instant::ZERO,
             })
             .collect();
         let own_hash = stable_hash(model.host_name(model.host).as_bytes());
@@ -125,8 +135,28 @@ impl Peers {
             all,
             urgent: false,
             last_sent: Instant::ZERO,
+            sent: VecDeque::new(),
             reach: Reach::default(),
         })
+    }
+
+    /// A round of heartbeats went out.
+    pub(super) fn note_sent(&mut self, now: Instant) {
+        if self.sent.len() == ROUNDS {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.seq, now));
+    }
+
+    /// Not before when a heartbeat was made in which a peer says what it `heard` of this host: what it heard had been sent,
+    /// and the time since then is in it. `None`: it heard nothing, or so long ago that nobody remembers.
+    fn made_after(&self, heard: &Heard) -> Option<Instant> {
+        let known = heard.boot == self.boot && heard.seq > 0 && heard.age_ms < u16::MAX;
+        let round = self.sent.iter().find(|(last, _)| *last >= heard.seq).filter(|_| known)?;
+        // The first one that is remembered stands for all before it.
+        let first = self.sent.front().is_some_and(|front| front.0 == round.0);
+        (!first || heard.seq == round.0)
+            .then(|| round.1 + Duration::from_millis(u64::from(heard.age_ms)))
     }
 
     /// Peers that have ever spoken of the instance.
@@ -200,6 +230,8 @@ impl Engine {
                 }
             };
             let own_hash = peers.own_hash;
+            let of_us = beat.paths.iter().filter(|heard| heard.host == own_hash);
+            let made = of_us.filter_map(|heard| peers.made_after(heard)).max();
             let Some(peer) = peers.all.iter_mut().find(|p| p.hash == beat.host) else {
                 return;
             };
@@ -227,6 +259,7 @@ impl Engine {
                 path_back = slot.is_some_and(|(_, last)| at.since(last) > peer.interval * 3);
                 *slot = Some((beat.seq, at));
             }
+            peer.said_at = made.unwrap_or(at);
             own_boot_seen = beat.paths.iter().filter(|h| h.host == own_hash).map(|h| h.boot).max();
             for heard in beat.paths.iter().filter(|h| h.host == own_hash) {
                 if let Some(hears) = peer.hears_me.get_mut(usize::from(heard.path.0)) {
@@ -384,7 +417,10 @@ impl Engine {
                 if let Some(gap) = self.units[u].overslept.filter(|_| owns) {
                     self.stand_back(u, Cause::Overslept(gap), None);
                 } else if owns {
-                    if !self.move_taken(u, host, None) && !self.crosses(u, host) {
+                    if !self.move_taken(u, host, None)
+                        && !self.crosses(u, host)
+                        && !self.is_old_word(host)
+                    {
                         self.settle_two_owners(u, host, new);
                     }
                 } else if new.release_request && new.hears != own {
@@ -420,6 +456,15 @@ impl Engine {
             && unfit(new)
             && self.last_owner(self.units[u].instance) == Some(host)
             && self.living_owner(u).is_none()
+    }
+
+    /// Was the newest heartbeat of that host on its way for so long that it may not own any more? A kernel keeps what it cannot
+    /// send yet, and sends it when the cable is back; a newer one is close behind.
+    fn is_old_word(&self, host: HostIx) -> bool {
+        let peer = self.peers.as_ref().and_then(|peers| peers.get(host));
+        peer.is_some_and(|peer| {
+            self.now.mono.since(peer.said_at) > (peer.interval * 3).max(OLD_WORD)
+        })
     }
 
     /// Does that host say that it hears our heartbeats on any path?

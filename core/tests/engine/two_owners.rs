@@ -74,6 +74,37 @@ fn a_pin_and_the_owner_at_255_are_yielded_to_whatever_their_class() {
     }
 }
 
+/// Its cable is pulled; what its kernel could not send comes when the cable is back, before it has said anything new.
+#[test]
+fn an_owner_does_not_yield_to_a_word_that_was_on_its_way_for_long() {
+    let text = beating("advert-interval = \"100ms\"\n");
+    let (mut lb1, mut lb2) = (Bench::up(&text, 1), Bench::up(&text, 2));
+    lb1.become_owner();
+    for _ in 0..10 {
+        lb1.run(ms(50));
+        lb2.run(lb1.now.since(lb2.now));
+        pass_beats(&mut lb1, 1, &mut lb2, 2);
+        pass_beats(&mut lb2, 2, &mut lb1, 1);
+    }
+    lb1.run(ms(120));
+    let late = beats_of(&lb1);
+    let late: Vec<_> = late.iter().filter(|b| b.to.ip() == ip("192.0.2.12")).collect();
+    assert!(!late.is_empty());
+    lb2.run(ms(1000));
+    assert_eq!(lb2.state(), State::Active, "took over");
+    for beat in &late {
+        hear_beat(&mut lb2, 1, beat);
+    }
+    assert_eq!(lb2.state(), State::Active);
+    // What it says now is believed.
+    lb1.run(lb2.now.since(lb1.now));
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    lb1.log.clear();
+    lb1.run(ms(120));
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!(lb2.state(), State::Backup);
+}
+
 #[test]
 fn a_host_that_is_not_of_the_group_is_yielded_to() {
     let (_, mut lb2) = failing();
