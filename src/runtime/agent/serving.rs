@@ -20,6 +20,7 @@ use crate::runtime::successor;
 use crate::runtime::tasks::{Asked, No, Task, Tasks};
 use crate::sys::clock;
 use sd_notify::NotifyState;
+use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,8 @@ use vipd_core::engine::io::OperationStep;
 const STOPPED: &str = "stopped; nothing is owned by this host";
 /// The last word before another agent goes on.
 const REPLACED: &str = "ends for the next agent of this host; addresses stay";
+/// Between the end of the protocol thread and its word of it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// For signals that came before they were held back.
 const LAST_SIGNALS: Duration = Duration::from_millis(1);
 
@@ -95,21 +98,22 @@ impl Main<'_> {
         if let Some(left) = self.left.take() {
             self.goes_on(duties, &left);
         }
+        let mut kernel_runs = true;
         let mut ended = loop {
             tokio::select! {
                 // Ends first: what else happens then is a consequence.
                 biased;
-                ended = &mut self.threads.protocol_ended => match (ended, self.ending.replaced()) {
-                    (Ok(Ok(End::Stopped)), _) if self.ending.stopping() => break Ended::Stopped,
-                    (Ok(Ok(End::Replaced(engine))), Some(next)) => {
-                        break Ended::Replaced(engine, next);
+                ended = &mut self.threads.protocol_ended => break self.protocol_ended(ended)?,
+                _ = &mut self.threads.kernel_ended => {
+                    kernel_runs = false;
+                    // It ends when it finds nobody to report to: the protocol thread may have ended a moment before, and
+                    // its word says how.
+                    let last = tokio::time::timeout(LAST_WORD, &mut self.threads.protocol_ended);
+                    match last.await {
+                        Ok(ended) => break self.protocol_ended(ended)?,
+                        Err(_) => return Err(RunError::Died("kernel")),
                     }
-                    (Ok(Err(error)), _) => {
-                        return Err(RunError::Io { what: "the protocol thread", error });
-                    }
-                    _ => return Err(RunError::Died("protocol")),
-                },
-                _ = &mut self.threads.kernel_ended => return Err(RunError::Died("kernel")),
+                }
                 turn = self.ending.next() => match turn {
                     Turn::Stop => self.stop(),
                     Turn::Tell(id, step) => self.tell_step(duties, id, step),
@@ -143,8 +147,10 @@ impl Main<'_> {
             }
         };
         self.threads.slots.close();
-        // Closed, so it ends after what it has in hand.
-        let _ = (&mut self.threads.kernel_ended).await;
+        if kernel_runs {
+            // Closed, so it ends after what it has in hand.
+            let _ = (&mut self.threads.kernel_ended).await;
+        }
         crashes::end(&self.options.runtime_dir);
         if let Ended::Replaced(_, next) = &mut ended {
             // What comes from here on waits for the next agent; what came a moment ago is passed on.
@@ -156,6 +162,19 @@ impl Main<'_> {
             tracing::info!("{STOPPED}");
         }
         Ok(ended)
+    }
+
+    /// The protocol thread has ended: as it was to, or not.
+    fn protocol_ended(
+        &self,
+        ended: Result<io::Result<End>, oneshot::error::RecvError>,
+    ) -> Result<Ended, RunError> {
+        match (ended, self.ending.replaced()) {
+            (Ok(Ok(End::Stopped)), _) if self.ending.stopping() => Ok(Ended::Stopped),
+            (Ok(Ok(End::Replaced(engine))), Some(next)) => Ok(Ended::Replaced(engine, next)),
+            (Ok(Err(error)), _) => Err(RunError::Io { what: "the protocol thread", error }),
+            _ => Err(RunError::Died("protocol")),
+        }
     }
 
     /// Begins the clean stop.
