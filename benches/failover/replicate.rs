@@ -227,10 +227,11 @@ impl<'s> Play<'s> {
         fs::create_dir_all(&rsynced)?;
         fs::create_dir_all(&aside)?;
         let conf = store.join("rsyncd.conf");
+        // Without the name of the caller: nobody answers in this room, and rsync would wait ten seconds for it each time.
         fs::write(
             &conf,
             format!(
-                "use chroot = no\nuid = root\ngid = root\n[copy]\npath = {}\nread only = no\n",
+                "use chroot = no\nreverse lookup = no\nuid = root\ngid = root\n[copy]\npath = {}\nread only = no\n",
                 rsynced.display()
             ),
         )?;

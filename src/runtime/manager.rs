@@ -7,8 +7,9 @@ use std::time::Duration;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, connection};
 
-/// Longer it does not wait: an answer takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longer it does not wait: an answer takes a few milliseconds, on a machine that is busy a hundred, and without one an
+/// owner that is only restarted hands over.
+const PATIENCE: Duration = Duration::from_millis(500);
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
 /// Is the unit of this process about to be started again after it ended?
@@ -23,7 +24,12 @@ pub(super) async fn wants_restart() -> bool {
             tracing::debug!("systemd cannot be asked what the signal means: {error}");
             false
         }
-        Err(_) => false,
+        Err(_) => {
+            tracing::warn!(
+                "systemd has not said within {PATIENCE:?} whether this is a restart: taken for a stop"
+            );
+            false
+        }
     }
 }
 
