@@ -2,8 +2,8 @@
 //! small change is on the other host; adverts of 10 ms while it replicates.
 //!
 //! Both copy the same tree of the first host, one after the other, to folders of the second. rsync (`-a --delete`, its
-//! daemon on the second host, without compression or encryption) is started anew each time, as a timer would; the
-//! replicator runs all the time and is asked for nothing. A step of the replicator begins when the tree is complete, with the
+//! daemon on the second host, without compression or encryption) is started anew each time, as a timer would, and once more
+//! with `--fsync`, which is what the replicator promises; the replicator runs all the time and is asked for nothing. A step of the replicator begins when the tree is complete, with the
 //! appearance of a file that is made last, and ends when that file is on the second host.
 
 use crate::Effort;
@@ -25,6 +25,8 @@ use vipd_agent::lab::topology::{Net, host_v4};
 const MIB: u64 = 1 << 20;
 /// No step takes longer.
 const LIMIT: Duration = Duration::from_secs(1800);
+/// Seeds from here on give octets that are nowhere in a tree as it was made.
+const CHANGED: u64 = 1 << 32;
 /// Port of rsync's daemon.
 const PORT: u16 = 8730;
 
@@ -136,12 +138,12 @@ impl Tree {
                     let mut file =
                         File::options().write(true).open(folder.join(format!("large{n}")))?;
                     file.seek(SeekFrom::Start(n * 7919 % (15 * MIB)))?;
-                    file.write_all(&noise(n + 1_000_000, 16 * MIB / 100))?;
+                    file.write_all(&noise(n + CHANGED, 16 * MIB / 100))?;
                 }
             }
             Self::Small(files) => {
                 for n in (0..files).step_by(100) {
-                    fs::write(small(folder, n), noise(n + 1_000_000, 1024 + n * 37 % 3072))?;
+                    fs::write(small(folder, n), noise(n + CHANGED, 1024 + n * 37 % 3072))?;
                 }
             }
         }
@@ -176,14 +178,14 @@ fn small(folder: &Path, n: u64) -> PathBuf {
 fn overwrite(file: &Path, mib: u64) -> anyhow::Result<()> {
     let mut file = File::options().write(true).open(file)?;
     file.seek(SeekFrom::Start(mib / 2 * MIB + 12_345))?;
-    Ok(file.write_all(&noise(77, MIB))?)
+    Ok(file.write_all(&noise(CHANGED + 1, MIB))?)
 }
 
 /// A copy with 1 MiB more in the middle: programs replace a file by a new one.
 fn insert(from: &Path, to: &Path, mib: u64) -> anyhow::Result<()> {
     let (mut old, mut new) = (File::open(from)?, File::create(to)?);
     std::io::copy(&mut (&mut old).take(mib / 2 * MIB + 4_321), &mut new)?;
-    new.write_all(&noise(78, MIB))?;
+    new.write_all(&noise(CHANGED + 2, MIB))?;
     std::io::copy(&mut old, &mut new)?;
     Ok(())
 }
@@ -225,13 +227,14 @@ impl<'s> Play<'s> {
     fn new(stage: &'s Stage, store: &Path) -> anyhow::Result<Self> {
         let (rsynced, aside) = (store.join("rsynced"), store.join("aside"));
         fs::create_dir_all(&rsynced)?;
+        fs::create_dir_all(rsynced.with_file_name("rsynced-fsync"))?;
         fs::create_dir_all(&aside)?;
         let conf = store.join("rsyncd.conf");
         // Without the name of the caller: nobody answers in this room, and rsync would wait ten seconds for it each time.
         fs::write(
             &conf,
             format!(
-                "use chroot = no\nreverse lookup = no\nuid = root\ngid = root\n[copy]\npath = {}\nread only = no\n",
+                "use chroot = no\nreverse lookup = no\nuid = root\ngid = root\nread only = no\n[copy]\npath = {0}\n[fsynced]\npath = {0}-fsync\n",
                 rsynced.display()
             ),
         )?;
@@ -277,15 +280,23 @@ impl<'s> Play<'s> {
         samples.push(Sample::new(format!("{name}: vipd octets"), self.sent()? - sent));
         let memory = pids.iter().map(|pid| peak_kb(*pid)).fold(0.0, f64::max);
         samples.push(Sample::new(format!("{name}: vipd kB"), memory));
-        samples.extend(self.rsync(name)?);
+        samples.extend(self.rsync(name, "rsync", "copy", &[])?);
+        samples.extend(self.rsync(name, "fsync", "fsynced", &["--fsync"])?);
         fs::remove_file(self.source.join(&mark))?;
         Ok(samples)
     }
 
-    fn rsync(&self, name: &str) -> anyhow::Result<Vec<Sample>> {
-        let to = format!("rsync://{}:{PORT}/copy/", host_v4(1, Net::Beat));
+    /// As `way` in the samples, to that module of the daemon.
+    fn rsync(
+        &self,
+        name: &str,
+        way: &str,
+        module: &str,
+        options: &[&str],
+    ) -> anyhow::Result<Vec<Sample>> {
+        let to = format!("rsync://{}:{PORT}/{module}/", host_v4(1, Net::Beat));
         let mut command = Command::new("rsync");
-        command.args(["-a", "--delete", "--exclude=.vipd"]);
+        command.args(["-a", "--delete", "--exclude=.vipd"]).args(options);
         command.arg(format!("{}/", self.source.display())).arg(to);
         command.stdin(Stdio::null());
         let (sent, at) = (self.sent()?, now());
@@ -302,9 +313,9 @@ impl<'s> Play<'s> {
         };
         anyhow::ensure!(status.success(), "rsync: {status}");
         Ok(vec![
-            Sample::new(format!("{name}: rsync ms"), millis(now().since(at))),
-            Sample::new(format!("{name}: rsync octets"), self.sent()? - sent),
-            Sample::new(format!("{name}: rsync kB"), memory),
+            Sample::new(format!("{name}: {way} ms"), millis(now().since(at))),
+            Sample::new(format!("{name}: {way} octets"), self.sent()? - sent),
+            Sample::new(format!("{name}: {way} kB"), memory),
         ])
     }
 
@@ -313,9 +324,11 @@ impl<'s> Play<'s> {
         fs::remove_dir_all(self.source.join("tree"))?;
         fs::remove_dir_all(&self.aside)?;
         fs::create_dir_all(&self.aside)?;
-        for entry in fs::read_dir(&self.rsynced)?.flatten() {
-            if entry.path().is_dir() {
-                fs::remove_dir_all(entry.path())?;
+        for folder in [self.rsynced.clone(), self.rsynced.with_file_name("rsynced-fsync")] {
+            for entry in fs::read_dir(folder)?.flatten() {
+                if entry.path().is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                }
             }
         }
         // The guard asks before it deletes everything.
@@ -347,20 +360,20 @@ impl<'s> Play<'s> {
         Ok(samples)
     }
 
-    /// Octets that left the first host so far.
+    /// Octets that left either host so far.
     fn sent(&self) -> anyhow::Result<f64> {
-        let table = self
-            .stage
-            .room()
-            .host(0)
-            .ns()?
-            .run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
         let of = |line: &str| {
             let (name, figures) = line.split_once(':')?;
             let eth = name.trim().starts_with("eth");
             eth.then(|| figures.split_ascii_whitespace().nth(8)?.parse::<f64>().ok()).flatten()
         };
-        Ok(table.lines().filter_map(of).sum())
+        let mut sum = 0.0;
+        for host in 0..2 {
+            let ns = self.stage.room().host(host).ns()?;
+            let table = ns.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+            sum += table.lines().filter_map(of).sum::<f64>();
+        }
+        Ok(sum)
     }
 
     fn pids(&self) -> anyhow::Result<Vec<i32>> {
@@ -401,14 +414,16 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     results.add(side_by_side(&[Job { who: Who::Vipd, interval_ms: 10, task }])?);
     let of = |name: &str| results.of(name, Who::Vipd, 10);
     let mut text = String::from(
-        "## State files beside rsync\n\nThe same trees over the same link, in turn; rsync without encryption, vipd with it, with `fsync` of every file \
-         and hashes of all. *Ratio*: vipd / rsync.\n\n",
+        "## State files beside rsync\n\nThe same trees over the same link, in turn, both ends on the processors of this machine; rsync without \
+         encryption, vipd with it, with `fsync` of every file and hashes of all. *rsync --fsync*: the same command with that option. MiB sent: both \
+         ways. *Ratio*: vipd / rsync.\n\n",
     );
     let mut table = Table::new(&[
         "what",
         "vipd s",
         "rsync s",
         "ratio",
+        "rsync --fsync s",
         "vipd MiB sent",
         "rsync MiB sent",
         "ratio",
@@ -434,6 +449,9 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
             row.extend([number(vipd / divisor), number(rsync / divisor)]);
             if ratio {
                 row.push(number(vipd / rsync));
+            }
+            if unit == "ms" {
+                row.push(number(value("fsync ms") / divisor));
             }
         }
         table.row(&row);

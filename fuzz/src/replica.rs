@@ -3,7 +3,7 @@
 //! Called by the fuzz targets, and with the committed corpus by the tests of `vipd-replicate`.
 
 use std::collections::VecDeque;
-use std::io::{self, Cursor, ErrorKind, Write};
+use std::io::{self, Cursor, ErrorKind};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use vipd_core::types::Epoch;
@@ -17,6 +17,7 @@ use vipd_replicator::net::wire::{Assembler, Message, Packer};
 use vipd_replicator::net::{Me, SetId};
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
+use vipd_replicator::segment::{self, Segments, Tag};
 
 /// A stream of messages (0 in front), or the kind of one (else) and its body.
 pub fn replica_wire(data: &[u8]) {
@@ -138,10 +139,10 @@ impl Channel for Script {
     }
 }
 
-/// A file that is large enough to be told in chunks.
+/// A file that is large enough to be outlined, and to be told in chunks where all of it is another.
 fn large() -> &'static Arc<Vec<u8>> {
     static LARGE: LazyLock<Arc<Vec<u8>>> = LazyLock::new(|| {
-        let mut content = vec![0; (1 << 20) + 100_000];
+        let mut content = vec![0; (2 << 20) + 100_000];
         blake3::Hasher::new().finalize_xof().fill(&mut content);
         Arc::new(content)
     });
@@ -274,8 +275,8 @@ impl Stage for Putting {
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
         let Kind::File { size, hash } = entry.kind else { panic!("{entry:?} is no file") };
-        let (state, hasher) = (Arc::clone(&self.state), blake3::Hasher::new());
-        Ok(Box::new(Growing { state, hasher, size, hash, written: 0 }))
+        let (state, segments) = (Arc::clone(&self.state), Segments::new(size));
+        Ok(Box::new(Growing { state, segments, size, hash, written: 0 }))
     }
 
     fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
@@ -295,28 +296,32 @@ impl Stage for Putting {
 
 struct Growing {
     state: Arc<Mutex<State>>,
-    hasher: blake3::Hasher,
+    segments: Segments,
     size: u64,
     hash: Hash,
     written: u64,
 }
 
-impl Write for Growing {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+impl StageFile for Growing {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
         self.written += octets.len() as u64;
-        assert!(self.written <= self.size, "more than the manifest says");
-        self.hasher.update(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        assert!(self.written <= self.size, "an octet was put twice");
+        assert!(offset + octets.len() as u64 <= self.size, "more than the manifest says");
+        self.segments.put(offset, octets);
         Ok(())
     }
-}
 
-impl StageFile for Growing {
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
+        let layout = self.segments.layout();
+        let same = segment::tag(&layout.hash(at, octets)) == tag;
+        if same {
+            self.put(layout.offset(at), octets)?;
+        }
+        Ok(same)
+    }
+
     fn finish(self: Box<Self>) -> io::Result<()> {
-        if self.hasher.finalize() != self.hash {
+        if self.segments.whole() != Some(self.hash) {
             return Err(ErrorKind::InvalidData.into());
         }
         self.state.lock().expect("no panic").complete.push(self.hash);

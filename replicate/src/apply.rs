@@ -18,7 +18,7 @@ use crate::plan::{Act, Expect};
 use crate::root::Root;
 use crate::scan;
 use crate::set::LogLine;
-use crate::stage::{STAGE, ready_name};
+use crate::stage::STAGE;
 use crate::state::{Shared, Work};
 use crate::store;
 use crate::swap;
@@ -26,7 +26,7 @@ use crate::tree::Mark;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// So many folders are brought to the disk one by one; more, with everything else of their file system.
@@ -40,10 +40,12 @@ struct Site<'a> {
     /// What is put, and so may be there already.
     put: HashSet<&'a RelPath>,
     /// Folders in which names changed.
-    touched: BTreeSet<std::path::PathBuf>,
+    touched: BTreeSet<PathBuf>,
     /// Where what goes is moved from: the root, or what was the root before it was swapped.
     old: Dir,
     swapped: bool,
+    /// Where what is put is moved from; `None`: nothing is left there.
+    ready: Option<Dir>,
 }
 
 impl Shared {
@@ -94,8 +96,8 @@ impl Shared {
         root: &Root,
         intent: &Intent,
         marks: &mut HashMap<RelPath, Mark>,
-    ) -> Result<(), (std::path::PathBuf, io::Error)> {
-        let here = |error| (std::path::PathBuf::new(), error);
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let here = |error| (PathBuf::new(), error);
         let own = root.own(&self.config).map_err(here)?;
         let keeper = Keeper { root, own: &own, trash: &intent.trash, rescue: &intent.rescue };
         let begin = || {
@@ -111,6 +113,11 @@ impl Shared {
             }
         };
         let swapped = begin().map_err(here)?;
+        let ready = match own.at(Path::new(STAGE).join("f")) {
+            Ok(ready) => Some(ready),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(here(error)),
+        };
         // What is left after an exchange touches the old tree alone, whoever owns.
         let look = if swapped.is_some() { self.halt.any() } else { self.halt.standby() };
         let mut site = Site {
@@ -120,6 +127,7 @@ impl Shared {
             put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
             touched: BTreeSet::new(),
             swapped: swapped.is_some(),
+            ready,
             old: match swapped {
                 Some(old) => old,
                 None => root.dir.at(".").map_err(here)?,
@@ -342,16 +350,18 @@ impl Site<'_> {
         keep: Keep,
         expect: Option<Expect>,
     ) -> io::Result<()> {
-        let ready = ready_name(number);
-        let own = self.keeper.own;
-        if own.see(&ready)?.is_none() {
+        let number = PathBuf::from(number.to_string());
+        let ready = match &self.ready {
+            Some(ready) if ready.see(&number)?.is_some() => ready,
             // Done before, or lost: only the former may pass.
-            let seen = self.root().see(entry.path.as_path())?;
-            return match seen {
-                Some(seen) if site_agrees(entry, &seen) => Ok(()),
-                _ => Err(Errno::NOENT.into()),
-            };
-        }
+            _ => {
+                let seen = self.root().see(entry.path.as_path())?;
+                return match seen {
+                    Some(seen) if site_agrees(entry, &seen) => Ok(()),
+                    _ => Err(Errno::NOENT.into()),
+                };
+            }
+        };
         let path = entry.path.as_path();
         if let Some(seen) = self.root().see(path)? {
             match self.judge(&entry.path, &seen, keep, expect)? {
@@ -361,7 +371,7 @@ impl Site<'_> {
             }
         }
         self.look.look()?;
-        own.rename(&ready, self.root(), path)
+        ready.rename(&number, self.root(), path)
     }
 
     fn adjust(&self, entry: &Entry) -> io::Result<()> {

@@ -89,6 +89,21 @@ impl Seen {
     }
 }
 
+/// The folder that holds a name: the one that was asked, or one below it that was opened for this.
+enum Holder<'d> {
+    Here(BorrowedFd<'d>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Holder<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Here(fd) => *fd,
+            Self::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
 /// The folder of a name, and its last component.
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -124,6 +139,20 @@ impl Dir {
         Ok(Self(self.open_below(path.as_ref(), OFlags::DIRECTORY, Mode::empty())?))
     }
 
+    /// What holds `path`, and the last component.
+    fn holder<'d, 'p>(
+        &'d self,
+        path: &'p Path,
+        flags: OFlags,
+    ) -> io::Result<(Holder<'d>, &'p OsStr)> {
+        let (parent, name) = split(path)?;
+        if parent == Path::new(".") {
+            return Ok((Holder::Here(self.0.as_fd()), name));
+        }
+        let flags = OFlags::DIRECTORY | flags;
+        Ok((Holder::Below(self.open_below(parent, flags, Mode::empty())?), name))
+    }
+
     /// The folder that holds `path`, and the last component.
     pub(crate) fn parent<'p>(&self, path: &'p Path) -> io::Result<(Self, &'p OsStr)> {
         let (parent, name) = split(path)?;
@@ -143,12 +172,10 @@ impl Dir {
 
     /// What is at `path`; `None`: nothing, or something on the way there is no folder.
     pub(crate) fn see(&self, path: impl AsRef<Path>) -> io::Result<Option<Seen>> {
-        let (parent, name) = split(path.as_ref())?;
-        let parent = match self.open_below(parent, OFlags::DIRECTORY | OFlags::PATH, Mode::empty())
-        {
-            Ok(parent) => parent,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let (parent, name) = match self.holder(path.as_ref(), OFlags::PATH) {
+            Ok(found) => found,
+            Err(error) if is_nowhere(&error) => return Ok(None),
+            Err(error) => return Err(error),
         };
         see_at(parent.as_fd(), name)
     }
@@ -160,8 +187,8 @@ impl Dir {
 
     /// Where the link at `path` points.
     pub(crate) fn link_target(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let (parent, name) = self.parent(path)?;
-        Ok(fs::readlinkat(&parent.0, name, Vec::new())?.into_bytes())
+        let (parent, name) = self.holder(path, OFlags::empty())?;
+        Ok(fs::readlinkat(&parent, name, Vec::new())?.into_bytes())
     }
 
     /// Names in this folder, without `.` and `..`, in the order of the disk.
@@ -218,8 +245,8 @@ impl Dir {
     /// A link at `path`.
     pub(crate) fn symlink(&self, path: &Path, target: &OsStr) -> io::Result<()> {
         fail::point("symlink")?;
-        let (parent, name) = self.parent(path)?;
-        fs::symlinkat(target, &parent.0, name)?;
+        let (parent, name) = self.holder(path, OFlags::empty())?;
+        fs::symlinkat(target, &parent, name)?;
         fail::point("symlink done")
     }
 
@@ -246,16 +273,18 @@ impl Dir {
         flags: RenameFlags,
     ) -> io::Result<()> {
         fail::point("rename")?;
-        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, target.parent(to)?);
-        fs::renameat_with(&from_dir.0, from, &to_dir.0, to, flags)?;
+        let (from_dir, from) = self.holder(from, OFlags::empty())?;
+        let (to_dir, to) = target.holder(to, OFlags::empty())?;
+        fs::renameat_with(&from_dir, from, &to_dir, to, flags)?;
         fail::point("rename done")
     }
 
     /// A second name for the file or link at `from`.
     pub(crate) fn link(&self, from: &Path, target: &Self, to: &Path) -> io::Result<()> {
         fail::point("link")?;
-        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, target.parent(to)?);
-        fs::linkat(&from_dir.0, from, &to_dir.0, to, AtFlags::empty())?;
+        let (from_dir, from) = self.holder(from, OFlags::empty())?;
+        let (to_dir, to) = target.holder(to, OFlags::empty())?;
+        fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?;
         fail::point("link done")
     }
 
@@ -271,11 +300,11 @@ impl Dir {
 
     fn remove(&self, path: &Path, flags: AtFlags) -> io::Result<()> {
         fail::point("remove")?;
-        let (parent, name) = match self.parent(path) {
+        let (parent, name) = match self.holder(path, OFlags::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             done => done?,
         };
-        match fs::unlinkat(&parent.0, name, flags) {
+        match fs::unlinkat(&parent, name, flags) {
             Ok(()) | Err(Errno::NOENT) => fail::point("remove done"),
             Err(error) => Err(error.into()),
         }
@@ -329,10 +358,16 @@ impl Dir {
 
     /// Owner of a link in this folder; links have no mode of their own.
     pub(crate) fn own_link(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
+        let (parent, name) = self.holder(path, OFlags::empty())?;
         let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
-        Ok(fs::chownat(&parent.0, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+/// A folder on the way to a name is not there, or is none.
+fn is_nowhere(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 fn see_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Seen>> {

@@ -3,7 +3,7 @@
 //! A process of its own (`vipd-replicate`) with its own privileges; it learns roles and epochs from the agent's control
 //! socket and decides nothing about addresses.
 //!
-//! Rooms: [`path`] and [`manifest`] what a tree is; [`ports`] what a session needs of the disk, on either side; [`set`]
+//! Rooms: [`path`] and [`manifest`] what a tree is, [`segment`] what its files are made of; [`ports`] what a session needs of the disk, on either side; [`set`]
 //! a set of files on this host: who owns it, its tree on disk, what it reports. Behind [`set`], on either side: `scan`
 //! and [`watch`] (what is there, what changed), `take`, `stage` and `apply` (what comes in), `keep` (trash and rescue),
 //! `store` (what must survive a restart). [`net`]: everything between two hosts.
@@ -82,6 +82,7 @@ mod record;
 mod root;
 mod rules;
 mod scan;
+pub mod segment;
 pub mod set;
 mod settle;
 mod source;

@@ -4,7 +4,8 @@
 
 use crate::manifest::{Entry, Hash, Manifest};
 use crate::path::RelPath;
-use std::io::{self, Read, Seek, Write};
+use crate::segment::Tag;
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 use vipd_core::types::Epoch;
 
@@ -125,7 +126,7 @@ pub trait Stage: Send {
     fn needs(&self) -> Vec<Need>;
     /// The version of the file that this host has now, or what was staged of it before: what deltas copy from.
     fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>>;
-    /// A file to be filled with the content of `entry`, from the start.
+    /// A file to be filled with the content of `entry`.
     ///
     /// # Errors
     /// Disk full, or other I/O.
@@ -143,13 +144,24 @@ pub trait Stage: Send {
     fn commit(self: Box<Self>) -> Result<(), Refusal>;
 }
 
-/// A file in the making.
-pub trait StageFile: Write + Send {
+/// A file in the making. Each octet of it is put once; segments in any order, each from its start to its end
+/// ([`Segments`](crate::segment::Segments)).
+pub trait StageFile: Send {
+    /// These octets are at `offset`.
+    ///
+    /// # Errors
+    /// Disk full, or other I/O; more octets than the manifest says.
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()>;
+    /// These are segment `at`, if its tag is that. `false`: it is another, and nothing was put.
+    ///
+    /// # Errors
+    /// As for [`StageFile::put`].
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool>;
     /// The content is complete: compared with the hash of the manifest.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`]: other content than the manifest says (it is asked for again), or I/O; the file
-    /// is forgotten.
+    /// [`io::ErrorKind::InvalidData`]: other content than the manifest says, or not all of it (it is asked for
+    /// again), or I/O; the file is forgotten.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 

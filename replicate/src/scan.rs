@@ -13,13 +13,17 @@ use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
 use crate::root::Root;
 use crate::rules::{self, Rules};
+use crate::segment::Layout;
 use crate::set::{Place, Scope};
 use crate::tree::{Item, Mark, Tree};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use vipd_core::config::model::Replicate;
 
 /// Read again so often when a file changed while it was read.
@@ -31,6 +35,12 @@ const COARSE_NS: i64 = 50_000_000;
 const MAX_PLACES: usize = 10_000;
 /// Octets that are read at once.
 const CHUNK: usize = 256 * 1024;
+/// From this size on, octets, several threads hash a file.
+const SHARED: u64 = 8 << 20;
+/// So many of them at most.
+const THREADS: usize = 4;
+/// Segments that one of them takes at once.
+const SHARE: usize = 16;
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -345,7 +355,16 @@ impl Scan<'_> {
         let now_ns = clock::stamp_ns();
         let before = Seen::of(&file)?;
         let xattrs = meta::read_xattrs(&file, self.config)?;
-        let (size, hash) = hash(&mut file, &mut self.buffer, self.look)?;
+        let (size, hash) = if before.size < SHARED {
+            hash(&mut file, &mut self.buffer, self.look)?
+        } else {
+            match hash_shared(&file, before.size, self.look) {
+                Ok(hash) => (before.size, hash),
+                // Shorter than it was.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
         let after = Seen::of(&file)?;
         if !before.same(&after) || size != after.size {
             return Ok(None);
@@ -419,6 +438,45 @@ pub(crate) fn hash(file: &mut File, buffer: &mut [u8], look: Look<'_>) -> io::Re
         hasher.update(buffer.get(..length).unwrap_or_default());
         size += length as u64;
     }
+}
+
+/// Hash of `file`, which has `size` octets, by several threads; ends early when `look` says so.
+fn hash_shared(file: &File, size: u64, look: Look<'_>) -> io::Result<Hash> {
+    let layout = Layout::of(size);
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let share = || {
+        let (mut values, mut buffer) = (Vec::new(), Vec::new());
+        loop {
+            let from = next.fetch_add(SHARE, Ordering::Relaxed);
+            if from >= layout.count() || failed.load(Ordering::Relaxed) {
+                return Ok(values);
+            }
+            for at in from..layout.count().min(from + SHARE) {
+                look.look()?;
+                buffer.resize(layout.len(at), 0);
+                file.read_exact_at(&mut buffer, layout.offset(at))?;
+                values.push((at, layout.hash(at, &buffer)));
+            }
+        }
+    };
+    let noted = || share().inspect_err(|_| failed.store(true, Ordering::Relaxed));
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let mut values = vec![Hash::default(); layout.count()];
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(noted)).collect();
+        let mut shares = vec![noted()];
+        shares.extend(others.into_iter().map(|other| {
+            let fault = |_| Err(io::Error::other("a thread that hashes ended by a fault of vipd"));
+            other.join().unwrap_or_else(fault)
+        }));
+        for share in shares {
+            for (at, value) in share? {
+                values[at] = value;
+            }
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(layout.whole(&values))
 }
 
 /// A buffer for [`hash`].

@@ -18,6 +18,7 @@ use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
 use crate::scan;
+use crate::segment::{self, Segments, Tag};
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
@@ -27,8 +28,9 @@ use crate::tree::Tree;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,6 +57,8 @@ pub(crate) struct Taken {
 pub(crate) struct SetStage {
     shared: Arc<Shared>,
     owns: Vec<Dir>,
+    /// By root.
+    places: Vec<Arc<Places>>,
     taken: Taken,
     /// Contents that are still to come, by root and hash.
     missing: HashMap<(u16, Hash), Need>,
@@ -62,12 +66,18 @@ pub(crate) struct SetStage {
     left: Vec<RelPath>,
 }
 
-fn complete_name(hash: &Hash) -> PathBuf {
-    Path::new(STAGE).join("c").join(hex(hash))
+/// The folders of the stage of one root.
+struct Places {
+    /// `c`: complete contents, named by their hash.
+    complete: Dir,
+    /// `p`: such that are not.
+    parts: Dir,
+    /// `f`: files that are ready to be renamed, named by a number.
+    ready: Dir,
 }
 
 fn part_name(hash: &Hash, suffix: &str) -> PathBuf {
-    Path::new(STAGE).join("p").join(format!("{}.{suffix}", hex(hash)))
+    PathBuf::from(format!("{}.{suffix}", hex(hash)))
 }
 
 pub(crate) fn ready_name(number: u32) -> PathBuf {
@@ -76,13 +86,15 @@ pub(crate) fn ready_name(number: u32) -> PathBuf {
 
 /// The content with this hash is in the stage.
 pub(crate) fn complete(own: &Dir, hash: &Hash) -> bool {
-    own.see(complete_name(hash)).is_ok_and(|seen| seen.is_some())
+    let name = Path::new(STAGE).join("c").join(hex(hash));
+    own.see(name).is_ok_and(|seen| seen.is_some())
 }
 
 impl SetStage {
     /// Opens the stage; what is of use in it stays, everything else goes.
     pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
-        let mut stage = Self { shared, owns, taken, missing: HashMap::new(), left: Vec::new() };
+        let (missing, left, places) = (HashMap::new(), Vec::new(), Vec::new());
+        let mut stage = Self { shared, owns, places, taken, missing, left };
         for make in stage.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
             let entry = stage.taken.offer.manifest.entries().get(make.entry as usize);
             if let Some(Entry { path, kind: Kind::File { size, hash }, .. }) = entry {
@@ -92,9 +104,12 @@ impl SetStage {
         }
         for at in 0..stage.owns.len() {
             let root = u16::try_from(at).unwrap_or(u16::MAX);
-            if let Err(error) = stage.resume(root) {
-                let path = stage.shared.config.paths.get(at).cloned().unwrap_or_default();
-                return Err(Error::io(path, error));
+            match stage.resume(root) {
+                Ok(places) => stage.places.push(Arc::new(places)),
+                Err(error) => {
+                    let path = stage.shared.config.paths.get(at).cloned().unwrap_or_default();
+                    return Err(Error::io(path, error));
+                }
             }
         }
         stage.tell_pending();
@@ -110,20 +125,22 @@ impl SetStage {
         self.owns.get(usize::from(root)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn places(&self, root: u16) -> io::Result<&Arc<Places>> {
+        self.places.get(usize::from(root)).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Looks through what is left of an earlier attempt. Nothing of it is believed before it was hashed again.
-    fn resume(&mut self, root: u16) -> io::Result<()> {
+    fn resume(&mut self, root: u16) -> io::Result<Places> {
         let stage = self.own(root)?.make(STAGE)?;
         stage.remove_tree("f".as_ref())?;
-        for name in ["c", "p", "f"] {
-            stage.make(name)?;
-        }
+        let [complete, parts, ready] = ["c", "p", "f"].map(|name| stage.make(name));
+        let (complete, parts, ready) = (complete?, parts?, ready?);
         let wanted: HashMap<String, Hash> = self
             .missing
             .keys()
             .filter(|(of, _)| *of == root)
             .map(|(_, hash)| (hex(hash), *hash))
             .collect();
-        let complete = stage.at("c")?;
         let (mut buffer, shared) = (scan::buffer(), Arc::clone(&self.shared));
         let look = shared.halt.standby();
         for name in complete.list()? {
@@ -142,14 +159,13 @@ impl SetStage {
                 }
             }
         }
-        let parts = stage.at("p")?;
         for name in parts.list()? {
             let hash = name.to_str().and_then(|name| name.get(..64)).and_then(|n| wanted.get(n));
             if !hash.is_some_and(|hash| self.missing.contains_key(&(root, *hash))) {
                 parts.remove_tree(name.as_ref())?;
             }
         }
-        Ok(())
+        Ok(Places { complete, parts, ready })
     }
 }
 
@@ -166,8 +182,8 @@ impl Stage for SetStage {
             let root = self.shared.config.paths.get(usize::from(entry.path.root()))?;
             return Some(Box::new(Dir::open(root).ok()?.file(entry.path.as_path()).ok()?));
         }
-        let (own, hash) = (self.own(entry.path.root()).ok()?, hash_of(entry)?);
-        let part = |suffix| own.file(part_name(hash, suffix)).ok();
+        let (places, hash) = (self.places(entry.path.root()).ok()?, hash_of(entry)?);
+        let part = |suffix| places.parts.file(part_name(hash, suffix)).ok();
         let file = match (part("part"), part("prev")) {
             (Some(part), Some(prev)) => {
                 let size = |file: &File| file.metadata().map_or(0, |m| m.len());
@@ -183,17 +199,18 @@ impl Stage for SetStage {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
         };
         let root = entry.path.root();
-        let own = self.own(root)?.at(".")?;
-        let (part, prev) = (part_name(&hash, "part"), part_name(&hash, "prev"));
+        let places = Arc::clone(self.places(root)?);
+        let (parts, part, prev) =
+            (&places.parts, part_name(&hash, "part"), part_name(&hash, "prev"));
         // What an earlier attempt wrote is what this one may copy from.
-        let length = |path: &Path| io::Result::Ok(own.see(path)?.map(|seen| seen.size));
+        let length = |path: &Path| io::Result::Ok(parts.see(path)?.map(|seen| seen.size));
         if length(&part)? > length(&prev)? {
-            own.rename(&part, &own, &prev)?;
+            parts.rename(&part, parts, &prev)?;
         }
-        let sink = Sink::new(own.create(&part)?);
+        let sink = Sink::new(parts.create(&part)?);
         self.missing.remove(&(root, hash));
-        let (shared, hasher) = (self.shared.clone(), blake3::Hasher::new());
-        Ok(Box::new(Part { shared, own, sink, hasher, hash, size }))
+        let (shared, segments) = (self.shared.clone(), Segments::new(size));
+        Ok(Box::new(Part { shared, places, sink, segments, hash, size }))
     }
 
     fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
@@ -357,7 +374,7 @@ impl SetStage {
             for make in &makes {
                 let Some(entry) = self.entry(make) else { continue };
                 self.shared.standby_still()?;
-                self.make(roots, own, make, entry, &mut first, singly)
+                self.make(roots, make, entry, &mut first, singly)
                     .map_err(|error| Error::io(root.path.join(entry.path.as_path()), error))?;
             }
             let sync = || {
@@ -383,37 +400,38 @@ impl SetStage {
     fn make(
         &self,
         roots: &[Root],
-        own: &Dir,
         make: &Make,
         entry: &Entry,
         first: &mut HashMap<Hash, ()>,
         singly: bool,
     ) -> io::Result<()> {
-        let ready = ready_name(make.number);
+        let Places { complete, ready, .. } = &**self.places(entry.path.root())?;
+        let number = PathBuf::from(make.number.to_string());
         let (size, hash) = match &entry.kind {
             Kind::Link { target } => {
-                own.symlink(&ready, OsStr::from_bytes(target))?;
-                return own.own_link(&ready, entry.uid, entry.gid);
+                ready.symlink(&number, OsStr::from_bytes(target))?;
+                return ready.own_link(&number, entry.uid, entry.gid);
             }
             Kind::Folder => return Ok(()),
             Kind::File { size, hash } => (*size, *hash),
         };
         match &make.from {
             From::Staged if first.insert(hash, ()).is_none() => {
-                own.link(&complete_name(&hash), own, &ready)?;
+                complete.link(Path::new(&hex(&hash)), ready, &number)?;
             }
             From::Staged => {
-                let look = self.shared.halt.standby();
-                copy(&mut own.file(complete_name(&hash))?, own, &ready, (size, &hash), look)?;
+                let (mut from, look) = (complete.file(hex(&hash))?, self.shared.halt.standby());
+                copy(&mut from, ready, &number, (size, &hash), look)?;
             }
             From::Local(path) => {
                 let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
                 let look = self.shared.halt.standby();
-                copy(&mut root.dir.file(path.as_path())?, own, &ready, (size, &hash), look)?;
+                let mut from = root.dir.file(path.as_path())?;
+                copy(&mut from, ready, &number, (size, &hash), look)?;
             }
             From::Link => {}
         }
-        let file = own.file(&ready)?;
+        let file = ready.file(&number)?;
         meta::apply(&file, entry, &self.shared.config)?;
         if singly { disk::sync_file(&file) } else { Ok(()) }
     }
@@ -422,12 +440,12 @@ impl SetStage {
 /// Copies `from`, which must have that size and hash.
 fn copy(
     from: &mut File,
-    own: &Dir,
+    folder: &Dir,
     to: &Path,
     (size, hash): (u64, &Hash),
     look: Look<'_>,
 ) -> io::Result<()> {
-    let mut sink = Sink::new(own.create(to)?);
+    let mut sink = Sink::new(folder.create(to)?);
     let (mut buffer, mut hasher) = (scan::buffer(), blake3::Hasher::new());
     loop {
         look.look()?;
@@ -437,7 +455,7 @@ fn copy(
             break;
         }
         hasher.update(octets);
-        sink.write(octets)?;
+        sink.put(sink.length, octets)?;
     }
     sink.end()?;
     if sink.length == size && hasher.finalize().as_bytes() == hash {
@@ -446,9 +464,10 @@ fn copy(
     Err(io::Error::new(io::ErrorKind::InvalidData, "changed while it was copied"))
 }
 
-/// Writes with holes where there are zeros.
+/// Writes with holes where there are zeros; nothing twice.
 struct Sink {
     file: File,
+    /// Behind the last octet that was put.
     length: u64,
 }
 
@@ -457,20 +476,19 @@ impl Sink {
         Self { file, length: 0 }
     }
 
-    fn write(&mut self, mut octets: &[u8]) -> io::Result<()> {
+    fn put(&mut self, mut offset: u64, mut octets: &[u8]) -> io::Result<()> {
         while !octets.is_empty() {
-            let zeros = octets.chunks(HOLE).take_while(|piece| hole(piece)).map(<[u8]>::len).sum();
-            self.length += zeros as u64;
+            let zeros: usize =
+                octets.chunks(HOLE).take_while(|piece| hole(piece)).map(<[u8]>::len).sum();
             octets = octets.get(zeros..).unwrap_or_default();
             let data = octets.chunks(HOLE).take_while(|p| !hole(p)).map(<[u8]>::len).sum();
             let (write, rest) = octets.split_at_checked(data).unwrap_or_default();
-            if zeros > 0 {
-                self.file.seek(SeekFrom::Start(self.length))?;
-            }
-            self.file.write_all(write)?;
-            self.length += data as u64;
+            offset += zeros as u64;
+            self.file.write_all_at(write, offset)?;
+            offset += data as u64;
             octets = rest;
         }
+        self.length = self.length.max(offset);
         Ok(())
     }
 
@@ -487,41 +505,47 @@ fn hole(piece: &[u8]) -> bool {
 /// A file that comes in.
 struct Part {
     shared: Arc<Shared>,
-    own: Dir,
+    places: Arc<Places>,
     sink: Sink,
-    hasher: blake3::Hasher,
+    segments: Segments,
     /// What it is to become.
     hash: Hash,
     size: u64,
 }
 
-impl Write for Part {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if self.sink.length.saturating_add(octets.len() as u64) > self.size {
+impl StageFile for Part {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        if offset.saturating_add(octets.len() as u64) > self.size {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "more octets than announced"));
         }
-        self.sink.write(octets)?;
-        self.hasher.update(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        self.sink.put(offset, octets)?;
+        self.segments.put(offset, octets);
         Ok(())
     }
-}
 
-impl StageFile for Part {
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
+        let layout = self.segments.layout();
+        let value = layout.hash(at, octets);
+        if segment::tag(&value) != tag {
+            return Ok(false);
+        }
+        self.sink.put(layout.offset(at), octets)?;
+        self.segments.set(at, Some(value));
+        Ok(true)
+    }
+
     fn finish(self: Box<Self>) -> io::Result<()> {
         let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
+        let Places { complete, parts, .. } = &*self.places;
         self.sink.end()?;
-        if self.sink.length != self.size || *self.hasher.finalize().as_bytes() != self.hash {
-            self.own.unlink(&part)?;
+        if self.segments.whole() != Some(self.hash) {
+            parts.unlink(&part)?;
             let text = "the content is not what the manifest says";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         fail::point("staged")?;
-        self.own.rename(&part, &self.own, &complete_name(&self.hash))?;
-        self.own.unlink(&prev)?;
+        parts.rename(&part, complete, Path::new(&hex(&self.hash)))?;
+        parts.unlink(&prev)?;
         let mut state = self.shared.state();
         let (files, octets) = state.pending;
         state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));

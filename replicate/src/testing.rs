@@ -3,7 +3,7 @@
 //! Small enough to be part of the library; nothing of the program uses it.
 
 use crate::path::RelPath;
-use crate::ports::{Offer, Refusal, Source, Target};
+use crate::ports::{Offer, ReadSeek, Refusal, Source, StageFile, Target};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,8 +100,8 @@ fn carry(
             return Ok(Transfer::Changed);
         };
         let mut file = stage.create(entry).map_err(broken)?;
-        let copied = io::copy(&mut content, &mut file);
-        let finished = copied.and_then(|_| file.finish());
+        let copied = copy(&mut content, &mut *file);
+        let finished = copied.and_then(|()| file.finish());
         match finished {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -113,4 +113,16 @@ fn carry(
     }
     stage.commit()?;
     Ok(Transfer::Done)
+}
+
+fn copy(from: &mut dyn ReadSeek, to: &mut dyn StageFile) -> io::Result<()> {
+    let (mut buffer, mut offset) = (vec![0; 64 * 1024], 0);
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.put(offset, buffer.get(..length).unwrap_or_default())?;
+        offset += length as u64;
+    }
 }

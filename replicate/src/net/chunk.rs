@@ -1,14 +1,15 @@
-//! Cutting large files where their content says, so that what is inserted in the middle moves no other cut
-//! (FastCDC, DESIGN 5.13).
+//! Cutting where the content says, so that what is inserted in the middle moves no other cut (FastCDC, DESIGN 5.13): for the
+//! parts of a large file that are not where they were.
 //!
 //! Both sides cut alike; if a release ever cuts otherwise, deltas become larger, and nothing else happens: chunks are
 //! compared by their hashes, and files by theirs.
 
-use crate::manifest::Hash;
+use crate::segment::{Tag, tag};
 use fastcdc::v2020::FastCDC;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
-/// Files above this are sent in chunks where the other side has a version of them, octets.
+/// Files above this are compared with the version that the other side has, octets.
 pub const LARGE: u64 = 1024 * 1024;
 /// Average lengths of chunks, as binary logarithms: 64 KiB for files up to 16 GiB, then twice that for twice the size,
 /// up to 1 MiB.
@@ -77,43 +78,43 @@ impl<R: Read> Cutter<R> {
 /// Where which chunk lies in a file.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// First octets of the hash, offset, length; sorted. What is found by 64 bits of a hash is not taken for granted: the
-    /// hash of the whole file decides.
-    chunks: Vec<(u64, u64, u32)>,
+    /// Tag, offset, length; sorted. What is found by 64 bits of a hash is not taken for granted: the hash of the whole file
+    /// decides.
+    chunks: Vec<(Tag, u64, u32)>,
 }
 
 impl Index {
-    /// Of what `from` has; of more than 512 Ki chunks the first ones.
+    /// Of what `from` has in `places` (offsets; behind its end there is nothing); of more than 512 Ki chunks the first ones.
     ///
     /// # Errors
     /// Of reading.
-    pub fn build(from: impl Read, average: u8) -> io::Result<Self> {
-        let mut cutter = Cutter::new(from, average);
+    pub fn build(
+        mut from: impl Read + Seek,
+        places: &[Range<u64>],
+        average: u8,
+    ) -> io::Result<Self> {
         let mut chunks = Vec::new();
-        let mut offset = 0;
-        while chunks.len() < MAX_INDEX
-            && let Some(chunk) = cutter.next_chunk()?
-        {
-            let len = chunk.len() as u32;
-            chunks.push((short(blake3::hash(chunk).as_bytes()), offset, len));
-            offset += u64::from(len);
+        for place in places {
+            let mut offset = from.seek(SeekFrom::Start(place.start))?;
+            let mut cutter = Cutter::new((&mut from).take(place.end - place.start), average);
+            while chunks.len() < MAX_INDEX
+                && let Some(chunk) = cutter.next_chunk()?
+            {
+                let len = chunk.len() as u32;
+                chunks.push((tag(blake3::hash(chunk).as_bytes()), offset, len));
+                offset += u64::from(len);
+            }
         }
         chunks.sort_unstable();
         Ok(Self { chunks })
     }
 
-    /// Where a chunk with that hash and length is.
-    pub fn find(&self, hash: &Hash, len: u32) -> Option<u64> {
-        let key = short(hash);
-        let from = self.chunks.partition_point(|(hash, ..)| *hash < key);
-        let same = self.chunks[from..].iter().take_while(|(hash, ..)| *hash == key);
+    /// Where a chunk with that tag and length is.
+    pub fn find(&self, key: Tag, len: u32) -> Option<u64> {
+        let from = self.chunks.partition_point(|(tag, ..)| *tag < key);
+        let same = self.chunks[from..].iter().take_while(|(tag, ..)| *tag == key);
         same.into_iter().find(|(_, _, has)| *has == len).map(|(_, offset, _)| *offset)
     }
-}
-
-fn short(hash: &Hash) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *hash;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]
@@ -172,13 +173,14 @@ mod tests {
     #[test]
     fn an_insertion_leaves_all_other_chunks_as_they_are() {
         let before = octets(3, 16 << 20);
-        let index = Index::build(before.as_slice(), 16).unwrap();
+        let all = 0..u64::MAX;
+        let index = Index::build(io::Cursor::new(&before), &[all], 16).unwrap();
         let middle = 8 << 20;
         let after = [&before[..middle], &octets(4, 1000), &before[middle..]].concat();
         let mut cutter = Cutter::new(after.as_slice(), 16);
         let (mut lacking, mut offset) = (0, 0);
         while let Some(chunk) = cutter.next_chunk().unwrap() {
-            match index.find(blake3::hash(chunk).as_bytes(), chunk.len() as u32) {
+            match index.find(tag(blake3::hash(chunk).as_bytes()), chunk.len() as u32) {
                 Some(at) => assert_eq!(chunk, &before[at as usize..][..chunk.len()], "{offset}"),
                 None => lacking += chunk.len(),
             }

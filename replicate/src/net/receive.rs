@@ -4,6 +4,7 @@
 //! one session at a time: of two senders the one with the newer ownership, of one sender the newer connection.
 
 mod content;
+mod large;
 mod manifest;
 mod session;
 

@@ -23,15 +23,17 @@ use super::error::NetError;
 use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
 use crate::ports::{MAX_LINEAGE, Position, Refusal};
+use crate::segment::Tag;
 use vipd_core::types::Epoch;
 
 pub use codec::entry_len;
 pub use pack::{Assembler, Packer};
 
-/// What this release speaks.
-pub const FORMAT: u8 = 1;
+/// What this release speaks. 1, which no release spoke, had longer lists of chunks and neither outlines nor files that are
+/// withheld.
+pub const FORMAT: u8 = 2;
 /// The oldest format that it understands.
-pub const OLDEST: u8 = 1;
+pub const OLDEST: u8 = 2;
 
 /// Longest body, octets: a chunk of the largest kind goes in several.
 pub const MAX_BODY: usize = 320 * 1024;
@@ -51,7 +53,7 @@ pub const MAX_TARGET: usize = 4095;
 pub const MAX_NAME: usize = 255;
 /// Longest text of a refusal or a farewell, octets; longer ones are cut.
 pub const MAX_TEXT: usize = 1024;
-/// Most chunks in one [`Message::Chunks`].
+/// Most segments in one [`Message::Outline`], and chunks in one [`Message::Chunks`].
 pub const MAX_CHUNKS: usize = 512;
 /// Most needs in one [`Message::Needs`].
 pub const MAX_NEEDS: usize = 32 * 1024;
@@ -84,11 +86,15 @@ pub enum Message {
     Withheld(Vec<u32>),
     /// Sender: pieces of whole files, see [`Pieces`].
     Files(Vec<u8>),
-    /// Sender: how a large file is cut, up to [`MAX_CHUNKS`] at a time.
+    /// Sender: the segments of a large file of which the receiver has a version, up to [`MAX_CHUNKS`] at a time, in order.
+    Outline(Outline),
+    /// Sender: how a run of segments is cut that the receiver lacks and that may have moved
+    /// ([`Run`](crate::segment::Run)), up to [`MAX_CHUNKS`] at a time; runs in order, no list reaches beyond one.
     Chunks(Chunks),
-    /// Receiver: which chunks of the oldest unanswered [`Message::Chunks`] it lacks.
+    /// Receiver: which segments or chunks of the oldest unanswered [`Message::Outline`] or [`Message::Chunks`] it lacks.
     Lacks(Vec<bool>),
-    /// Sender: octets of chunks that the receiver lacks, one after the other.
+    /// Sender: octets that the receiver lacks, one after the other: after the last outline of a file those of its short
+    /// runs, after a list of chunks those of its chunks.
     Data(Vec<u8>),
     /// Sender: all that was needed has been sent.
     Sent,
@@ -159,6 +165,15 @@ pub struct Needs {
     pub last: bool,
 }
 
+/// A part of the outline of a large file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Position in the entries of the offered manifest.
+    pub entry: u32,
+    /// Of its next segments, at most [`MAX_CHUNKS`].
+    pub tags: Vec<Tag>,
+}
+
 /// A part of the list of chunks of a large file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunks {
@@ -166,12 +181,8 @@ pub struct Chunks {
     pub entry: u32,
     /// Binary logarithm of the average length of its chunks: 16 (64 KiB) to 20.
     pub average: u8,
-    /// The first part of this file.
-    pub first: bool,
-    /// The last part of this file.
-    pub last: bool,
-    /// Hash and length of each chunk, in the order of the file; at most [`MAX_CHUNKS`].
-    pub list: Vec<(Hash, u32)>,
+    /// First octets of the hash, and length, of each chunk, in the order of the file; at most [`MAX_CHUNKS`].
+    pub list: Vec<(Tag, u32)>,
 }
 
 /// How the sender stands.

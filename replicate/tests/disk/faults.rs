@@ -296,7 +296,7 @@ fn a_link_that_is_swapped_in_for_a_folder_leads_nowhere() {
             for need in stage.needs() {
                 let entry = &offer.manifest.entries()[need.entry as usize];
                 let mut file = stage.create(entry).unwrap();
-                std::io::Write::write_all(&mut file, b"new").unwrap();
+                file.put(0, b"new").unwrap();
                 file.finish().unwrap();
             }
             swap();

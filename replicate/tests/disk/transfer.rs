@@ -227,17 +227,17 @@ fn what_was_staged_before_a_cut_is_not_sent_again_unless_it_is_corrupt() {
     for need in &needs[..2] {
         let (entry, content) = content(need.entry);
         let mut file = stage.create(entry).unwrap();
-        std::io::Write::write_all(&mut file, &content).unwrap();
+        file.put(0, &content).unwrap();
         file.finish().unwrap();
     }
     // Half of the third; the wrong content for the fourth.
     let (third, octets) = content(needs[2].entry);
     let mut file = stage.create(third).unwrap();
-    std::io::Write::write_all(&mut file, &octets[..7]).unwrap();
+    file.put(0, &octets[..7]).unwrap();
     drop(file);
     let (fourth, octets) = content(needs[3].entry);
     let mut file = stage.create(fourth).unwrap();
-    std::io::Write::write_all(&mut file, &vec![b'x'; octets.len()]).unwrap();
+    file.put(0, &vec![b'x'; octets.len()]).unwrap();
     assert!(file.finish().is_err());
     drop(stage);
     assert_eq!(b.tree().len(), 0, "nothing shows before the commit");

@@ -9,7 +9,7 @@ use vipd_replicator::net::error::NetError;
 use vipd_replicator::net::link::Channel;
 use vipd_replicator::net::receive::{self, Notes};
 use vipd_replicator::net::send::{self, Ended, Memory};
-use vipd_replicator::net::wire::{Chunks, Message, Needs, Offered, Piece, Welcome};
+use vipd_replicator::net::wire::{Chunks, Message, Needs, Offered, Outline, Piece, Welcome};
 use vipd_replicator::ports::Position;
 
 /// What the standby says to a sender that says `messages`, whatever it hears.
@@ -139,20 +139,64 @@ fn other_content_than_the_manifest_says_is_never_taken() {
     assert_eq!(target.lock().tree, Tree::of(&[("a", b"12345".to_vec())]));
 }
 
+/// A large file and a small one, both of which become other.
+fn large_before() -> Tree {
+    Tree::of(&[("large", octets(1, 3 << 20)), ("small", b"1".to_vec())])
+}
+
+/// Says `messages` after the offer: the standby ends it with `why`, and keeps what it has.
+fn large_case(messages: Vec<Message>, why: &str) {
+    let after = [file("large", &octets(2, 3 << 20)), file("small", b"2")];
+    let target = MemTarget::new(large_before(), at(0, 1));
+    let error = standby_hears(&target, &offer(&after, messages)).to_string();
+    assert!(error.contains(why), "{error}, not {why}");
+    assert_eq!(target.lock().tree, large_before());
+}
+
+#[test]
+fn outlines_that_lie_are_refused() {
+    let outline = |entry, count| Message::Outline(Outline { entry, tags: vec![9; count] });
+    let data = |len| Message::Data(vec![0; len]);
+    large_case(vec![outline(1, 1)], "nothing that was asked for");
+    large_case(vec![outline(2, 1)], "not asked for");
+    large_case(vec![outline(0, 0)], "nothing that was asked for");
+    large_case(vec![outline(0, 49)], "more segments");
+    large_case(vec![outline(0, 40), outline(0, 9)], "more segments");
+    large_case(vec![outline(0, 48), outline(0, 1)], "more segments");
+    large_case(vec![outline(0, 40), piece(1, true, true, b"2")], "out of order");
+    large_case(vec![piece(1, true, false, b""), outline(0, 1)], "nothing that was asked for");
+    large_case(vec![outline(0, 48), Message::Sent], "not all that was asked for");
+    large_case(vec![outline(0, 40), data(1)], "more than was lacking");
+    large_case(vec![outline(0, 48), data(1)], "more than was lacking");
+    large_case(vec![outline(0, 48), Message::Withheld(vec![0])], "underway");
+}
+
+#[test]
+fn too_many_files_at_once_are_refused() {
+    let names: Vec<String> = (0..9).map(|n| format!("large{n}")).collect();
+    let tree = |seed| {
+        let files: Vec<_> = names.iter().map(|n| (n.as_str(), octets(seed, 3 << 20))).collect();
+        Tree::of(&files)
+    };
+    let outline = |entry| Message::Outline(Outline { entry, tags: vec![9; 48] });
+    let after: Vec<_> = tree(2).entries.into_values().collect();
+    let target = MemTarget::new(tree(1), at(0, 1));
+    let error = standby_hears(&target, &offer(&after, (0..9).map(outline).collect())).to_string();
+    assert!(error.contains("too many"), "{error}");
+    let half = Message::Outline(Outline { entry: 0, tags: vec![9; 40] });
+    let error = standby_hears(&target, &offer(&after, vec![half, outline(1)])).to_string();
+    assert!(error.contains("out of order"), "{error}");
+    assert_eq!(target.lock().tree, tree(1));
+}
+
 #[test]
 fn lists_of_chunks_that_lie_are_refused() {
-    let content = octets(1, 2 << 20);
-    let before = Tree::of(&[("large", content.clone()), ("small", b"1".to_vec())]);
-    let after = [file("large", &octets(2, 2 << 20)), file("small", b"2")];
-    let list = |count: usize, len: u32| vec![([9; 32], len); count];
-    let chunks = Chunks { entry: 0, average: 16, first: true, last: false, list: list(1, 1000) };
+    let outline = Message::Outline(Outline { entry: 0, tags: vec![9; 48] });
+    let list = |count: usize, len: u32| vec![(9, len); count];
+    let chunks = Chunks { entry: 0, average: 16, list: list(1, 1000) };
     let case = |lists: Vec<Chunks>, then: Vec<Message>, why: &str| {
-        let target = MemTarget::new(before.clone(), at(0, 1));
         let lists = lists.into_iter().map(Message::Chunks);
-        let all = offer(&after, lists.chain(then).collect());
-        let error = standby_hears(&target, &all).to_string();
-        assert!(error.contains(why), "{error}, not {why}");
-        assert_eq!(target.lock().tree, before);
+        large_case(std::iter::once(outline.clone()).chain(lists).chain(then).collect(), why);
     };
     let with = |change: &dyn Fn(&mut Chunks)| {
         let mut chunks = chunks.clone();
@@ -164,19 +208,16 @@ fn lists_of_chunks_that_lie_are_refused() {
     case(with(&|c| c.average = 255), vec![], "out of range");
     case(with(&|c| c.list = list(1, 0)), vec![], "impossible length");
     case(with(&|c| c.list = list(1, (256 << 10) + 1)), vec![], "impossible length");
-    case(with(&|c| c.list = list(9, 256 << 10)), vec![], "another length");
-    case(with(&|c| c.last = true), vec![], "another length");
-    case(with(&|c| c.list = Vec::new()), vec![], "nothing that was asked for");
+    case(with(&|c| c.list = list(13, 256 << 10)), vec![], "another length");
+    case(with(&|c| c.list = Vec::new()), vec![], "another length");
     case(with(&|c| c.entry = 1), vec![], "nothing that was asked for");
     case(with(&|c| c.entry = 2), vec![], "not asked for");
-    case(with(&|c| c.first = false), vec![], "out of order");
-    case(vec![chunks.clone(), chunks.clone()], vec![], "out of order");
-    let next = Chunks { first: false, ..chunks.clone() };
-    let many = std::iter::once(chunks.clone()).chain(vec![next; 8]).collect();
-    case(many, vec![], "too many that were not followed");
+    case(vec![chunks.clone(); 9], vec![], "too many that were not followed");
     case(vec![chunks.clone()], vec![Message::Data(vec![0; 1001])], "more than was lacking");
     case(vec![chunks.clone()], vec![Message::Sent], "not all that was asked for");
     case(vec![chunks.clone()], vec![piece(1, true, true, b"2")], "out of order");
+    // Before its file is outlined.
+    large_case(vec![Message::Chunks(chunks)], "nothing that was asked for");
 }
 
 #[test]
@@ -203,7 +244,13 @@ fn owner_hears(tree: Tree, messages: Vec<Message>) -> Result<Ended, NetError> {
         while let Ok(heard) = receiver.receive(Duration::from_secs(60)) {
             let wants = matches!(
                 heard,
-                Some(Message::Hello(_) | Message::Sent | Message::Chunks(_) | Message::Offer(_))
+                Some(
+                    Message::Hello(_)
+                        | Message::Sent
+                        | Message::Outline(_)
+                        | Message::Chunks(_)
+                        | Message::Offer(_)
+                )
             );
             if !wants {
                 continue;

@@ -217,16 +217,16 @@ fn garbage_and_other_formats_get_nothing_but_a_reason() {
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["not-ours"]));
     }
     // The right beginning, then garbage in place of a handshake.
-    let (got, events) = raw(&[b"vipr\x01\x01\x00\x30", octets(4, 48).as_slice()].concat());
+    let (got, events) = raw(&[b"vipr\x02\x02\x00\x30", octets(4, 48).as_slice()].concat());
     assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
     // A newer release that does not speak our format any more, and one from before the first.
     for format in [*b"vipr\x09\x05", *b"vipr\x00\x00"] {
         let (got, events) = raw(&format);
-        assert_eq!((got, kinds(&events)), (b"vipr\x01\x01".to_vec(), vec!["format"]));
+        assert_eq!((got, kinds(&events)), (b"vipr\x02\x02".to_vec(), vec!["format"]));
         assert!(events[0].text.contains("upgrade the older of them"), "{}", events[0]);
     }
     // Nothing at all, and half of a handshake.
-    for octets in [&b""[..], b"vipr\x01\x01\x00\x30abc"] {
+    for octets in [&b""[..], b"vipr\x02\x02\x00\x30abc"] {
         let (got, events) = raw(octets);
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
     }
@@ -241,7 +241,7 @@ fn a_caller_learns_that_it_is_too_old() {
         let _ = there.read_to_end(&mut rest);
     });
     let end = owner(here, &pusher(), &MemSource::default(), hurried());
-    assert!(matches!(end, Err(NetError::Format { theirs: 9, oldest: 5, ours: 1 })), "{end:?}");
+    assert!(matches!(end, Err(NetError::Format { theirs: 9, oldest: 5, ours: 2 })), "{end:?}");
     answer.join().unwrap();
 }
 

@@ -4,7 +4,7 @@
 use crate::link::One;
 use crate::pipe::{me, pusher};
 use crate::trees::{at, entry};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -15,6 +15,7 @@ use vipd_replicator::net::receive::Receiver;
 use vipd_replicator::net::send::{Handle, Memory};
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
+use vipd_replicator::segment::{self, Segments, Tag};
 
 /// Set in the process that is measured: `whole` or `delta`.
 const CHILD: &str = "VIPD_TEST_MEMORY";
@@ -135,7 +136,7 @@ impl Stage for Standby {
         self.has.then(|| Box::new(MadeUp::new(false)) as Box<dyn ReadSeek>)
     }
     fn create(&mut self, _: &Entry) -> io::Result<Box<dyn StageFile>> {
-        Ok(Box::new(Forgotten(blake3::Hasher::new())))
+        Ok(Box::new(Forgotten(Segments::new(MadeUp::size(true)))))
     }
     fn withhold(&mut self, _: u32) -> Result<(), Refusal> {
         panic!("nothing is rotten");
@@ -146,21 +147,23 @@ impl Stage for Standby {
     }
 }
 
-struct Forgotten(blake3::Hasher);
-
-impl Write for Forgotten {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.update(octets);
-        Ok(octets.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+struct Forgotten(Segments);
 
 impl StageFile for Forgotten {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.0.put(offset, octets);
+        Ok(())
+    }
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
+        let value = self.0.layout().hash(at, octets);
+        let same = segment::tag(&value) == tag;
+        if same {
+            self.0.set(at, Some(value));
+        }
+        Ok(same)
+    }
     fn finish(self: Box<Self>) -> io::Result<()> {
-        assert!(self.0.finalize() == MadeUp::hash(true), "other content");
+        assert!(self.0.whole() == Some(MadeUp::hash(true)), "other content");
         Ok(())
     }
 }

@@ -1,13 +1,14 @@
 //! Trees in memory: a source, and a target that keeps to the contract of the ports.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, Cursor, ErrorKind, Write};
+use std::io::{self, Cursor, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use vipd_core::types::Epoch;
 use vipd_replicator::manifest::{Entry, Hash, Kind, Manifest};
 use vipd_replicator::net::send::Handle;
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
+use vipd_replicator::segment::{self, Segments, Tag};
 
 pub(crate) fn path(name: &str) -> RelPath {
     RelPath::new(0, name.as_bytes()).unwrap()
@@ -273,14 +274,16 @@ impl Stage for MemStage {
         let standby = self.standby.lock().unwrap();
         let content = standby.tree.contents.get(&entry.path)?;
         if standby.false_bases {
-            return Some(Box::new(Fickle(Cursor::new(content.to_vec()))));
+            let content = Cursor::new(content.to_vec());
+            return Some(Box::new(Fickle { content, sought: false }));
         }
         Some(Box::new(Cursor::new(Shared(Arc::clone(content)))))
     }
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
-        let Kind::File { hash, .. } = entry.kind else { return Err(ErrorKind::Other.into()) };
-        Ok(Box::new(MemFile { standby: Arc::clone(&self.standby), content: Vec::new(), hash }))
+        let Kind::File { hash, size } = entry.kind else { return Err(ErrorKind::Other.into()) };
+        let (standby, segments) = (Arc::clone(&self.standby), Segments::new(size));
+        Ok(Box::new(MemFile { standby, content: Vec::new(), segments, hash }))
     }
 
     fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
@@ -312,28 +315,38 @@ impl Stage for MemStage {
 struct MemFile {
     standby: Arc<Mutex<Standby>>,
     content: Vec<u8>,
+    segments: Segments,
     hash: Hash,
 }
 
-impl Write for MemFile {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+impl StageFile for MemFile {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
         let mut standby = self.standby.lock().unwrap();
         standby.written += octets.len() as u64;
         if standby.room.is_some_and(|room| standby.written > room) {
             return Err(ErrorKind::StorageFull.into());
         }
-        self.content.extend_from_slice(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        let (from, to) = (offset as usize, offset as usize + octets.len());
+        self.content.resize(self.content.len().max(to), 0);
+        self.content[from..to].copy_from_slice(octets);
+        self.segments.put(offset, octets);
         Ok(())
     }
-}
 
-impl StageFile for MemFile {
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
+        let layout = self.segments.layout();
+        let same = segment::tag(&layout.hash(at, octets)) == tag;
+        if same {
+            self.put(layout.offset(at), octets)?;
+        }
+        Ok(same)
+    }
+
     fn finish(self: Box<Self>) -> io::Result<()> {
-        if blake3::hash(&self.content) != self.hash {
+        // What the session put together by segments is what it is as a whole.
+        let whole = *blake3::hash(&self.content).as_bytes();
+        assert!(self.segments.whole().is_none_or(|hash| hash == whole));
+        if whole != self.hash {
             return Err(ErrorKind::InvalidData.into());
         }
         self.standby.lock().unwrap().staged.insert(self.hash, Arc::new(self.content));
@@ -341,18 +354,23 @@ impl StageFile for MemFile {
     }
 }
 
-/// Reads the truth from the start, and something else after a seek: what was indexed is not what is copied.
-struct Fickle(Cursor<Vec<u8>>);
+/// Reads the truth up to the second seek, and something else after it: what was indexed is not what is copied.
+struct Fickle {
+    content: Cursor<Vec<u8>>,
+    sought: bool,
+}
 
 impl io::Read for Fickle {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
+        self.content.read(into)
     }
 }
 
 impl io::Seek for Fickle {
     fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
-        self.0.get_mut().fill(0);
-        self.0.seek(to)
+        if std::mem::replace(&mut self.sought, true) {
+            self.content.get_mut().fill(0);
+        }
+        self.content.seek(to)
     }
 }

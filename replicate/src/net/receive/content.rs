@@ -1,18 +1,17 @@
 //! Fills a stage with what the sender sends: each file that was asked for once, in any order, none longer than its
 //! manifest says.
 
+use super::large::{Large, Origin, Piece};
 use crate::manifest::{Entry, Kind, Manifest};
-use crate::net::chunk::{AVERAGES, Index, LARGE, longest};
+use crate::net::chunk::{AVERAGES, LARGE, longest};
 use crate::net::error::NetError;
-use crate::net::wire::{Chunks, Pieces};
-use crate::ports::{ReadSeek, Refusal, Stage, StageFile};
+use crate::net::wire::{Chunks, Outline, Pieces};
+use crate::ports::{Refusal, Stage, StageFile};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, SeekFrom};
+use std::io::{self, ErrorKind};
 
-/// Lists of chunks that a sender may have open.
-const MAX_LISTS: usize = 8;
-/// Octets that are copied at once.
-const COPY: usize = 64 * 1024;
+/// Large files that a sender may have open, and lists of what they lack.
+const MAX_OPEN: usize = 8;
 
 /// Why a transfer does not go on.
 pub(super) enum Trouble {
@@ -36,12 +35,10 @@ pub(super) struct Filling<'a> {
     files: Vec<Wanted>,
     /// A whole file that has begun.
     whole: Option<Whole>,
-    /// The last list that came: of which file, and how far that is known.
-    cutting: Option<Cutting>,
-    /// Chunks whose turn has not come.
+    /// Large files that are being put together, in the order in which they were outlined.
+    large: Vec<(usize, Large)>,
+    /// What they lack, in the order in which it comes.
     lists: VecDeque<List>,
-    /// The large file that is being put together.
-    large: Option<Large>,
 }
 
 /// A file that was asked for.
@@ -57,37 +54,16 @@ struct Wanted {
 struct Whole {
     wanted: usize,
     file: Box<dyn StageFile>,
+    size: u64,
     left: u64,
 }
 
-struct Cutting {
-    wanted: usize,
-    average: u8,
-    index: Index,
-    known: u64,
-}
-
+/// What has to be put into a large file next.
 struct List {
     wanted: usize,
-    first: bool,
+    pieces: VecDeque<Piece>,
+    /// With it the file is complete.
     last: bool,
-    /// Where each chunk comes from, and its length.
-    chunks: VecDeque<(Origin, u32)>,
-}
-
-/// Where a chunk comes from.
-#[derive(Copy, Clone)]
-enum Origin {
-    /// At this offset of the version that is there.
-    Base(u64),
-    Link,
-}
-
-struct Large {
-    file: Box<dyn StageFile>,
-    base: Option<Box<dyn ReadSeek>>,
-    /// The version that is there is not what it was: the rest is only read past.
-    spoilt: bool,
 }
 
 impl<'a> Filling<'a> {
@@ -105,8 +81,8 @@ impl<'a> Filling<'a> {
         }
         files.sort_unstable_by_key(|wanted| wanted.entry);
         files.dedup_by_key(|wanted| wanted.entry);
-        let (whole, cutting, lists, large) = (None, None, VecDeque::new(), None);
-        Ok(Self { stage, manifest, files, whole, cutting, lists, large })
+        let (whole, large, lists) = (None, Vec::new(), VecDeque::new());
+        Ok(Self { stage, manifest, files, whole, large, lists })
     }
 
     /// What is asked for: entries, and whether there is a version of them here.
@@ -139,8 +115,7 @@ impl<'a> Filling<'a> {
     pub(super) fn withhold(&mut self, entries: &[u32]) -> Result<(), Trouble> {
         for entry in entries {
             let wanted = self.wanted(*entry, "withheld")?;
-            let underway = self.lists.iter().any(|list| list.wanted == wanted)
-                || self.cutting.as_ref().is_some_and(|cutting| cutting.wanted == wanted)
+            let underway = self.large.iter().any(|(of, _)| *of == wanted)
                 || self.whole.as_ref().is_some_and(|whole| whole.wanted == wanted);
             if underway {
                 return Err(NetError::protocol("withheld", "a file that is underway").into());
@@ -158,10 +133,10 @@ impl<'a> Filling<'a> {
         while let Some(piece) = pieces.next_piece()? {
             let wanted = self.wanted(piece.entry, "files")?;
             let mut whole = match self.whole.take() {
-                None if piece.first && self.lists.is_empty() => {
-                    let (entry, left) = self.entry(&self.files[wanted]);
+                None if piece.first && self.large.is_empty() => {
+                    let (entry, size) = self.entry(&self.files[wanted]);
                     let file = self.stage.create(entry).map_err(|e| disk(entry, &e))?;
-                    Whole { wanted, file, left }
+                    Whole { wanted, file, size, left: size }
                 }
                 Some(whole) if !piece.first && whole.wanted == wanted => whole,
                 _ => return wrong("pieces out of order"),
@@ -169,9 +144,10 @@ impl<'a> Filling<'a> {
             let Some(left) = whole.left.checked_sub(piece.octets.len() as u64) else {
                 return wrong("a file that is longer than its manifest says");
             };
+            let entry = self.manifest_entry(wanted);
+            let offset = whole.size - whole.left;
+            whole.file.put(offset, piece.octets).map_err(|e| disk(entry, &e))?;
             whole.left = left;
-            let entry = self.entry(&self.files[wanted]).0;
-            whole.file.write_all(piece.octets).map_err(|e| disk(entry, &e))?;
             if !piece.last {
                 self.whole = Some(whole);
             } else if left > 0 {
@@ -183,61 +159,83 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// A list of chunks: which of them are lacking? [`Filling::copy`] has to follow.
-    pub(super) fn chunks(&mut self, chunks: &Chunks) -> Result<Vec<bool>, Trouble> {
-        let wrong = |what| Err(NetError::protocol("chunks", what).into());
-        let wanted = self.wanted(chunks.entry, "chunks")?;
+    /// The next segments of a large file: which of them are lacking? The others are there. [`Filling::copy`] has to follow.
+    pub(super) fn outline(&mut self, outline: &Outline) -> Result<Vec<bool>, Trouble> {
+        let wrong = |what| Err(NetError::protocol("outline", what).into());
+        let wanted = self.wanted(outline.entry, "outline")?;
         let (entry, size) = self.entry(&self.files[wanted]);
-        if !AVERAGES.contains(&chunks.average) {
-            return wrong("an average length out of range");
-        }
-        if self.whole.is_some() || !self.files[wanted].base || chunks.list.is_empty() {
+        if self.whole.is_some() || !self.files[wanted].base || outline.tags.is_empty() {
             return wrong("nothing that was asked for");
         }
-        if self.lists.len() >= MAX_LISTS {
-            return wrong("too many that were not followed by their data");
-        }
-        let mut cutting = match self.cutting.take() {
-            None if chunks.first => {
-                // Twice the same file would be found at the end of the first.
-                if self.lists.iter().any(|list| list.wanted == wanted) {
-                    return wrong("a file that is underway");
-                }
+        match self.large.last() {
+            Some((of, large)) if *of == wanted && !large.outlined() => {}
+            Some((_, large)) if !large.outlined() => return wrong("files out of order"),
+            _ if self.large.iter().any(|(of, _)| *of == wanted) => {
+                return wrong("more segments than its manifest says");
+            }
+            _ if self.large.len() >= MAX_OPEN => return wrong("too many files at once"),
+            _ => {
                 let base = self.stage.base(entry);
-                // A version that cannot be read is none.
-                let index = base.and_then(|base| Index::build(base, chunks.average).ok());
-                let index = index.unwrap_or_default();
-                Cutting { wanted, average: chunks.average, index, known: 0 }
+                let file = self.stage.create(entry).map_err(|e| disk(entry, &e))?;
+                self.large.push((wanted, Large::new(file, base, size)));
             }
-            Some(cutting)
-                if !chunks.first
-                    && cutting.wanted == wanted
-                    && cutting.average == chunks.average =>
-            {
-                cutting
-            }
-            _ => return wrong("lists out of order"),
-        };
-        let mut list = VecDeque::with_capacity(chunks.list.len());
-        for (hash, len) in &chunks.list {
-            if *len == 0 || *len as usize > longest(chunks.average) {
-                return wrong("a chunk of an impossible length");
-            }
-            cutting.known += u64::from(*len);
-            let from = cutting.index.find(hash, *len).map_or(Origin::Link, Origin::Base);
-            list.push_back((from, *len));
         }
-        if cutting.known > size || (chunks.last && cutting.known < size) {
-            return wrong("a file of another length than its manifest says");
+        // invariant: it was just found or put there.
+        let Some((_, large)) = self.large.last_mut() else { return Ok(Vec::new()) };
+        if outline.tags.len() > large.unseen() {
+            return wrong("more segments than its manifest says");
         }
-        let lacks = list.iter().map(|(from, _)| matches!(from, Origin::Link)).collect();
-        let (first, last) = (chunks.first, chunks.last);
-        self.lists.push_back(List { wanted, first, last, chunks: list });
-        self.cutting = (!last).then_some(cutting);
+        let lacks = large.compare(&outline.tags).map_err(|e| disk(entry, &e))?;
+        if large.outlined() {
+            let (pieces, last) = (large.short_runs(), large.complete());
+            self.open(List { wanted, pieces, last }, "outline")?;
+        }
         Ok(lacks)
     }
 
-    /// Octets of chunks that were lacking.
+    /// A list of chunks of what is lacking and may have moved: which of them are? [`Filling::copy`] has to follow.
+    pub(super) fn chunks(&mut self, chunks: &Chunks) -> Result<Vec<bool>, Trouble> {
+        let wrong = |what| Err(NetError::protocol("chunks", what).into());
+        let wanted = self.wanted(chunks.entry, "chunks")?;
+        if !AVERAGES.contains(&chunks.average) {
+            return wrong("an average length out of range");
+        }
+        if chunks.list.iter().any(|(_, len)| *len == 0 || *len as usize > longest(chunks.average)) {
+            return wrong("a chunk of an impossible length");
+        }
+        let large = self.large.iter_mut().find(|(of, _)| *of == wanted);
+        let Some((_, large)) = large.filter(|(_, large)| large.outlined() && !large.complete())
+        else {
+            return wrong("nothing that was asked for");
+        };
+        let octets = chunks.list.iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
+        if octets == 0 || octets > large.left_of_run() {
+            return wrong("another length than the run that is lacking");
+        }
+        // A version that cannot be read is none.
+        let base =
+            if large.indexed() { None } else { self.stage.base(self.manifest_entry(wanted)) };
+        // invariant: it was found above.
+        let Some((_, large)) = self.large.iter_mut().find(|(of, _)| *of == wanted) else {
+            return Ok(Vec::new());
+        };
+        let pieces = large.find(&chunks.list, chunks.average, base);
+        let lacks = pieces.iter().map(|piece| matches!(piece.from, Origin::Link)).collect();
+        let last = large.complete();
+        self.open(List { wanted, pieces, last }, "chunks")?;
+        Ok(lacks)
+    }
+
+    fn open(&mut self, list: List, message: &'static str) -> Result<(), NetError> {
+        if self.lists.len() >= MAX_OPEN {
+            let what = "too many that were not followed by their data";
+            return Err(NetError::protocol(message, what));
+        }
+        self.lists.push_back(list);
+        Ok(())
+    }
+
+    /// Octets that were lacking.
     pub(super) fn data(&mut self, mut octets: &[u8]) -> Result<(), Trouble> {
         while !octets.is_empty() {
             self.copy()?;
@@ -245,45 +243,44 @@ impl<'a> Filling<'a> {
                 return Err(NetError::protocol("data", "more than was lacking").into());
             };
             // `copy` has stopped at one that comes over the link.
-            let Some((_, left)) = list.chunks.front_mut() else { continue };
-            let (now, rest) = octets.split_at(octets.len().min(*left as usize));
+            let Some(piece) = list.pieces.front_mut() else { continue };
+            let (now, rest) = octets.split_at(octets.len().min(piece.len as usize));
             octets = rest;
-            *left -= now.len() as u32;
-            if *left == 0 {
-                list.chunks.pop_front();
+            let at = piece.at;
+            piece.at += now.len() as u64;
+            piece.len -= now.len() as u32;
+            if piece.len == 0 {
+                list.pieces.pop_front();
             }
             let wanted = list.wanted;
-            self.put(wanted, now)?;
+            if let Some((_, large)) = self.large.iter_mut().find(|(of, _)| *of == wanted) {
+                let put = large.put(at, now);
+                put.map_err(|e| disk(self.manifest_entry(wanted), &e))?;
+            }
         }
         self.copy()
     }
 
-    /// Copies chunks that are here, up to the next one that comes over the link.
+    /// Copies what is here, up to what comes next over the link.
     pub(super) fn copy(&mut self) -> Result<(), Trouble> {
         while let Some(list) = self.lists.front_mut() {
-            let (wanted, first, last) = (list.wanted, list.first, list.last);
-            if first && self.large.is_none() {
-                list.first = false;
-                let (entry, _) = self.entry(&self.files[wanted]);
-                let file = self.stage.create(entry).map_err(|e| disk(entry, &e))?;
-                let base = self.stage.base(entry);
-                self.large = Some(Large { file, base, spoilt: false });
-                continue;
-            }
-            match list.chunks.front() {
-                Some((Origin::Link, _)) => return Ok(()),
-                Some((Origin::Base(offset), len)) => {
-                    let (offset, len) = (*offset, *len);
-                    list.chunks.pop_front();
-                    self.copy_chunk(wanted, offset, len)?;
+            let (wanted, last) = (list.wanted, list.last);
+            let Some(at) = self.large.iter().position(|(of, _)| *of == wanted) else {
+                return Err(NetError::protocol("data", "of a file that is complete").into());
+            };
+            match list.pieces.front() {
+                Some(Piece { from: Origin::Link, .. }) => return Ok(()),
+                Some(piece) => {
+                    let copied = self.large[at].1.copy(*piece);
+                    list.pieces.pop_front();
+                    copied.map_err(|e| disk(self.manifest_entry(wanted), &e))?;
                 }
                 None => {
                     self.lists.pop_front();
-                    if last && let Some(large) = self.large.take() {
-                        if large.spoilt {
-                            self.again(wanted);
-                        } else {
-                            self.finish(wanted, large.file)?;
+                    if last {
+                        match self.large.remove(at).1.into_file() {
+                            Some(file) => self.finish(wanted, file)?,
+                            None => self.again(wanted),
                         }
                     }
                 }
@@ -294,43 +291,11 @@ impl<'a> Filling<'a> {
 
     /// The sender has nothing more: is everything there that was asked for?
     pub(super) fn sent(&self) -> Result<(), Trouble> {
-        let open = self.whole.is_some() || self.cutting.is_some() || !self.lists.is_empty();
+        let open = self.whole.is_some() || !self.large.is_empty() || !self.lists.is_empty();
         if open || self.files.iter().any(|wanted| !wanted.done) {
             return Err(NetError::protocol("sent", "not all that was asked for has come").into());
         }
         Ok(())
-    }
-
-    fn copy_chunk(&mut self, wanted: usize, offset: u64, len: u32) -> Result<(), Trouble> {
-        let mut left = len as usize;
-        let mut buffer = vec![0; left.min(COPY)];
-        let read = |large: &mut Large, at: u64, into: &mut [u8]| {
-            let base = large.base.as_mut().ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
-            base.seek(SeekFrom::Start(at))?;
-            base.read_exact(into)
-        };
-        while left > 0 {
-            let now = left.min(COPY);
-            let at = offset + u64::from(len) - left as u64;
-            let Some(large) = &mut self.large else { return Ok(()) };
-            if large.spoilt || read(large, at, &mut buffer[..now]).is_err() {
-                large.spoilt = true;
-                return Ok(());
-            }
-            self.put(wanted, &buffer[..now])?;
-            left -= now;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, wanted: usize, octets: &[u8]) -> Result<(), Trouble> {
-        let entry = self.entry(&self.files[wanted]).0;
-        match &mut self.large {
-            Some(large) if !large.spoilt => {
-                large.file.write_all(octets).map_err(|e| disk(entry, &e).into())
-            }
-            _ => Ok(()),
-        }
     }
 
     fn finish(&mut self, wanted: usize, file: Box<dyn StageFile>) -> Result<(), Trouble> {
@@ -338,7 +303,7 @@ impl<'a> Filling<'a> {
             Ok(()) => self.files[wanted].done = true,
             Err(error) if error.kind() == ErrorKind::InvalidData => self.again(wanted),
             Err(error) => {
-                return Err(disk(self.entry(&self.files[wanted]).0, &error).into());
+                return Err(disk(self.manifest_entry(wanted), &error).into());
             }
         }
         Ok(())
@@ -355,6 +320,10 @@ impl<'a> Filling<'a> {
         at.ok()
             .filter(|at| !self.files[*at].done)
             .ok_or_else(|| NetError::protocol(message, "a file that was not asked for"))
+    }
+
+    fn manifest_entry(&self, wanted: usize) -> &'a Entry {
+        self.entry(&self.files[wanted]).0
     }
 
     /// The entry of a file and its size.

@@ -119,11 +119,13 @@ fn fill(channel: &mut dyn Channel, filling: &mut Filling<'_>) -> Result<bool, Tr
     loop {
         match hear(channel)? {
             Message::Files(body) => filling.files(&body)?,
+            Message::Outline(outline) => {
+                let lacks = filling.outline(&outline)?;
+                answer(channel, filling, lacks)?;
+            }
             Message::Chunks(chunks) => {
                 let lacks = filling.chunks(&chunks)?;
-                channel.send(&Message::Lacks(lacks))?;
-                channel.flush()?;
-                filling.copy()?;
+                answer(channel, filling, lacks)?;
             }
             Message::Data(octets) => filling.data(&octets)?,
             Message::Withheld(entries) => filling.withhold(&entries)?,
@@ -137,13 +139,28 @@ fn fill(channel: &mut dyn Channel, filling: &mut Filling<'_>) -> Result<bool, Tr
     }
 }
 
+/// Tells what is lacking; what is not can be copied now.
+fn answer(
+    channel: &mut dyn Channel,
+    filling: &mut Filling<'_>,
+    lacks: Vec<bool>,
+) -> Result<(), Trouble> {
+    channel.send(&Message::Lacks(lacks))?;
+    channel.flush()?;
+    filling.copy()
+}
+
 /// Refuses in the middle: what is underway is not looked at any more.
 fn refuse(channel: &mut dyn Channel, refusal: Refusal) -> Result<(), NetError> {
     channel.send(&Message::Refused(refusal))?;
     channel.flush()?;
     loop {
         match hear(channel)? {
-            Message::Files(_) | Message::Chunks(_) | Message::Data(_) | Message::Withheld(_) => {}
+            Message::Files(_)
+            | Message::Outline(_)
+            | Message::Chunks(_)
+            | Message::Data(_)
+            | Message::Withheld(_) => {}
             Message::Sent => return Ok(()),
             Message::Abort => return channel.send(&Message::Abort),
             other => return Err(NetError::protocol(other.name(), "contents must come here")),

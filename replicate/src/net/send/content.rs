@@ -1,23 +1,21 @@
-//! Contents of files: whole ones in batches, large ones by what the other side lacks.
+//! Contents of files: whole ones in batches here, large ones by what the other side lacks ([`large`]).
 //!
-//! Nobody waits for an answer between two files, and for the list of a large file's chunks only a few lists later.
+//! Nobody waits for an answer between two files.
+
+mod large;
 
 use super::*;
 use crate::manifest::{Entry, Kind};
-use crate::net::chunk::{Cutter, LARGE, average_for};
+use crate::net::chunk::LARGE;
 use crate::net::link::Channel;
-use crate::net::wire::{Chunks, MAX_BODY, MAX_CHUNKS, Message, PIECE_HEADER, Piece};
+use crate::net::wire::{MAX_BODY, Message, PIECE_HEADER, Piece};
 use crate::path::RelPath;
-use crate::ports::ReadSeek;
-use std::collections::VecDeque;
-use std::io::{self, Read, SeekFrom};
+use large::LargeFiles;
 
 /// Files are read in pieces of this, octets.
 const READ: usize = 128 * 1024;
 /// From this on a message with contents goes, octets: one more piece would still fit.
 const BATCH: usize = MAX_BODY - READ - PIECE_HEADER;
-/// Lists of chunks that wait for an answer; the receiver allows more.
-const WINDOW: usize = 4;
 
 /// What became of a transfer.
 pub(super) enum Outcome {
@@ -50,14 +48,6 @@ pub(super) struct Content<'a> {
     pub(super) handle: &'a Handle,
 }
 
-/// A list of chunks that the other side has not answered yet.
-struct List<'a> {
-    entry: &'a Entry,
-    /// Offset in the file, length, hash.
-    chunks: Vec<(u64, u32, Hash)>,
-    last: bool,
-}
-
 impl<'a> Content<'a> {
     /// Sends what `needs` names: positions in the manifest, and whether the other side has a version to copy from.
     pub(super) fn send(mut self, needs: &[(u32, bool)]) -> Result<Outcome, NetError> {
@@ -67,7 +57,7 @@ impl<'a> Content<'a> {
             let Some(Entry { kind: Kind::File { size, hash }, .. }) = entry else { continue };
             files.push((*number, *size, *hash, *base && *size > LARGE));
         }
-        match self.whole_files(&files).and_then(|()| self.large_files(&files)) {
+        match self.whole_files(&files).and_then(|()| LargeFiles::new(&mut self, &files).send()) {
             Ok(()) => Ok(Outcome::Complete),
             Err(Break::Outcome(outcome)) => Ok(outcome),
             Err(Break::Net(error)) => Err(error),
@@ -136,99 +126,6 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn large_files(&mut self, files: &[(u32, u64, Hash, bool)]) -> Result<(), Break> {
-        let mut lists = VecDeque::new();
-        let mut reading = None;
-        for (number, size, hash, _) in files.iter().filter(|(.., in_chunks)| *in_chunks) {
-            self.cut(*number, *size, *hash, &mut lists, &mut reading)?;
-        }
-        while !lists.is_empty() {
-            self.settle(&mut lists, &mut reading)?;
-        }
-        Ok(())
-    }
-
-    /// Tells how a file is cut, and sends what of the earlier ones is lacking.
-    fn cut(
-        &mut self,
-        number: u32,
-        size: u64,
-        hash: Hash,
-        lists: &mut VecDeque<List<'a>>,
-        reading: &mut Option<Reading<'a>>,
-    ) -> Result<(), Break> {
-        let entry = self.entry(number);
-        let changed = || Break::Outcome(Outcome::Changed(entry.path.clone()));
-        let file = self.source.open(&entry.path).map_err(|_| changed())?;
-        let average = average_for(size);
-        let mut cutter = Cutter::new(file.take(size), average);
-        let mut hasher = blake3::Hasher::new();
-        let (mut offset, mut first) = (0, true);
-        while offset < size {
-            let mut list = List { entry, chunks: Vec::with_capacity(MAX_CHUNKS), last: false };
-            while list.chunks.len() < MAX_CHUNKS && offset < size {
-                let chunk = cutter.next_chunk().map_err(|_| changed())?.ok_or_else(changed)?;
-                hasher.update(chunk);
-                list.chunks.push((offset, chunk.len() as u32, *blake3::hash(chunk).as_bytes()));
-                offset += chunk.len() as u64;
-            }
-            list.last = offset == size;
-            if list.last && hasher.finalize() != hash {
-                return Err(changed());
-            }
-            self.channel.send(&Message::Chunks(Chunks {
-                entry: number,
-                average,
-                first,
-                last: list.last,
-                list: list.chunks.iter().map(|(_, len, hash)| (*hash, *len)).collect(),
-            }))?;
-            self.channel.flush()?;
-            first = false;
-            lists.push_back(list);
-            while lists.len() >= WINDOW {
-                self.settle(lists, reading)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what is lacking of the oldest list.
-    fn settle(
-        &mut self,
-        lists: &mut VecDeque<List<'a>>,
-        reading: &mut Option<Reading<'a>>,
-    ) -> Result<(), Break> {
-        let Some(list) = lists.pop_front() else { return Ok(()) };
-        let lacks = self.lacks()?;
-        if lacks.len() != list.chunks.len() {
-            return Err(Break::Net(NetError::protocol("lacks", "another count than was asked")));
-        }
-        let changed = || Break::Outcome(Outcome::Changed(list.entry.path.clone()));
-        let mut data = Vec::new();
-        for ((offset, len, hash), lacks) in list.chunks.iter().zip(lacks) {
-            if lacks {
-                let from = data.len();
-                data.resize(from + *len as usize, 0);
-                self.read_at(list.entry, *offset, &mut data[from..], reading)
-                    .map_err(|_| changed())?;
-                if blake3::hash(&data[from..]) != *hash {
-                    return Err(changed());
-                }
-                while data.len() >= BATCH {
-                    let rest = data.split_off(data.len().min(BATCH));
-                    self.channel.send(&Message::Data(std::mem::replace(&mut data, rest)))?;
-                }
-            }
-            self.handle.done(0, u64::from(*len));
-        }
-        if !data.is_empty() {
-            self.channel.send(&Message::Data(data))?;
-        }
-        self.handle.done(u64::from(list.last), 0);
-        Ok(())
-    }
-
     fn lacks(&mut self) -> Result<Vec<bool>, Break> {
         loop {
             match self.channel.receive(Duration::from_secs(1))? {
@@ -249,27 +146,20 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn read_at(
-        &self,
-        entry: &'a Entry,
-        offset: u64,
-        into: &mut [u8],
-        reading: &mut Option<Reading<'a>>,
-    ) -> io::Result<()> {
-        let same = reading.take().filter(|reading| std::ptr::eq(reading.entry, entry));
-        let mut now = match same {
-            Some(reading) => reading,
-            None => Reading { entry, file: self.source.open(&entry.path)? },
-        };
-        now.file.seek(SeekFrom::Start(offset))?;
-        now.file.read_exact(into)?;
-        *reading = Some(now);
+    /// Sends what fills messages of `data`.
+    fn send_full(&mut self, data: &mut Vec<u8>) -> Result<(), Break> {
+        while data.len() >= BATCH {
+            let rest = data.split_off(BATCH);
+            self.channel.send(&Message::Data(std::mem::replace(data, rest)))?;
+        }
         Ok(())
     }
-}
 
-/// The file whose chunks are being sent.
-struct Reading<'a> {
-    entry: &'a Entry,
-    file: Box<dyn ReadSeek>,
+    /// Sends what is left of `data`.
+    fn send_rest(&mut self, data: Vec<u8>) -> Result<(), Break> {
+        if !data.is_empty() {
+            self.channel.send(&Message::Data(data))?;
+        }
+        Ok(())
+    }
 }

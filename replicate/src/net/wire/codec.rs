@@ -27,6 +27,7 @@ mod kind {
     pub(super) const CURRENT: u8 = 18;
     pub(super) const ASK_AGAIN: u8 = 19;
     pub(super) const WITHHELD: u8 = 20;
+    pub(super) const OUTLINE: u8 = 21;
 }
 
 /// Kinds of entries.
@@ -59,6 +60,7 @@ impl Message {
             Self::Needs(_) => "needs",
             Self::Refused(_) => "refused",
             Self::Files(_) => "files",
+            Self::Outline(_) => "outline",
             Self::Chunks(_) => "chunks",
             Self::Lacks(_) => "lacks",
             Self::Data(_) => "data",
@@ -85,6 +87,7 @@ impl Message {
             Self::Needs(_) => kind::NEEDS,
             Self::Refused(_) => kind::REFUSED,
             Self::Files(_) => kind::FILES,
+            Self::Outline(_) => kind::OUTLINE,
             Self::Chunks(_) => kind::CHUNKS,
             Self::Lacks(_) => kind::LACKS,
             Self::Data(_) => kind::DATA,
@@ -107,7 +110,8 @@ impl Message {
                 }
                 Self::Gone(paths) => paths.iter().map(|p| 24 + p.as_bytes().len()).sum(),
                 Self::Needs(needs) => needs.files.len() * size_of::<(u32, bool)>(),
-                Self::Chunks(chunks) => chunks.list.len() * size_of::<(Hash, u32)>(),
+                Self::Outline(outline) => size_of_val(outline.tags.as_slice()),
+                Self::Chunks(chunks) => size_of_val(chunks.list.as_slice()),
                 Self::Lacks(lacks) => lacks.len(),
                 Self::Withheld(entries) => size_of_val(entries.as_slice()),
                 _ => 0,
@@ -164,11 +168,14 @@ impl Message {
             Self::Chunks(chunks) => {
                 out.extend(chunks.entry.to_be_bytes());
                 out.push(chunks.average);
-                out.push(u8::from(chunks.first) | u8::from(chunks.last) << 1);
-                for (hash, len) in &chunks.list {
-                    out.extend(hash);
+                for (tag, len) in &chunks.list {
+                    out.extend(tag.to_be_bytes());
                     out.extend(len.to_be_bytes());
                 }
+            }
+            Self::Outline(outline) => {
+                out.extend(outline.entry.to_be_bytes());
+                out.extend(outline.tags.iter().flat_map(|tag| tag.to_be_bytes()));
             }
             Self::Lacks(lacks) => {
                 out.extend((lacks.len() as u16).to_be_bytes());
@@ -256,7 +263,14 @@ impl Message {
                 Self::Withheld(entries)
             }
             kind::REFUSED => Self::Refused(read_refusal(r)?),
-            kind::CHUNKS => Self::Chunks(read_chunks(r)?),
+            kind::CHUNKS => {
+                let (entry, average) = (r.u32()?, r.u8()?);
+                let list = read_list(r, |r| Ok((r.u64()?, r.u32()?)))?;
+                Self::Chunks(Chunks { entry, average, list })
+            }
+            kind::OUTLINE => {
+                Self::Outline(Outline { entry: r.u32()?, tags: read_list(r, Reader::u64)? })
+            }
             kind::LACKS => {
                 let count = usize::from(r.u16()?);
                 if count > MAX_CHUNKS {
@@ -296,6 +310,7 @@ const fn name_of(kind: u8) -> Option<&'static str> {
         kind::NEEDS => "needs",
         kind::REFUSED => "refused",
         kind::FILES => "files",
+        kind::OUTLINE => "outline",
         kind::CHUNKS => "chunks",
         kind::LACKS => "lacks",
         kind::DATA => "data",
@@ -441,19 +456,19 @@ fn read_entry(r: &mut Reader<'_>, number: u32) -> Result<Entry, NetError> {
     Ok(Entry { path, kind, mode, uid, gid, mtime_ns, xattrs })
 }
 
-fn read_chunks(r: &mut Reader<'_>) -> Result<Chunks, NetError> {
-    let (entry, average, flags) = (r.u32()?, r.u8()?, r.u8()?);
-    if flags > 3 {
-        return Err(r.wrong("unknown flags"));
-    }
+/// What is left of a body, as at most [`MAX_CHUNKS`] of the same.
+fn read_list<'a, T>(
+    r: &mut Reader<'a>,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, NetError>,
+) -> Result<Vec<T>, NetError> {
     let mut list = Vec::new();
     while !r.is_empty() {
         if list.len() == MAX_CHUNKS {
             return Err(r.wrong("too many in one message"));
         }
-        list.push((r.hash()?, r.u32()?));
+        list.push(read(r)?);
     }
-    Ok(Chunks { entry, average, first: flags & 1 != 0, last: flags & 2 != 0, list })
+    Ok(list)
 }
 
 fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {

@@ -64,13 +64,9 @@ fn all() -> Vec<Message> {
         Message::Refused(Refusal::NotHere("n".into())),
         Message::Refused(Refusal::Disk("d".into())),
         Message::Files(files),
-        Message::Chunks(Chunks {
-            entry: 4,
-            average: 16,
-            first: true,
-            last: false,
-            list: vec![([7; 32], 5); MAX_CHUNKS],
-        }),
+        Message::Chunks(Chunks { entry: 4, average: 16, list: vec![(7, 5); MAX_CHUNKS] }),
+        Message::Outline(Outline { entry: 4, tags: vec![u64::MAX - 7; MAX_CHUNKS] }),
+        Message::Outline(Outline { entry: 0, tags: Vec::new() }),
         Message::Lacks(lacks(0)),
         Message::Lacks(lacks(9)),
         Message::Lacks(lacks(MAX_CHUNKS)),
@@ -190,15 +186,11 @@ fn fields_over_their_limit_are_refused() {
     assert!(offer(&|o| o.gone = MAX_ENTRIES + 1).is_err());
     assert!(offer(&|o| o.base = None).is_err());
 
-    let chunks = Chunks {
-        entry: 0,
-        average: 16,
-        first: true,
-        last: true,
-        list: vec![([0; 32], 1); MAX_CHUNKS + 1],
-    };
+    let chunks = Chunks { entry: 0, average: 16, list: vec![(0, 1); MAX_CHUNKS + 1] };
     let chunks = Message::Chunks(chunks);
     assert!(Message::decode(chunks.kind(), chunks.body().into_owned()).is_err());
+    let outline = Message::Outline(Outline { entry: 0, tags: vec![0; MAX_CHUNKS + 1] });
+    assert!(Message::decode(outline.kind(), outline.body().into_owned()).is_err());
     let needs = Message::Needs(Needs { files: vec![(0, false); MAX_NEEDS + 1], last: true });
     assert!(Message::decode(needs.kind(), needs.body().into_owned()).is_err());
 }
