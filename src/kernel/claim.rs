@@ -50,16 +50,17 @@ pub(super) struct Claim {
     removes: bool,
     /// IPv6 addresses that the kernel took but may not serve yet.
     coming: Vec<Ipv6Addr>,
-    /// How often it was looked whether they are served.
-    looks: u32,
+    /// Since when it is looked whether they are served.
+    looking: Option<Instant>,
 }
 
 /// A claim that gets on may pause at least this long between two chunks: a renewal goes first.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether an added IPv6 address is served.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-/// After so many looks (20 ms) the claim is told as done all the same: the kernel acknowledged the address.
-const LOOKS: u32 = 200;
+/// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms,
+/// and took above 50 ms on a machine that was busy starting others.
+const LOOK_LIMIT: Duration = Duration::from_millis(150);
 
 impl Claim {
     /// Looks at what is there and plans. `order` asks for `Hold`.
@@ -95,7 +96,7 @@ impl Claim {
             surplus: Vec::new(),
             removes: false,
             coming: Vec::new(),
-            looks: 0,
+            looking: None,
         };
         claim.plan(host, config, targets)?;
         Ok(claim)
@@ -115,7 +116,7 @@ impl Claim {
             surplus: Vec::new(),
             removes: false,
             coming: Vec::new(),
-            looks: 0,
+            looking: None,
         }
     }
 
@@ -316,10 +317,11 @@ impl Claim {
     /// between would be lost.
     fn still_coming(&mut self, host: &mut Host) -> bool {
         while let Some(addr) = self.coming.last() {
-            if self.looks >= LOOKS || route::delivers(&mut host.net, *addr) {
+            let now = clock::monotonic();
+            let since = *self.looking.get_or_insert(now);
+            if now.since(since) >= LOOK_LIMIT || route::delivers(&mut host.net, *addr) {
                 self.coming.pop();
             } else {
-                self.looks += 1;
                 std::thread::sleep(LOOK_EVERY);
                 return true;
             }
