@@ -1,4 +1,4 @@
-//! Who may speak, and octets that nobody else reads or changes: `Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s`.
+//! Who may speak, and octets that nobody else reads or changes: `Noise_NNpsk0_25519_AESGCM_BLAKE2s`.
 //!
 //! Called by the link. The key shared by the cluster proves that both sides belong to it, fresh keys on both sides
 //! that what was recorded stays secret when it leaks later. A host that holds the key is believed the name it says.
@@ -36,7 +36,7 @@ const TAG: usize = 16;
 /// Records under one key; then both sides go on to the next, each direction by itself.
 const REKEY_AFTER: u64 = 1 << 16;
 
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+const PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 const PROLOGUE: &[u8] = b"vipd replicate";
 const PREAMBLE: [u8; 6] = [b'v', b'i', b'p', b'r', FORMAT, OLDEST];
 const CALL_LEN: usize = 48;
