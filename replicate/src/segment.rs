@@ -12,10 +12,13 @@ use blake3::hazmat::{
     HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
 };
 
-/// Lengths of segments as binary logarithms: 64 KiB for files up to 16 GiB, then twice that for twice the size.
-const LENGTHS: std::ops::RangeInclusive<u8> = 16..=22;
-/// Segments in a row that the other side lacks are cut by their content from this many on, since they may only have moved.
-const MOVED: usize = 32;
+/// Lengths of segments as binary logarithms: from 8 KiB for files of 16 MiB to 64 KiB for those of 128 MiB to 16 GiB, then twice
+/// that for twice the size.
+const LENGTHS: std::ops::RangeInclusive<u8> = 13..=22;
+/// The length that suits most files.
+const USUAL: u8 = 16;
+/// What the other side lacks in one piece is cut by its content from this length on, octets, since it may only have moved.
+const MOVED: u64 = 1 << 20;
 
 /// First octets of the hash of a segment.
 pub type Tag = u64;
@@ -30,8 +33,9 @@ pub struct Layout {
 impl Layout {
     /// Of a file of `size` octets.
     pub fn of(size: u64) -> Self {
-        let log = LENGTHS.clone().find(|log| size >> log <= 1 << 18).unwrap_or(*LENGTHS.end());
-        Self { size, log }
+        let most = |log| if log < USUAL { 1 << 11 } else { 1 << 18 };
+        let log = LENGTHS.clone().find(|log| size >> log <= most(*log));
+        Self { size, log: log.unwrap_or(*LENGTHS.end()) }
     }
 
     /// Octets of the file.
@@ -76,6 +80,21 @@ impl Layout {
         self.value(&hasher)
     }
 
+    /// The runs of `true` in `lacks`. Both sides see the same.
+    pub fn runs(&self, lacks: &[bool]) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut from = 0;
+        for part in lacks.chunk_by(|a, b| a == b) {
+            let to = from + part.len();
+            if part.first() == Some(&true) {
+                let moved = self.offset(to) - self.offset(from) >= MOVED;
+                runs.push(Run { from, to, moved });
+            }
+            from = to;
+        }
+        runs
+    }
+
     /// Hash of the file whose segments have these values.
     pub fn whole(&self, values: &[Hash]) -> Hash {
         match values {
@@ -118,21 +137,8 @@ pub struct Run {
     pub from: usize,
     /// Behind the last one.
     pub to: usize,
-    /// So many that they are cut by their content: it may be elsewhere in the other version.
+    /// So long that it is cut by its content, which may be elsewhere in the other version.
     pub moved: bool,
-}
-
-/// The runs of `true` in `lacks`. Both sides see the same.
-pub fn runs(lacks: &[bool]) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut at = 0;
-    for part in lacks.chunk_by(|a, b| a == b) {
-        if part.first() == Some(&true) {
-            runs.push(Run { from: at, to: at + part.len(), moved: part.len() >= MOVED });
-        }
-        at += part.len();
-    }
-    runs
 }
 
 /// The hash of a file whose segments come in any order, each from its start to its end.
@@ -234,7 +240,10 @@ mod tests {
         let hash = *blake3::hash(&content).as_bytes();
         let layout = Layout::of(content.len() as u64);
         let mut segments = Segments::new(content.len() as u64);
-        for at in [5, 0, 3, 6, 1, 4, 2] {
+        let mut order: Vec<_> = (0..layout.count()).collect();
+        order.rotate_left(5);
+        order.reverse();
+        for at in order {
             assert_eq!(segments.whole(), None);
             let from = layout.offset(at);
             let of = &content[from as usize..][..layout.len(at)];
@@ -257,6 +266,7 @@ mod tests {
         segments.put(70_001, &content[70_001..]);
         assert_eq!(segments.whole(), None);
         segments.put(1 << 16, &content[1 << 16..2 << 16]);
+        segments.put(0, &content[..1 << 16]);
         assert_eq!(segments.whole(), Some(*blake3::hash(&content).as_bytes()));
         // And what is put again half is half there.
         segments.put(0, &content[..10]);
@@ -264,27 +274,32 @@ mod tests {
     }
 
     #[test]
-    fn very_large_files_have_larger_segments_and_not_more() {
-        for size in [1 << 20, 16 << 30, 17 << 30, 1 << 40] {
+    fn large_files_have_large_segments_and_not_too_many() {
+        for size in [1 << 20, 16 << 20, 1 << 30, 16 << 30, 17 << 30, 1 << 40] {
             let layout = Layout::of(size);
             assert!(layout.count() <= (1 << 18) + 1, "{size}: {}", layout.count());
         }
-        assert_eq!(Layout::of(16 << 30).len(0), 64 << 10);
-        assert_eq!(Layout::of(17 << 30).len(0), 128 << 10);
+        let length = |size| Layout::of(size).len(0);
+        assert_eq!([16 << 20, 17 << 20].map(length), [8 << 10, 16 << 10]);
+        assert_eq!([128 << 20, 16 << 30].map(length), [64 << 10, 64 << 10]);
+        assert_eq!(length(17 << 30), 128 << 10);
         assert_eq!(Layout::of(0).count(), 1);
-        assert_eq!(Layout::of(0).len(0), 0);
+        assert_eq!(length(0), 0);
     }
 
     #[test]
     fn long_runs_may_have_moved() {
-        let mut lacks = vec![false; 100];
+        let layout = Layout::of(100 << 16);
+        let mut lacks = vec![false; layout.count()];
+        let mib = (1 << 20) / layout.len(0);
         lacks[3] = true;
-        lacks[50..90].fill(true);
-        lacks[99] = true;
+        lacks[50..50 + mib].fill(true);
+        lacks[200..199 + mib].fill(true);
         let run = |from, to, moved| Run { from, to, moved };
-        assert_eq!(runs(&lacks), [run(3, 4, false), run(50, 90, true), run(99, 100, false)]);
-        assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[false; 9]), []);
+        let all = [run(3, 4, false), run(50, 50 + mib, true), run(200, 199 + mib, false)];
+        assert_eq!(layout.runs(&lacks), all);
+        assert_eq!(layout.runs(&[]), []);
+        assert_eq!(layout.runs(&[false; 9]), []);
     }
 
     proptest! {

@@ -60,3 +60,56 @@ fn runs_of_zeros_cost_nothing() {
     assert!(target.lock().tree == source.lock().tree);
     assert!(run.octets(0) < 64_000, "{} octets", run.octets(0));
 }
+
+/// A step of SplitMix64: the same numbers for the same seed.
+fn next(state: &mut u64) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut out = *state;
+    out = (out ^ (out >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    out = (out ^ (out >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (out ^ (out >> 31)) as usize
+}
+
+#[test]
+fn whatever_was_done_to_large_files_they_come_out_right() {
+    for seed in 0..12 {
+        let mut state = seed;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for file in 0..6 {
+            let old = octets(seed * 10 + file, 1_000_000 + next(&mut state) % 5_000_000);
+            let mut new = old.clone();
+            for edit in 0..next(&mut state) % 4 {
+                let from = next(&mut state) % new.len();
+                let longest = [10, 100_000, 3_000_000][next(&mut state) % 3];
+                let to = new.len().min(from + next(&mut state) % longest);
+                let piece: Vec<_> = match next(&mut state) % 5 {
+                    0 => new.splice(from..to, []).collect(),
+                    1 => new.splice(from..to, octets(1000 + edit as u64, to - from)).collect(),
+                    2 => new.splice(from..from, octets(2000 + edit as u64, to - from)).collect(),
+                    3 => new.splice(from..to, vec![0; to - from]).collect(),
+                    _ => new.drain(from..to).collect(),
+                };
+                if next(&mut state) % 3 == 0 {
+                    let at = next(&mut state) % (new.len() + 1);
+                    new.splice(at..at, piece);
+                }
+                new.push(edit as u8);
+            }
+            before.push((format!("file{file}"), old));
+            after.push((format!("file{file}"), new));
+        }
+        let tree = |files: &[(String, Vec<u8>)]| {
+            let files: Vec<_> = files.iter().map(|(n, c)| (n.as_str(), c.clone())).collect();
+            Tree::of(&files)
+        };
+        let target = MemTarget::new(tree(&before), at(1, 1));
+        let source = MemSource::new(tree(&after), at(1, 2));
+        let pusher = pusher();
+        source.stop_after(1, &pusher.handle);
+        let run = run(&pusher, &source, &mut Memory::default(), &target, None);
+        assert!(matches!(run.sender, Ok(Ended::Stopped)), "{seed}: {:?}", run.sender);
+        assert!(target.lock().tree == source.lock().tree, "{seed}");
+        // Nothing was asked for again: all of it came out right at once.
+        assert_eq!(run.names().matches("<needs").count(), 1, "{seed}: {}", run.names());
+    }
+}

@@ -160,15 +160,15 @@ fn outlines_that_lie_are_refused() {
     large_case(vec![outline(1, 1)], "nothing that was asked for");
     large_case(vec![outline(2, 1)], "not asked for");
     large_case(vec![outline(0, 0)], "nothing that was asked for");
-    large_case(vec![outline(0, 49)], "more segments");
-    large_case(vec![outline(0, 40), outline(0, 9)], "more segments");
-    large_case(vec![outline(0, 48), outline(0, 1)], "more segments");
+    large_case(vec![outline(0, 385)], "more segments");
+    large_case(vec![outline(0, 40), outline(0, 345)], "more segments");
+    large_case(vec![outline(0, 384), outline(0, 1)], "more segments");
     large_case(vec![outline(0, 40), piece(1, true, true, b"2")], "out of order");
     large_case(vec![piece(1, true, false, b""), outline(0, 1)], "nothing that was asked for");
-    large_case(vec![outline(0, 48), Message::Sent], "not all that was asked for");
+    large_case(vec![outline(0, 384), Message::Sent], "not all that was asked for");
     large_case(vec![outline(0, 40), data(1)], "more than was lacking");
-    large_case(vec![outline(0, 48), data(1)], "more than was lacking");
-    large_case(vec![outline(0, 48), Message::Withheld(vec![0])], "underway");
+    large_case(vec![outline(0, 384), data(1)], "more than was lacking");
+    large_case(vec![outline(0, 384), Message::Withheld(vec![0])], "underway");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn too_many_files_at_once_are_refused() {
         let files: Vec<_> = names.iter().map(|n| (n.as_str(), octets(seed, 3 << 20))).collect();
         Tree::of(&files)
     };
-    let outline = |entry| Message::Outline(Outline { entry, tags: vec![9; 48] });
+    let outline = |entry| Message::Outline(Outline { entry, tags: vec![9; 384] });
     let after: Vec<_> = tree(2).entries.into_values().collect();
     let target = MemTarget::new(tree(1), at(0, 1));
     let error = standby_hears(&target, &offer(&after, (0..9).map(outline).collect())).to_string();
@@ -191,7 +191,7 @@ fn too_many_files_at_once_are_refused() {
 
 #[test]
 fn lists_of_chunks_that_lie_are_refused() {
-    let outline = Message::Outline(Outline { entry: 0, tags: vec![9; 48] });
+    let outline = Message::Outline(Outline { entry: 0, tags: vec![9; 384] });
     let list = |count: usize, len: u32| vec![(9, len); count];
     let chunks = Chunks { entry: 0, average: 16, list: list(1, 1000) };
     let case = |lists: Vec<Chunks>, then: Vec<Message>, why: &str| {
@@ -212,7 +212,7 @@ fn lists_of_chunks_that_lie_are_refused() {
     case(with(&|c| c.list = Vec::new()), vec![], "another length");
     case(with(&|c| c.entry = 1), vec![], "nothing that was asked for");
     case(with(&|c| c.entry = 2), vec![], "not asked for");
-    case(vec![chunks.clone(); 9], vec![], "too many that were not followed");
+    case(vec![chunks.clone(); 17], vec![], "too many that were not followed");
     case(vec![chunks.clone()], vec![Message::Data(vec![0; 1001])], "more than was lacking");
     case(vec![chunks.clone()], vec![Message::Sent], "not all that was asked for");
     case(vec![chunks.clone()], vec![piece(1, true, true, b"2")], "out of order");

@@ -10,8 +10,10 @@ use crate::ports::{Refusal, Stage, StageFile};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-/// Large files that a sender may have open, and lists of what they lack.
+/// Large files that a sender may have open.
 const MAX_OPEN: usize = 8;
+/// Lists of what they lack that may wait for their data.
+const MAX_LISTS: usize = 16;
 
 /// Why a transfer does not go on.
 pub(super) enum Trouble {
@@ -227,7 +229,7 @@ impl<'a> Filling<'a> {
     }
 
     fn open(&mut self, list: List, message: &'static str) -> Result<(), NetError> {
-        if self.lists.len() >= MAX_OPEN {
+        if self.lists.len() >= MAX_LISTS {
             let what = "too many that were not followed by their data";
             return Err(NetError::protocol(message, what));
         }

@@ -7,7 +7,7 @@
 
 use crate::net::chunk::Index;
 use crate::ports::{ReadSeek, StageFile};
-use crate::segment::{Layout, Run, Tag, runs};
+use crate::segment::{Layout, Run, Tag};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, SeekFrom};
 use std::ops::Range;
@@ -84,14 +84,15 @@ impl Large {
             self.lacks.push(!same);
         }
         if self.outlined() {
-            self.moved = runs(&self.lacks).into_iter().filter(|run| run.moved).collect();
+            self.moved =
+                self.layout.runs(&self.lacks).into_iter().filter(|run| run.moved).collect();
         }
         Ok(self.lacks[from..].to_vec())
     }
 
     /// What comes over the link without more ado, once the outline is complete.
     pub(super) fn short_runs(&self) -> VecDeque<Piece> {
-        let short = runs(&self.lacks).into_iter().filter(|run| !run.moved);
+        let short = self.layout.runs(&self.lacks).into_iter().filter(|run| !run.moved);
         let segments = short.flat_map(|run| run.from..run.to);
         let piece = |at| Piece {
             at: self.layout.offset(at),
@@ -157,8 +158,12 @@ impl Large {
     /// The parts of the version that is here which are not the same as in the new one.
     fn other_places(&self) -> Vec<Range<u64>> {
         let offset = |at| self.layout.offset(at);
-        let mut places: Vec<_> =
-            runs(&self.lacks).into_iter().map(|run| offset(run.from)..offset(run.to)).collect();
+        let mut places: Vec<_> = self
+            .layout
+            .runs(&self.lacks)
+            .into_iter()
+            .map(|run| offset(run.from)..offset(run.to))
+            .collect();
         // It may be longer.
         match places.last_mut() {
             Some(last) if last.end == self.layout.size() => last.end = u64::MAX,

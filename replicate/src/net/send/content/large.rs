@@ -9,12 +9,15 @@ use crate::net::chunk::{Cutter, average_for};
 use crate::net::error::NetError;
 use crate::net::wire::{Chunks, MAX_CHUNKS, Message, Outline};
 use crate::ports::ReadSeek;
-use crate::segment::{Layout, Run, runs, tag};
+use crate::segment::{Layout, Run, tag};
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Take};
 
-/// Questions that wait for an answer, and files that are open; the receiver allows more.
-const WINDOW: usize = 4;
+/// Questions that wait for an answer; the receiver allows more. It looks through the old version when the first list of chunks
+/// comes: meanwhile this side cuts.
+const WINDOW: usize = 12;
+/// Files that are open; the receiver allows more.
+const OPEN: usize = 4;
 
 pub(super) struct LargeFiles<'c, 'a> {
     content: &'c mut Content<'a>,
@@ -86,7 +89,7 @@ impl<'c, 'a> LargeFiles<'c, 'a> {
         let begun = self.open.iter().position(|large| !large.is_outlined());
         let at = match begun {
             Some(at) => at,
-            None if self.open.len() < WINDOW => {
+            None if self.open.len() < OPEN => {
                 let Some((number, size, hash)) = self.waiting.pop_front() else {
                     return Ok(false);
                 };
@@ -166,7 +169,7 @@ impl<'c, 'a> LargeFiles<'c, 'a> {
             return Ok(());
         }
         let mut data = Vec::new();
-        for run in runs(&large.lacks) {
+        for run in large.layout.runs(&large.lacks) {
             if run.moved {
                 large.moved.push_back(run);
                 continue;
