@@ -157,6 +157,24 @@ impl Arena {
         self.stage.moves(from, now())
     }
 
+    /// Since `at`, when the first host owned, the address has gone to the second host, once, or stays where it was for
+    /// longer than any delay of these plans; then it rests.
+    pub(crate) fn expect_moves(&self, at: Instant, moves: usize) {
+        let owner = match moves {
+            0 => {
+                wait(Duration::from_secs(8));
+                FIRST
+            }
+            _ => {
+                self.wait_owner(SECOND);
+                self.calm();
+                SECOND
+            }
+        };
+        let seen = (self.moves(at), self.stage.owner());
+        assert_eq!(seen, (moves, Some(owner)), "{}", self.stage.logs(30));
+    }
+
     /// What status says of a check.
     pub(crate) fn check(&self, ix: usize, name: &str) -> Value {
         check(&self.stage, ix, name)

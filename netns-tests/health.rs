@@ -125,9 +125,8 @@ fn weighted(weight: u8, moves: usize) {
     let mut arena = Arena::settled(plan);
     let at = arena.stage.set_service(FIRST, Mood::Dead).unwrap();
     arena.wait_check(FIRST, "service", "fail", Duration::from_secs(10));
-    crate::arena::wait(Duration::from_secs(8));
-    println!("\n  weight {weight}: moves {} in {:?}", arena.moves(at), now().since(at));
-    assert_eq!(arena.moves(at), moves, "{}", arena.stage.logs(30));
+    arena.expect_moves(at, moves);
+    println!("\n  weight {weight}: moves {moves} in {:?}", now().since(at));
     arena.close();
 }
 

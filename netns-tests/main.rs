@@ -2,7 +2,7 @@
 //!
 //! What counts is what a client is answered, what the kernels of the hosts say about addresses, and what is left
 //! behind; of the agent only its exit, its last words and `vipd status` are read. Trials that measure closely run one after
-//! the other, the others in two processes at once. `VIPD_LONG=1` plays every combination and a hundred heals; otherwise a fixed sample
+//! the other, the others in four processes at once. `VIPD_LONG=1` plays every combination and a hundred heals; otherwise a fixed sample
 //! is played and printed.
 //!
 //! ```text
@@ -98,8 +98,8 @@ const ALONE: [fn() -> Vec<Trial>; 13] = [
     matrix::trials,
     replication::trials,
 ];
-/// Rooms that mostly wait: two at once.
-const PATIENT: [fn() -> Vec<Trial>; 14] = [
+/// Rooms that mostly wait: four at once.
+const PATIENT: [fn() -> Vec<Trial>; 15] = [
     verbs::trials,
     severed::trials,
     link::trials,
@@ -114,6 +114,7 @@ const PATIENT: [fn() -> Vec<Trial>; 14] = [
     sync_hooks::trials,
     sync_rsync::trials,
     sync_states::trials,
+    pressure::disks,
 ];
 
 fn main() -> ExitCode {
@@ -121,7 +122,7 @@ fn main() -> ExitCode {
     let part = Part::ours();
     // The long run repeats what it counts by the hundred: everything alone.
     if part.is_none() && parts::is_whole(&args) && !arena::is_long() {
-        return parts::play(&[&[Part::Alone], &[Part::Even, Part::Odd]]);
+        return parts::play();
     }
     match Room::enter() {
         Ok(Room::Done(code)) => return code,

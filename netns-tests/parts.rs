@@ -1,4 +1,4 @@
-//! A suite as several processes, two of them at once where that is fair: most trials wait nearly all of the time.
+//! A suite as several processes, four of them at once where that is fair: most trials wait nearly all of the time.
 //!
 //! The mains of the suites call it first. A run that was asked for some trials, or for a list, stays one process. Rooms of
 //! two processes share nothing but processors: each has processes, mounts and a network of its own. Trials that count
@@ -10,46 +10,47 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 /// Says which part a process plays.
 const PART: &str = "VIPD_TEST_PART";
+/// So many rooms of patient trials at once. With their clients, who probe each millisecond, they leave most of two cores
+/// idle: those of interop took 50 s of processor time in 230 s.
+const LANES: usize = 4;
 
 /// What one process plays.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Part {
     /// Trials that nothing else may run beside.
     Alone,
-    /// Half of the patient trials.
-    Even,
-    /// The rest of them.
-    Odd,
+    /// A share of the patient ones, by its number below [`LANES`].
+    Lane(usize),
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Alone, Self::Even, Self::Odd];
-
     /// The part that this process was started for, if it was.
     pub(crate) fn ours() -> Option<Self> {
         let word = std::env::var(PART).ok()?;
-        Self::ALL.into_iter().find(|part| part.name() == word)
+        std::iter::once(Self::Alone).chain(Self::lanes()).find(|part| part.name() == word)
     }
 
-    const fn name(self) -> &'static str {
+    fn lanes() -> impl Iterator<Item = Self> {
+        (0..LANES).map(Self::Lane)
+    }
+
+    fn name(self) -> String {
         match self {
-            Self::Alone => "alone",
-            Self::Even => "even",
-            Self::Odd => "odd",
+            Self::Alone => "alone".to_owned(),
+            Self::Lane(n) => format!("lane {n}"),
         }
     }
 
-    /// Its trials. Which of two neighbours is whose changes after four of them: suites list variants of one mode in a row,
-    /// the longest at the same place.
+    /// Its trials. Neighbours are in different lanes, and each round of dealing begins one lane further: suites list
+    /// variants of one mode in a row, the longest at the same place.
     pub(crate) fn choose(self, alone: Vec<Trial>, patient: Vec<Trial>) -> Vec<Trial> {
-        let every_other = |rest| {
-            let all = patient.into_iter().enumerate();
-            all.filter(|(n, _)| (n + n / 4) % 2 == rest).map(|(_, trial)| trial).collect()
-        };
         match self {
             Self::Alone => alone,
-            Self::Even => every_other(0),
-            Self::Odd => every_other(1),
+            Self::Lane(ours) => {
+                let all = patient.into_iter().enumerate();
+                let dealt = all.filter(|(n, _)| (n + n / LANES) % LANES == ours);
+                dealt.map(|(_, trial)| trial).collect()
+            }
         }
     }
 
@@ -66,12 +67,12 @@ pub(crate) const fn is_whole(arguments: &Arguments) -> bool {
     arguments.filter.is_none() && !arguments.list
 }
 
-/// Plays the parts: those of one stage beside each other, the stages in turn. What the second of two says stands behind
-/// what the first one says.
-pub(crate) fn play(stages: &[&[Part]]) -> ExitCode {
+/// Plays the trials that stand alone, then the lanes beside each other. What a second lane says stands behind what the
+/// first one says.
+pub(crate) fn play() -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for stage in stages {
-        match beside(stage) {
+    for stage in [vec![Part::Alone], Part::lanes().collect()] {
+        match beside(&stage) {
             Ok(true) => {}
             Ok(false) => code = ExitCode::FAILURE,
             Err(e) => {

@@ -6,18 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-struct Dir(PathBuf);
+struct Dir(tempfile::TempDir);
 
 impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("vipd-cli-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.0.path().join(name);
         fs::write(&path, content).unwrap();
         path
     }
@@ -26,19 +23,13 @@ impl Dir {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vipd"));
         command
             .arg("--config")
-            .arg(self.0.join("vipd.toml"))
+            .arg(self.0.path().join("vipd.toml"))
             .arg("--runtime-dir")
-            .arg(self.0.join("run"))
+            .arg(self.0.path().join("run"))
             .arg("--state-dir")
-            .arg(self.0.join("state"))
+            .arg(self.0.path().join("state"))
             .args(["--host", "lb1"]);
         command
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -68,7 +59,7 @@ priority = { lb1 = 150, lb2 = 100 }
 
 #[test]
 fn usage_is_2() {
-    let dir = Dir::new("usage");
+    let dir = Dir::new();
     assert_eq!(code(&dir.vipd().output().unwrap()), 2);
     assert_eq!(code(&dir.vipd().arg("dance").output().unwrap()), 2);
     assert_eq!(code(&dir.vipd().args(["status", "--colour"]).output().unwrap()), 2);
@@ -76,7 +67,7 @@ fn usage_is_2() {
 
 #[test]
 fn check_says_what_the_file_means_or_3() {
-    let dir = Dir::new("check");
+    let dir = Dir::new();
     let good = dir.file("good.toml", GOOD);
     let output = dir.vipd().arg("check").arg(&good).output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -87,7 +78,7 @@ fn check_says_what_the_file_means_or_3() {
     assert_eq!(code(&output), 3);
     assert!(stderr(&output).contains("bad.toml:7"), "{}", stderr(&output));
 
-    let output = dir.vipd().arg("check").arg(dir.0.join("none.toml")).output().unwrap();
+    let output = dir.vipd().arg("check").arg(dir.0.path().join("none.toml")).output().unwrap();
     assert_eq!(code(&output), 3);
     assert!(stderr(&output).contains("none.toml"), "{}", stderr(&output));
 
@@ -101,7 +92,7 @@ fn check_says_what_the_file_means_or_3() {
 
 #[test]
 fn check_without_host_answers_for_all_hosts() {
-    let dir = Dir::new("hosts");
+    let dir = Dir::new();
     let good = dir.file("good.toml", GOOD);
     let output = Command::new(env!("CARGO_BIN_EXE_vipd")).arg("check").arg(good).output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -112,8 +103,8 @@ fn check_without_host_answers_for_all_hosts() {
 
 #[test]
 fn keygen_makes_a_private_key_once() {
-    let dir = Dir::new("keygen");
-    let path = dir.0.join("cluster.key");
+    let dir = Dir::new();
+    let path = dir.0.path().join("cluster.key");
     let output = dir.vipd().arg("keygen").arg(&path).output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let key = fs::read_to_string(&path).unwrap();
@@ -126,31 +117,32 @@ fn keygen_makes_a_private_key_once() {
     assert_eq!(code(&output), 4);
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
 
-    std::os::unix::fs::symlink(dir.0.join("elsewhere"), dir.0.join("link")).unwrap();
-    let output = dir.vipd().arg("keygen").arg(dir.0.join("link")).output().unwrap();
+    std::os::unix::fs::symlink(dir.0.path().join("elsewhere"), dir.0.path().join("link")).unwrap();
+    let output = dir.vipd().arg("keygen").arg(dir.0.path().join("link")).output().unwrap();
     assert_eq!(code(&output), 4, "a symbolic link is not followed");
-    assert!(!dir.0.join("elsewhere").exists());
+    assert!(!dir.0.path().join("elsewhere").exists());
 }
 
 #[test]
 fn status_without_agent_is_6() {
-    let dir = Dir::new("status");
+    let dir = Dir::new();
     let output = dir.vipd().arg("status").output().unwrap();
     assert_eq!(code(&output), 6);
     assert!(stderr(&output).contains("control.sock"), "{}", stderr(&output));
 
     // A socket file that a dead agent left.
-    fs::create_dir_all(dir.0.join("run")).unwrap();
-    drop(std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap());
+    fs::create_dir_all(dir.0.path().join("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.0.path().join("run/control.sock")).unwrap());
     assert_eq!(code(&dir.vipd().arg("status").output().unwrap()), 6);
 }
 
 #[test]
 fn status_of_an_agent_that_talks_nonsense_or_not_at_all_is_6() {
     use std::io::Write;
-    let dir = Dir::new("nonsense");
-    fs::create_dir_all(dir.0.join("run")).unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap();
+    let dir = Dir::new();
+    fs::create_dir_all(dir.0.path().join("run")).unwrap();
+    let listener =
+        std::os::unix::net::UnixListener::bind(dir.0.path().join("run/control.sock")).unwrap();
     let answers = std::thread::spawn(move || {
         for answer in
             ["what?\n", "", "{\"v\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n"]
@@ -167,14 +159,14 @@ fn status_of_an_agent_that_talks_nonsense_or_not_at_all_is_6() {
 
 #[test]
 fn run_without_rights_is_7_and_says_which() {
-    let dir = Dir::new("rights");
+    let dir = Dir::new();
     dir.file("vipd.toml", GOOD);
     if !nix::unistd::geteuid().is_root() {
         let output = dir.vipd().arg("run").output().unwrap();
         assert_eq!(code(&output), 7);
         return;
     }
-    let output = without_rights(&dir.0, dir.vipd().arg("run"));
+    let output = without_rights(dir.0.path(), dir.vipd().arg("run"));
     assert_eq!(code(&output), 7, "{}", stderr(&output));
     assert!(
         stderr(&output).contains("CAP_NET_ADMIN and CAP_NET_RAW are missing"),
@@ -186,6 +178,7 @@ fn run_without_rights_is_7_and_says_which() {
 /// As a user without rights; the binary is copied to where such a user can reach it.
 fn without_rights(dir: &Path, command: &Command) -> Output {
     use std::os::unix::process::CommandExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.join("vipd");
     fs::copy(command.get_program(), &binary).unwrap();
     Command::new(binary).args(command.get_args()).uid(65534).gid(65534).output().unwrap()
@@ -193,7 +186,7 @@ fn without_rights(dir: &Path, command: &Command) -> Output {
 
 #[test]
 fn orders_need_what_they_are_about_and_an_agent() {
-    let dir = Dir::new("orders");
+    let dir = Dir::new();
     for words in [
         "promote",
         "ack",
@@ -243,9 +236,10 @@ fn orders_need_what_they_are_about_and_an_agent() {
 #[test]
 fn an_order_ends_as_the_agent_says() {
     use std::io::{BufRead, Write};
-    let dir = Dir::new("answers");
-    fs::create_dir_all(dir.0.join("run")).unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(dir.0.join("run/control.sock")).unwrap();
+    let dir = Dir::new();
+    fs::create_dir_all(dir.0.path().join("run")).unwrap();
+    let listener =
+        std::os::unix::net::UnixListener::bind(dir.0.path().join("run/control.sock")).unwrap();
     const BEGUN: &str = r#"{"v":1,"accepted":{"operation":"9-1","message":"web moves"}}"#;
     let error = |code: &str| {
         format!(r#"{{"v":1,"error":{{"code":"{code}","message":"because","operation":"9-1"}}}}"#)
@@ -307,7 +301,7 @@ fn an_order_ends_as_the_agent_says() {
 
 #[test]
 fn the_commands_of_the_examples_are_understood() {
-    let dir = Dir::new("examples");
+    let dir = Dir::new();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut found = 0;
     for example in fs::read_dir(examples).unwrap() {
@@ -330,8 +324,8 @@ fn import(dir: &Dir, arguments: &[&str]) -> Output {
 
 #[test]
 fn import_makes_one_file_of_two_and_tells_every_line() {
-    let dir = Dir::new("import");
-    fs::create_dir(dir.0.join("conf.d")).unwrap();
+    let dir = Dir::new();
+    fs::create_dir(dir.0.path().join("conf.d")).unwrap();
     dir.file("1.conf", "include conf.d/*.conf\n");
     let body = "vrrp_instance web {\ninterface eth0\nvirtual_router_id 51\n@lb1 priority 150\n@lb2 priority 100\n\
         virtual_ipaddress {\n192.0.2.10/24\n}\n}\n";
@@ -341,7 +335,7 @@ fn import_makes_one_file_of_two_and_tells_every_line() {
     assert_eq!(code(&output), 0, "{}{}", stderr(&output), stdout(&output));
     assert!(stdout(&output).starts_with("0 dropped, 0 approximated, "), "{}", stdout(&output));
     assert!(stdout(&output).contains("conf.d/web.conf:4"), "{}", stdout(&output));
-    let toml = fs::read_to_string(dir.0.join("new.toml")).unwrap();
+    let toml = fs::read_to_string(dir.0.path().join("new.toml")).unwrap();
     assert!(toml.contains("priority = { lb1 = 150, lb2 = 100 }"), "{toml}");
     let output = dir.vipd().current_dir(&dir.0).args(["check", "new.toml"]).output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -349,7 +343,7 @@ fn import_makes_one_file_of_two_and_tells_every_line() {
     // Never overwritten.
     let output = import(&dir, &["lb1=1.conf", "-o", "new.toml"]);
     assert_eq!(code(&output), 4, "{}", stderr(&output));
-    assert_eq!(fs::read_to_string(dir.0.join("new.toml")).unwrap(), toml);
+    assert_eq!(fs::read_to_string(dir.0.path().join("new.toml")).unwrap(), toml);
 
     // Something is lost: 1. The file alone is of this host, and on standard output.
     dir.file("conf.d/x.conf", "vrrp_frobnicate 1\n");
@@ -360,12 +354,12 @@ fn import_makes_one_file_of_two_and_tells_every_line() {
         "{}",
         stderr(&output)
     );
-    assert!(fs::read_to_string(dir.0.join("report")).unwrap().contains("conf.d/x.conf:1"));
+    assert!(fs::read_to_string(dir.0.path().join("report")).unwrap().contains("conf.d/x.conf:1"));
 }
 
 #[test]
 fn import_of_what_cannot_be_read_is_3_with_place_and_fix() {
-    let dir = Dir::new("import-bad");
+    let dir = Dir::new();
     dir.file("1.conf", "vrrp_instance web {\n");
     dir.file("loop.conf", "include loop.conf\n");
     dir.file("lvs.conf", "virtual_server 192.0.2.1 80 {\n}\n");
@@ -396,7 +390,7 @@ const ANSWERED: [&str; 8] = [
 
 #[test]
 fn init_writes_a_file_that_check_takes_and_never_over_another() {
-    let dir = Dir::new("init");
+    let dir = Dir::new();
     let init = |more: &[&str]| {
         let mut command = dir.vipd();
         command
@@ -410,15 +404,15 @@ fn init_writes_a_file_that_check_takes_and_never_over_another() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stdout(&output).contains("vipd-none is not an interface"), "{}", stdout(&output));
     assert!(stdout(&output).contains("Next:\n  1. vipd keygen"), "{}", stdout(&output));
-    let drop_in = fs::read_to_string(dir.0.join("fronts.conf")).unwrap();
+    let drop_in = fs::read_to_string(dir.0.path().join("fronts.conf")).unwrap();
     assert!(drop_in.ends_with("After=nginx.service\n"), "{drop_in}");
     let checked = dir.vipd().current_dir(&dir.0).args(["check", "new.toml"]).output().unwrap();
     assert_eq!(code(&checked), 0, "{}", stderr(&checked));
 
-    let before = fs::read_to_string(dir.0.join("new.toml")).unwrap();
+    let before = fs::read_to_string(dir.0.path().join("new.toml")).unwrap();
     let output = init(&["-o", "new.toml"]);
     assert_eq!(code(&output), 4, "{}", stderr(&output));
-    assert_eq!(fs::read_to_string(dir.0.join("new.toml")).unwrap(), before);
+    assert_eq!(fs::read_to_string(dir.0.path().join("new.toml")).unwrap(), before);
 
     // Without what has no default there is nothing to write.
     let output = dir.vipd().args(["init", "--yes", "--interface", "eth0"]).output().unwrap();
@@ -429,7 +423,7 @@ fn init_writes_a_file_that_check_takes_and_never_over_another() {
 #[test]
 fn init_asks_five_questions() {
     use std::io::Write as _;
-    let dir = Dir::new("init-asks");
+    let dir = Dir::new();
     let mut command = dir.vipd();
     command.current_dir(&dir.0).args(["init", "--scan", "0", "-o", "asked.toml"]);
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -439,6 +433,6 @@ fn init_asks_five_questions() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 0, "{}", stdout(&output));
     assert!(stdout(&output).contains("\"lb2\" is no host"), "{}", stdout(&output));
-    let toml = fs::read_to_string(dir.0.join("asked.toml")).unwrap();
+    let toml = fs::read_to_string(dir.0.path().join("asked.toml")).unwrap();
     assert!(toml.contains("priority = { lb1 = 150, lb2 = 100 }"), "{toml}");
 }

@@ -122,15 +122,14 @@ fn gone(guest: &Guest) {
     }
 }
 
-/// This program where `nobody` can read it; the folder of the build may be closed to others.
-fn for_everybody(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("vipd-walls-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.join("guest");
+/// This program where `nobody` can read it, as long as its folder is held; the folder of the build may be closed to others.
+fn for_everybody() -> (PathBuf, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("guest");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-    copy
+    (copy, dir)
 }
 
 fn as_nobody(program: &Path) -> Command {
@@ -140,12 +139,11 @@ fn as_nobody(program: &Path) -> Command {
 }
 
 fn unprivileged() {
-    let program = for_everybody("in");
+    let (program, _folder) = for_everybody();
     let mut guest = start(as_nobody(&program));
     kill(Pid::from_raw(guest.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(guest.child.wait().unwrap().code(), Some(143));
     gone(&guest);
-    std::fs::remove_dir_all(program.parent().unwrap()).unwrap();
 }
 
 /// `vipd lab` with vipd itself as the agent.
@@ -166,7 +164,7 @@ fn plays_and_reports() {
 
 /// In a user namespace that allows no further ones, root without rights is refused.
 fn refusal() {
-    let program = for_everybody("refused");
+    let (program, _folder) = for_everybody();
     let script = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all \
          --inh-caps=-all --reuid=0 --no-new-privs {} {GUEST}",
@@ -174,7 +172,6 @@ fn refusal() {
     );
     let out =
         Command::new("unshare").args(["--user", "--map-root-user", "sh", "-c", &script]).output();
-    std::fs::remove_dir_all(program.parent().unwrap()).unwrap();
     let out = out.unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success());

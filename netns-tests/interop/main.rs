@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let part = Part::ours();
     if part.is_none() && parts::is_whole(&arguments) {
-        return parts::play(&[&[Part::Alone], &[Part::Even, Part::Odd]]);
+        return parts::play();
     }
     let entered = match Room::enter() {
         Ok(Room::Inside) => None,

@@ -82,6 +82,20 @@ impl Capture {
         Ok(capture)
     }
 
+    /// What it has caught so far: seconds of the wall clock, and the frame in tcpdump's words.
+    pub(crate) fn frames(&self) -> anyhow::Result<Vec<(f64, String)>> {
+        let mut read = Command::new("tcpdump");
+        read.args(["-n", "-e", "-tt", "-v", "-r"]).arg(&self.file);
+        let out = read.output()?;
+        // A frame has a line of its own, what it says a second one, indented; the last may be half written.
+        let said = String::from_utf8_lossy(&out.stdout).replace("\n\t", " ");
+        let frame = |line: &str| {
+            let (stamp, frame) = line.split_once(' ')?;
+            Some((stamp.parse().ok()?, frame.to_owned()))
+        };
+        Ok(said.lines().filter_map(frame).collect())
+    }
+
     /// Ends it; the file.
     pub(crate) fn stop(mut self) -> anyhow::Result<PathBuf> {
         // What arrived last is still on its way through the kernel's ring.

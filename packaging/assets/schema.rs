@@ -250,16 +250,14 @@ for name in sys.argv[1:]:
             ("tcp = \"[::1]:443\"", "tcp = \"[::1]:443\"\nunix = \"/run/x\""),
             ("[hook.lines]", "[hooks.lines]"),
         ];
-        let dir = std::env::temp_dir().join(format!("vipd-schema-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let files = mistakes.iter().enumerate().map(|(at, (right, wrong))| {
             assert!(full.contains(right), "{right}");
-            let file = dir.join(format!("{at}.toml"));
+            let file = dir.path().join(format!("{at}.toml"));
             std::fs::write(&file, full.replacen(right, wrong, 1)).unwrap();
             file
         });
         let said = judge(&files.collect::<Vec<_>>());
-        std::fs::remove_dir_all(&dir).unwrap();
         for ((_, wrong), said) in mistakes.iter().zip(said.into_iter().flatten()) {
             assert_ne!(said, "", "{wrong}");
         }

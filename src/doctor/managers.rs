@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn managers_are_seen_by_what_they_leave_in_run() {
-        let root = std::env::temp_dir().join(format!("vipd-managers-{}", std::process::id()));
+        let room = tempfile::tempdir().unwrap();
+        let root = room.path();
         let put = |path: &str, text: &str| {
             let path = root.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -136,7 +137,7 @@ mod tests {
             model: model.map_err(|e| format!("{e:?}")),
             status: Err(String::new()),
             keys: None,
-            root: root.clone(),
+            root: root.into(),
             scan: None,
         };
         let what: Vec<String> = probe(&patient).into_iter().map(|f| f.what).collect();
@@ -155,6 +156,5 @@ mod tests {
         assert!(found.len() == 1 && found[0].fix.contains("ManageForeignRoutes=no"), "{found:?}");
         put("etc/systemd/networkd.conf.d/vipd.conf", NETWORKD_ROUTES);
         assert_eq!(probe(&patient), []);
-        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn readers_see_the_end_when_the_last_agent_is_gone() {
-        let path = std::env::temp_dir().join(format!("vipd-fifo-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
         let mut fifos = Fifos::default();
         fifos.join();
         fifos.join();
@@ -164,6 +164,5 @@ mod tests {
         assert_eq!(nothing_yet.kind(), io::ErrorKind::WouldBlock);
         fifos.leave();
         assert_eq!(reader.read(&mut heard).unwrap(), 0);
-        std::fs::remove_file(&path).unwrap();
     }
 }

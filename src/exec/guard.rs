@@ -134,10 +134,11 @@ mod tests {
     #[test]
     fn refuses_what_others_can_change_on_any_way_to_it() {
         let me = [nix::unistd::geteuid().as_raw()];
-        let dir = std::env::temp_dir().join(format!("vipd-guard-{}", std::process::id()));
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let inner = dir.join("a/b");
         fs::create_dir_all(&inner).unwrap();
-        for folder in [&dir, &dir.join("a"), &inner] {
+        for folder in [dir, &dir.join("a"), &inner] {
             mode(folder, 0o755);
         }
         let program = inner.join("hook");
@@ -168,7 +169,7 @@ mod tests {
             verify(&program, &[4711]).unwrap();
             std::os::unix::fs::chown(&program, Some(0), None).unwrap();
             // In a folder like `/tmp` a link to a good program is its owner's to change.
-            mode(&dir, 0o1777);
+            mode(dir, 0o1777);
             std::os::unix::fs::lchown(dir.join("link"), Some(4711), None).unwrap();
             assert!(matches!(
                 verify(&dir.join("link"), &me),
@@ -176,6 +177,5 @@ mod tests {
             ));
             verify(&dir.join("link"), &[4711]).unwrap();
         }
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

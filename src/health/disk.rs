@@ -186,14 +186,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_block_is_written_and_nothing_stays() {
-        let folder = super::super::scratch("disk");
-        fs::write(folder.join(".probe"), "left over").unwrap();
-        let mut disk = Disk::new(limits(&folder, 0.0, 0.0, Some(".probe")));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".probe"), "left over").unwrap();
+        let mut disk = Disk::new(limits(folder.path(), 0.0, 0.0, Some(".probe")));
         let outcome = disk.run().await;
         assert_eq!(outcome.verdict, Verdict::Pass, "{}", outcome.detail);
         assert!(outcome.detail.ends_with(">= 0 %, written"), "{}", outcome.detail);
-        assert_eq!(fs::read_dir(&*folder).unwrap().count(), 0);
-        let full = Disk::new(limits(&folder, 101.0, 101.0, None)).run().await;
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let full = Disk::new(limits(folder.path(), 101.0, 101.0, None)).run().await;
         assert_eq!(full.verdict, Verdict::Fail, "{}", full.detail);
     }
 

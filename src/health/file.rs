@@ -157,8 +157,8 @@ mod tests {
     use std::fs;
 
     async fn says(content: &[u8]) -> Outcome {
-        let scratch = super::super::scratch("file");
-        let path = scratch.join("health");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("health");
         fs::write(&path, content).unwrap();
         Number::new(path, None).run().await
     }
@@ -185,10 +185,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_file_is_unknown_and_does_not_hang() {
-        let folder = super::super::scratch("fifo");
-        let fifo = folder.join("fifo");
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for path in [fifo, folder.to_path_buf(), folder.join("none"), "/dev/zero".into()] {
+        for path in
+            [fifo, folder.path().to_path_buf(), folder.path().join("none"), "/dev/zero".into()]
+        {
             let outcome = Number::new(path, None).run().await;
             assert_eq!(outcome.verdict, Verdict::Unknown, "{}", outcome.detail);
         }
@@ -210,8 +212,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_file_says_nothing() {
-        let scratch = super::super::scratch("old");
-        let path = scratch.join("health");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("health");
         fs::write(&path, "0").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
@@ -222,8 +224,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_switch_is_seen_at_once() {
-        let scratch = super::super::scratch("drain");
-        let path = scratch.join("drain");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("drain");
         let mut absent = Absent::new(path.clone());
         assert_eq!(absent.run().await.verdict, Verdict::Pass);
         let wait = Duration::from_secs(5);

@@ -178,33 +178,3 @@ impl<R: Fn(CheckIx, Reading) + Clone + Send + 'static, S: Scripts> Starter<R, S>
         });
     }
 }
-
-/// A fresh folder for a test, gone with the value.
-#[cfg(test)]
-struct Scratch(std::path::PathBuf);
-
-#[cfg(test)]
-impl std::ops::Deref for Scratch {
-    type Target = std::path::Path;
-    fn deref(&self) -> &std::path::Path {
-        &self.0
-    }
-}
-
-#[cfg(test)]
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _gone_already = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-fn scratch(name: &str) -> Scratch {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder =
-        std::env::temp_dir().join(format!("vipd-health-{}-{name}-{n}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    Scratch(folder)
-}

@@ -338,9 +338,9 @@ mod tests {
 
     #[test]
     fn slaves_of_a_bond() {
-        let scratch = super::super::scratch("bond");
+        let scratch = tempfile::tempdir().unwrap();
         let put = |file: &str, text: &str| {
-            let path = scratch.join(file);
+            let path = scratch.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
@@ -352,15 +352,15 @@ mod tests {
             put(&format!("{name}/bonding_slave/state"), state);
             put(&format!("{name}/bonding_slave/mii_status"), mii);
         }
-        assert_eq!(active_slaves(&scratch, "bond0").unwrap(), Some(1));
+        assert_eq!(active_slaves(scratch.path(), "bond0").unwrap(), Some(1));
         put("bond0/bonding/mode", "active-backup 1\n");
-        assert_eq!(active_slaves(&scratch, "bond0").unwrap(), Some(2));
-        assert_eq!(active_slaves(&scratch, "a").unwrap(), None);
+        assert_eq!(active_slaves(scratch.path(), "bond0").unwrap(), Some(2));
+        assert_eq!(active_slaves(scratch.path(), "a").unwrap(), None);
         for (text, known) in
             [("1000\n", Some(1000)), ("-1\n", None), ("4294967295", None), ("", None)]
         {
             put("a/speed", text);
-            assert_eq!(speed(&scratch, "a"), known, "{text}");
+            assert_eq!(speed(scratch.path(), "a"), known, "{text}");
         }
     }
 

@@ -211,8 +211,8 @@ mod tests {
     /// A process with a name of its own.
     fn start(name: &str) -> Child {
         // The program is open before its folder goes.
-        let scratch = super::super::scratch("process");
-        let path = scratch.join(name);
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join(name);
         std::os::unix::fs::symlink("/bin/sleep", &path).unwrap();
         Command::new(path).arg("60").spawn().unwrap()
     }
@@ -267,10 +267,10 @@ mod tests {
 
     #[test]
     fn hidden_processes_are_known_to_be_hidden() {
-        let proc = super::super::scratch("proc");
-        fs::create_dir(proc.join("12")).unwrap();
-        fs::write(proc.join("12/stat"), "12 (nginx) S 1").unwrap();
-        let found = find(&proc, "nginx").unwrap();
+        let proc = tempfile::tempdir().unwrap();
+        fs::create_dir(proc.path().join("12")).unwrap();
+        fs::write(proc.path().join("12/stat"), "12 (nginx) S 1").unwrap();
+        let found = find(proc.path(), "nginx").unwrap();
         assert!(found.hidden);
         assert_eq!(found.count, 1);
         assert!(!find(Path::new("/proc"), "nginx").unwrap().hidden);
@@ -278,8 +278,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_file_and_the_process_are_followed() {
-        let scratch = super::super::scratch("pid");
-        let path = scratch.join("x.pid");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("x.pid");
         let mut check = PidFile::new(path.clone());
         assert_eq!(check.run().await.verdict, Verdict::Fail, "no file");
         let mut child = start("vipd-test-pid");

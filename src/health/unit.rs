@@ -167,8 +167,8 @@ mod tests {
 
     #[tokio::test]
     async fn systemd_is_asked_over_one_connection() {
-        let scratch = super::super::scratch("bus");
-        let socket = scratch.join("bus");
+        let scratch = tempfile::tempdir().unwrap();
+        let socket = scratch.path().join("bus");
         let address = Some(format!("unix:path={}", socket.display()));
         let bus = Arc::new(Bus { address, kept: Mutex::default() });
         let unit = |name: &str| Unit { name: name.into(), bus: Arc::clone(&bus) };

@@ -81,15 +81,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("vipd-boot-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        dir
+    /// Folders of state and of the runtime, not made yet, and what holds them.
+    fn folders() -> (PathBuf, PathBuf, tempfile::TempDir) {
+        let room = tempfile::tempdir().unwrap();
+        (room.path().join("state"), room.path().join("run"), room)
     }
 
     #[test]
     fn counts_up_from_one_and_survives() {
-        let (state, run) = (dir("s1"), dir("r1"));
+        let (state, run, _room) = folders();
         for want in 1..=3 {
             let boot = next(&state, &run);
             assert_eq!(boot.counter, want);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn goes_on_in_the_runtime_folder_and_says_so() {
-        let (state, run) = (dir("s2"), dir("r2"));
+        let (state, run, _room) = folders();
         next(&state, &run);
         // A folder of that name: nobody, not even root, can replace it by a file.
         fs::create_dir(state.join("boot.new")).unwrap();
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn rubbish_counts_as_none() {
-        let (state, run) = (dir("s3"), dir("r3"));
+        let (state, run, _room) = folders();
         fs::create_dir_all(&state).unwrap();
         fs::write(state.join("boot"), "many").unwrap();
         assert_eq!(next(&state, &run).counter, 1);

@@ -97,21 +97,20 @@ mod tests {
 
     #[test]
     fn the_third_crash_in_a_row_waits_and_the_wait_doubles() {
-        let dir = std::env::temp_dir().join(format!("vipd-crashes-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let mut now = at(100);
         let mut waits = Vec::new();
         for _ in 0..10 {
-            let past = begin(&dir, now);
+            let past = begin(dir, now);
             waits.push(past.wait().as_secs());
             now = now + past.wait() + Duration::from_secs(1);
         }
         assert_eq!(waits, [0, 0, 0, 1, 2, 4, 8, 16, 30, 30]);
-        end(&dir);
-        assert_eq!(begin(&dir, now), Past::default());
-        leaving(&dir, Past::default(), now);
-        assert!(begin(&dir, now + Duration::from_secs(1)).starts_as_backup());
-        fs::remove_dir_all(&dir).unwrap();
+        end(dir);
+        assert_eq!(begin(dir, now), Past::default());
+        leaving(dir, Past::default(), now);
+        assert!(begin(dir, now + Duration::from_secs(1)).starts_as_backup());
     }
 
     #[test]

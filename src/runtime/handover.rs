@@ -124,45 +124,38 @@ fn boot_id() -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use std::path::PathBuf;
-
-    fn folder(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("vipd-handover-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    }
 
     #[test]
     fn it_is_read_once_and_the_locks_go_with_it() {
-        let dir = folder("once");
-        let lock = Lock::take(&dir).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
+        let lock = Lock::take(dir).unwrap();
         let (namespace, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
         let engine = Handover { boot: 7, seq: 40, ..Handover::default() };
         let left = Left::new(engine.clone(), Some(9), true).with_locks(&lock, &namespace).unwrap();
-        left.write(&dir).unwrap();
+        left.write(dir).unwrap();
         let folder = left.locks.unwrap().folder;
         // As after exec: nobody owns the descriptor any more.
         std::mem::forget(lock);
-        let held = Lock::inherited(&dir, folder).unwrap();
-        assert!(Lock::take(&dir).is_err(), "it was never free");
+        let held = Lock::inherited(dir, folder).unwrap();
+        assert!(Lock::take(dir).is_err(), "it was never free");
         std::mem::forget(held);
         // A socket of another name is not the lock of the namespace: both are taken anew.
-        let (read, locks) = Left::take(&dir);
+        let (read, locks) = Left::take(dir);
         let read = read.unwrap();
         assert_eq!((read.engine, read.operation, read.terminate), (engine, Some(9), true));
         assert!(locks.is_none());
-        assert!(Left::take(&dir).0.is_none(), "read once");
-        fs::remove_dir_all(&dir).unwrap();
+        assert!(Left::take(dir).0.is_none(), "read once");
     }
 
     #[test]
     fn what_another_release_wrote_is_understood_or_left_alone() {
-        let dir = folder("other");
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let write = |text: &str| fs::write(dir.join(FILE), text).unwrap();
         let id = boot_id();
         write(&format!(r#"{{"schema":1,"boot-id":"{id}","mood":"calm","engine":{{"seq":3}}}}"#));
-        assert_eq!(Left::take(&dir).0.unwrap().engine.seq, 3);
+        assert_eq!(Left::take(dir).0.unwrap().engine.seq, 3);
         for not in [
             format!(r#"{{"schema":2,"boot-id":"{id}"}}"#),
             r#"{"schema":1,"boot-id":"an earlier one"}"#.into(),
@@ -170,8 +163,7 @@ mod tests {
             String::new(),
         ] {
             write(&not);
-            assert!(Left::take(&dir).0.is_none(), "{not}");
+            assert!(Left::take(dir).0.is_none(), "{not}");
         }
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

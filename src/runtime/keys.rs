@@ -146,10 +146,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn file(name: &str, content: &[u8], mode: u32) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("vipd-keys-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("cluster.key");
+    /// A file, gone with the value.
+    fn file(content: &[u8], mode: u32) -> tempfile::TempPath {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
@@ -158,16 +157,16 @@ mod tests {
     #[test]
     fn reads_hex_and_raw() {
         let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F\n";
-        let key = read(&file("hex", hex.as_bytes(), 0o600)).unwrap();
+        let key = read(&file(hex.as_bytes(), 0o600)).unwrap();
         assert_eq!(key, (0..32).collect::<Vec<u8>>());
         let raw: Vec<u8> = (100..150).collect();
-        assert_eq!(read(&file("raw", &raw, 0o400)).unwrap(), raw);
+        assert_eq!(read(&file(&raw, 0o400)).unwrap(), raw);
     }
 
     #[test]
     fn refuses_what_others_can_read_or_change_and_names_the_fix() {
         for mode in [0o640, 0o604, 0o620, 0o601] {
-            let path = file(&format!("mode{mode:o}"), &[7; 32], mode);
+            let path = file(&[7; 32], mode);
             let said = read(&path).unwrap_err().to_string();
             assert!(said.contains(&format!("chmod 600 {}", path.display())), "{said}");
             assert!(said.contains(&format!("{mode:04o}")), "{said}");
@@ -177,17 +176,17 @@ mod tests {
     #[test]
     fn refuses_wrong_lengths_folders_and_absent_files() {
         assert!(matches!(
-            read(&file("short", &[1; 31], 0o600)),
+            read(&file(&[1; 31], 0o600)),
             Err(KeyError::Content { error: auth::KeyError::Length(31), .. })
         ));
         assert!(matches!(
-            read(&file("long", &[1; 65], 0o600)),
+            read(&file(&[1; 65], 0o600)),
             Err(KeyError::Content { error: auth::KeyError::Length(65), .. })
         ));
         assert!(matches!(read(&std::env::temp_dir()), Err(KeyError::NotAFile { .. })));
-        let pipe = file("pipe", &[], 0o600);
+        let pipe = file(&[], 0o600);
         std::fs::remove_file(&pipe).unwrap();
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        nix::unistd::mkfifo(&*pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(
             matches!(read(&pipe), Err(KeyError::NotAFile { .. })),
             "and does not wait for a writer"

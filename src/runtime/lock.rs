@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn second_holder_is_refused_by_name_and_the_lock_ends_with_its_holder() {
-        let dir = std::env::temp_dir().join(format!("vipd-lock-{}", std::process::id()));
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path().join("run");
         let first = Lock::take(&dir).unwrap();
         let said = Lock::take(&dir).unwrap_err().to_string();
         assert!(said.contains(&format!("process {}", std::process::id())), "{said}");

@@ -344,12 +344,6 @@ mod tests {
     use crate::sys::clock;
     use std::fs;
 
-    fn dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("vipd-memory-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        dir
-    }
-
     fn memory(penalty: u32) -> Memory {
         Memory {
             flap: FlapRecord {
@@ -376,12 +370,13 @@ mod tests {
 
     #[test]
     fn the_newest_memory_survives_of_each() {
-        let dir = dir("s");
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let (confirmed, told) = channel();
         let confirm = move |instance: &str, reserved, result: Result<(), Arc<str>>| {
             let _ = confirmed.send((instance.to_owned(), reserved, result.is_ok()));
         };
-        let writer = Writer::start(&dir, Box::new(confirm)).unwrap();
+        let writer = Writer::start(dir, Box::new(confirm)).unwrap();
         for penalty in 0..100 {
             writer.store(Some("web"), &memory(penalty));
             writer.store(Some("host"), &memory(penalty + 1));
@@ -392,22 +387,22 @@ mod tests {
         let told: Vec<_> = told.try_iter().collect();
         assert!(told.contains(&("web".to_owned(), 69, true)), "{told:?}");
         assert!(told.iter().all(|(_, _, stored)| *stored), "{told:?}");
-        let stored = |instance| read_one(&path(&dir, instance), instance).unwrap();
+        let stored = |instance| read_one(&path(dir, instance), instance).unwrap();
         assert_eq!(stored(Some("web")), Some(memory(99)));
         assert_eq!(stored(Some("host")), Some(memory(100)));
         assert_eq!(stored(None), Some(Memory::default()));
         assert_eq!(stored(Some("dns")), None);
-        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_disk_that_hangs_does_not_keep_the_agent() {
-        let dir = dir("h");
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let fresh = dir.join(FOLDER).join("instance-web.new");
         fs::create_dir_all(dir.join(FOLDER)).unwrap();
         // Nobody reads: opening it to write hangs.
         nix::unistd::mkfifo(&fresh, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut writer = Writer::start(&dir, Box::new(|_, _, _| {})).unwrap();
+        let mut writer = Writer::start(dir, Box::new(|_, _, _| {})).unwrap();
         writer.patience = Duration::from_millis(100);
         writer.store(Some("web"), &Memory::default());
         let began = clock::monotonic();
@@ -421,9 +416,10 @@ mod tests {
 
     #[test]
     fn rubbish_is_named_and_never_believed() {
-        let dir = dir("r");
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         fs::create_dir_all(dir.join(FOLDER)).unwrap();
-        let path = path(&dir, Some("web"));
+        let path = path(dir, Some("web"));
         let read = || read_one(&path, Some("web"));
         let good = serde_json::to_string(&Stored::of(Some("web"), memory(1))).unwrap();
         fs::write(&path, &good).unwrap();
@@ -450,6 +446,5 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(read().is_err());
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -60,8 +60,8 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn checks_with_the_same_program_run_under_their_own_names() {
-        let socket = std::env::temp_dir().join(format!("vipd-scripts-{}.sock", std::process::id()));
-        let _ = std::fs::remove_file(&socket);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("exec.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
@@ -79,11 +79,10 @@ mod tests {
         });
         let (model, _) = vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap();
         let model = Arc::new(model);
-        let whereabouts = Whereabouts { socket: socket.clone(), command: vec![], managed: true };
+        let whereabouts = Whereabouts { socket, command: vec![], managed: true };
         let scripts = ScriptChecks::new(Arc::clone(&model), Runner::start(whereabouts));
         for ix in [CheckIx(0), CheckIx(1)] {
             assert_eq!(scripts.run(ix).await.unwrap().line, *model.check(ix).name);
         }
-        std::fs::remove_file(&socket).unwrap();
     }
 }

@@ -181,21 +181,20 @@ mod tests {
     const GOOD: &str = "[hosts.lb1]\n[instance.web]\nvrid = 51\ninterface = \"eth0\"\n\
                         addresses = [\"192.0.2.10/24\"]\n";
 
-    fn options(name: &str) -> Options {
-        let folder = std::env::temp_dir().join(format!("vipd-good-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
+    fn options(folder: &tempfile::TempDir) -> Options {
+        let folder = folder.path();
         Options {
             config: folder.join("vipd.toml"),
             host: "lb1".into(),
-            runtime_dir: folder.clone(),
-            state_dir: folder,
+            runtime_dir: folder.into(),
+            state_dir: folder.into(),
         }
     }
 
     #[test]
     fn a_bad_file_starts_with_the_last_good_one_of_that_path() {
-        let options = options("bad");
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(&folder);
         std::fs::write(&options.config, "vrid = ").unwrap();
         assert!(start(&options).is_err(), "there is none yet");
         keep(&options.state_dir, &options.config, GOOD).unwrap();
@@ -211,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_copy_that_makes_no_sense_is_none() {
-        let options = options("rubbish");
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(&folder);
         std::fs::write(&options.config, "vrid = ").unwrap();
         keep(&options.state_dir, &options.config, "also = bad").unwrap();
         assert!(start(&options).is_err());

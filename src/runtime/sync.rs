@@ -137,16 +137,15 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_burst_of_changes_is_one() {
-        let folder = std::env::temp_dir().join(format!("vipd-sync-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let mut syncs = Syncs::start(&model(&format!(
             "on = [\"sync-change\"]\nwatch = [\"{}\"]\ndebounce = \"200ms\"\n",
-            folder.display()
+            folder.path().display()
         )));
         // The first look at what is watched is a change.
         let due = Due { hook: 0, moment: Moment::SyncChange };
         assert_eq!(syncs.next().await, due);
-        let file = folder.join("state");
+        let file = folder.path().join("state");
         let writer = tokio::spawn(async move {
             for n in 0..10 {
                 std::fs::write(&file, n.to_string()).unwrap();
@@ -156,6 +155,5 @@ mod tests {
         assert_eq!(syncs.next().await, due);
         writer.await.unwrap();
         assert!(timeout_at(Instant::now() + Duration::from_secs(1), syncs.next()).await.is_err());
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn the_mode_stays_closed_to_others() {
-        let path = std::env::temp_dir().join(format!("vipd-acl-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
         std::fs::write(&path, "").unwrap();
         match share_with_group(&path, 4242) {
             Ok(()) => {

@@ -14,19 +14,20 @@ use vipd_agent::sys::clock;
 pub(crate) struct Stage {
     pub(crate) dir: PathBuf,
     pub(crate) runtime: tokio::runtime::Runtime,
+    /// Goes last, with all that is in it.
+    _folder: tempfile::TempDir,
 }
 
 impl Stage {
-    pub(crate) fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("vipd-exec-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_owned();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(dir.join("vipd.toml"), CONFIG).unwrap();
         fs::set_permissions(dir.join("vipd.toml"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(dir.join("programs"), "").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { dir, runtime }
+        Self { dir, runtime, _folder: folder }
     }
 
     /// A script of the operator.

@@ -3,15 +3,17 @@
 use crate::common::{Host, epoch, push, settle, skipped, sync};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vipd_replicator::clock::Clock;
 use vipd_replicator::error::Error;
 use vipd_replicator::ports::Refusal;
 use vipd_replicator::set::{Scope, Set};
 use vipd_replicator::testing::Transfer;
 
-/// Runs `body` on a thread in a mount namespace of its own, where that is allowed.
-pub(crate) fn alone(body: impl FnOnce() + Send) {
+/// Runs `body` on a thread in a mount namespace of its own, where that is allowed, with a folder to mount in. Who made the
+/// folder outside can remove it, whatever is still mounted there inside.
+pub(crate) fn alone(body: impl FnOnce(&Path) + Send) {
+    let dir = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             use nix::mount::{MsFlags, mount};
@@ -20,7 +22,7 @@ pub(crate) fn alone(body: impl FnOnce() + Send) {
             }
             let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
-            body();
+            body(dir.path());
         });
     });
 }
@@ -34,13 +36,28 @@ pub(crate) fn umount(at: &Path) {
     nix::mount::umount(at).unwrap();
 }
 
-/// Nobody may change what is in the folder, or everybody again; false where the file system or the user cannot say so.
-fn immutable(folder: &Path, yes: bool) -> bool {
-    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    let folder = fs::File::open(folder).unwrap();
-    let Ok(flags) = ioctl_getflags(&folder) else { return false };
-    let flags = if yes { flags | IFlags::IMMUTABLE } else { flags - IFlags::IMMUTABLE };
-    ioctl_setflags(&folder, flags).is_ok()
+/// While it lives nobody may change what is in a folder.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    /// `None`: the file system or the user cannot say so.
+    fn new(folder: PathBuf) -> Option<Self> {
+        Self::set(&folder, true).then(|| Self(folder))
+    }
+
+    fn set(folder: &Path, yes: bool) -> bool {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let folder = fs::File::open(folder).unwrap();
+        let Ok(flags) = ioctl_getflags(&folder) else { return false };
+        let flags = if yes { flags | IFlags::IMMUTABLE } else { flags - IFlags::IMMUTABLE };
+        ioctl_setflags(&folder, flags).is_ok()
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        assert!(Self::set(&self.0, false) || std::thread::panicking());
+    }
 }
 
 #[test]
@@ -50,9 +67,9 @@ fn a_tree_that_can_never_be_finished_does_not_hold_up_the_one_that_can() {
     a.write("sub/file", "1");
     a.claim(1, 1);
     sync(&a, &b);
-    if !immutable(&b.path("sub"), true) {
+    let Some(closed) = Immutable::new(b.path("sub")) else {
         return skipped("no immutable folders: not root, or another file system");
-    }
+    };
     a.write("other/file", "2");
     a.write("sub/new", "2");
     a.seal();
@@ -64,7 +81,7 @@ fn a_tree_that_can_never_be_finished_does_not_hold_up_the_one_that_can() {
     a.remove("sub/new");
     a.seal();
     let done = push(&a, &b);
-    assert!(immutable(&b.path("sub"), false));
+    drop(closed);
     assert!(matches!(done, Ok(Transfer::Done)), "{done:?}: {:?}", b.set().report().alarms);
     assert_eq!((b.read("other/file"), b.read("sub/file")), ("2".to_owned(), "1".to_owned()));
     b.assert_clean();
@@ -72,9 +89,8 @@ fn a_tree_that_can_never_be_finished_does_not_hold_up_the_one_that_can() {
 
 #[test]
 fn a_full_disk_refuses_the_tree_and_keeps_the_old_one() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("b");
+    alone(|dir| {
+        let base = dir.join("b");
         fs::create_dir_all(base.join("root")).unwrap();
         tmpfs(&base.join("root"), "size=1m,nr_inodes=40");
         let (a, b) = (Host::new("a"), Host::at("b", &base, |_| {}));
@@ -115,9 +131,8 @@ fn a_full_disk_refuses_the_tree_and_keeps_the_old_one() {
 
 #[test]
 fn a_disk_that_is_full_in_the_middle_of_the_renames_is_finished_later() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("b");
+    alone(|dir| {
+        let base = dir.join("b");
         fs::create_dir_all(base.join("state")).unwrap();
         tmpfs(&base.join("state"), "size=64k");
         let (a, mut b) = (Host::new("a"), Host::at("b", &base, |_| {}));
@@ -142,9 +157,8 @@ fn a_disk_that_is_full_in_the_middle_of_the_renames_is_finished_later() {
 
 #[test]
 fn a_read_only_target_refuses_and_recovers() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("b");
+    alone(|dir| {
+        let base = dir.join("b");
         fs::create_dir_all(base.join("root")).unwrap();
         tmpfs(&base.join("root"), "size=1m");
         let (a, b) = (Host::new("a"), Host::at("b", &base, |_| {}));
@@ -169,9 +183,8 @@ fn a_read_only_target_refuses_and_recovers() {
 
 #[test]
 fn a_root_that_is_not_mounted_is_never_an_empty_tree() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let (bases, mut hosts) = (["a", "b"].map(|name| dir.path().join(name)), Vec::new());
+    alone(|dir| {
+        let (bases, mut hosts) = (["a", "b"].map(|name| dir.join(name)), Vec::new());
         for (base, name) in bases.iter().zip(["a", "b"]) {
             fs::create_dir_all(base.join("root")).unwrap();
             tmpfs(&base.join("root"), "size=1m");

@@ -83,21 +83,14 @@ impl Owner {
     }
 }
 
-impl Drop for Owner {
-    fn drop(&mut self) {
-        umount(&self.base.join("a/root"));
-    }
-}
-
 fn alarm(host: &Host, word: &str) -> Option<String> {
     host.set().report().alarms.into_iter().find(|alarm| alarm.contains(word))
 }
 
 #[test]
 fn a_file_that_rots_holds_nothing_else_up_and_never_replaces_a_good_copy() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let Some(owner) = Owner::new(dir.path()) else { return };
+    alone(|dir| {
+        let Some(owner) = Owner::new(dir) else { return };
         let a = &owner.host;
         let [b, c, d] = ["b", "c", "d"].map(Host::new);
         a.set().standbys(["b", "c", "d"].map(str::to_owned));
@@ -164,9 +157,8 @@ fn a_file_that_rots_holds_nothing_else_up_and_never_replaces_a_good_copy() {
 
 #[test]
 fn who_touches_a_rotten_file_accepts_what_it_holds_and_atomic_trees_wait() {
-    alone(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let Some(owner) = Owner::new(dir.path()) else { return };
+    alone(|dir| {
+        let Some(owner) = Owner::new(dir) else { return };
         let a = &owner.host;
         let (b, c) = (Host::with("b", |c| c.atomic = true), Host::new("c"));
         a.write(PATH, "version 1");

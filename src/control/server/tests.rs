@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader as StdReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::thread;
+use tempfile::TempDir;
 
 #[derive(Clone)]
 struct Fixed;
@@ -68,10 +69,13 @@ fn status() -> Status {
 }
 
 /// Runs `clients`, which blocks, against a server with `limits`.
-fn with_server(name: &str, limits: Limits, clients: impl FnOnce(&Path) + Send + 'static) {
-    let dir = std::env::temp_dir().join(format!("vipd-control-{}-{name}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let path = dir.join("control.sock");
+fn with_server(limits: Limits, clients: impl FnOnce(&Path) + Send + 'static) {
+    in_folder(&tempfile::tempdir().unwrap(), limits, clients);
+}
+
+/// The same in a folder that is there.
+fn in_folder(folder: &TempDir, limits: Limits, clients: impl FnOnce(&Path) + Send + 'static) {
+    let path = folder.path().join("control.sock");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let server = Server::bind(&path, limits).unwrap();
@@ -82,7 +86,6 @@ fn with_server(name: &str, limits: Limits, clients: impl FnOnce(&Path) + Send + 
         let _ = served.await;
     });
     assert!(!path.exists(), "the socket file goes with the server");
-    fs::remove_dir_all(dir).unwrap();
 }
 
 fn quick() -> Limits {
@@ -114,7 +117,7 @@ fn code(answer: Answer) -> Code {
 
 #[test]
 fn the_client_understands_the_server() {
-    with_server("both", Limits::default(), |path| {
+    with_server(Limits::default(), |path| {
         assert_eq!(client::status(path).unwrap(), status());
         let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o660);
@@ -123,7 +126,7 @@ fn the_client_understands_the_server() {
 
 #[test]
 fn a_malformed_request_is_answered_and_the_next_one_too() {
-    with_server("malformed", Limits::default(), |path| {
+    with_server(Limits::default(), |path| {
         let mut stream = connect(path);
         stream.write_all(b"reboot now\n").unwrap();
         assert_eq!(code(read_answer(&stream)), Code::Malformed);
@@ -136,7 +139,7 @@ fn a_malformed_request_is_answered_and_the_next_one_too() {
 
 #[test]
 fn a_huge_request_is_told_why_and_ends_the_connection() {
-    with_server("huge", quick(), |path| {
+    with_server(quick(), |path| {
         let mut stream = connect(path);
         // Far more than is read: the server may close while we write.
         let _ = stream.write_all(&vec![b'x'; 2 * 1024 * 1024]);
@@ -148,7 +151,7 @@ fn a_huge_request_is_told_why_and_ends_the_connection() {
 
 #[test]
 fn a_request_without_its_end_is_malformed() {
-    with_server("cut", quick(), |path| {
+    with_server(quick(), |path| {
         let mut stream = connect(path);
         stream.write_all(b"{\"v\":1,\"verb\":\"sta").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -158,7 +161,7 @@ fn a_request_without_its_end_is_malformed() {
 
 #[test]
 fn a_slow_client_loses_its_seat_even_when_it_keeps_dribbling() {
-    with_server("slow", quick(), |path| {
+    with_server(quick(), |path| {
         let mut stream = connect(path);
         for octet in b"{\"v\":1,\"verb\":" {
             thread::sleep(Duration::from_millis(30));
@@ -176,7 +179,7 @@ fn a_slow_client_loses_its_seat_even_when_it_keeps_dribbling() {
 #[test]
 fn a_client_that_never_reads_loses_its_seat() {
     let limits = Limits { connections: 1, reserve: 0, ..quick() };
-    with_server("deaf", limits, |path| {
+    with_server(limits, |path| {
         let mut stream = connect(path);
         stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
         // Until nobody takes them any more.
@@ -189,7 +192,7 @@ fn a_client_that_never_reads_loses_its_seat() {
 #[test]
 fn too_many_clients_are_turned_away_and_seats_come_back() {
     let limits = Limits { connections: 4, reserve: 0, ..Limits::default() };
-    with_server("many", limits, |path| {
+    with_server(limits, |path| {
         let seated: Vec<StdStream> = (0..4).map(|_| connect(path)).collect();
         for mut stream in &seated {
             stream.write_all(b"{\"v\":1,\"verb\":\"status\"}\n").unwrap();
@@ -209,10 +212,9 @@ fn too_many_clients_are_turned_away_and_seats_come_back() {
 
 #[test]
 fn what_a_dead_agent_left_is_replaced() {
-    let dir = std::env::temp_dir().join(format!("vipd-control-{}-left", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    drop(std::os::unix::net::UnixListener::bind(dir.join("control.sock")).unwrap());
-    with_server("left", Limits::default(), |path| {
+    let folder = tempfile::tempdir().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("control.sock")).unwrap());
+    in_folder(&folder, Limits::default(), |path| {
         assert_eq!(client::status(path).unwrap(), status());
     });
 }
@@ -223,7 +225,7 @@ fn ack() -> Verb {
 
 #[test]
 fn orders_are_given_or_refused() {
-    with_server("orders", quick(), |path| {
+    with_server(quick(), |path| {
         let verb = Verb::Promote { instance: "web".into(), accept_data_loss: false };
         let word = Word { operation: Some("1-1".into()), message: "web".into() };
         let given = client::change(path, verb, How::default(), |_| {}).unwrap();
@@ -239,7 +241,7 @@ fn orders_are_given_or_refused() {
 
 #[test]
 fn who_waits_hears_of_every_step() {
-    with_server("steps", quick(), |path| {
+    with_server(quick(), |path| {
         let mut heard = Vec::new();
         let verb = Verb::Move { instance: "web".into(), to: None, force: false };
         let how = How { wait_s: Some(5.0), ..How::default() };
@@ -256,7 +258,7 @@ fn who_waits_hears_of_every_step() {
 #[test]
 fn a_client_that_leaves_while_it_waits_gives_its_seat_back() {
     let limits = Limits { connections: 1, reserve: 0, ..Limits::default() };
-    with_server("left-waiting", limits, |path| {
+    with_server(limits, |path| {
         let mut stream = connect(path);
         stream.write_all(b"{\"v\":1,\"verb\":\"thaw\"}\n").unwrap();
         // Nothing more to ask is not gone.
@@ -272,7 +274,7 @@ fn a_client_that_leaves_while_it_waits_gives_its_seat_back() {
 #[test]
 fn a_subscriber_that_does_not_read_is_cut() {
     let limits = Limits { connections: 1, reserve: 0, ..quick() };
-    with_server("cut-off", limits, |path| {
+    with_server(limits, |path| {
         let mut stream = connect(path);
         stream.write_all(b"{\"v\":1,\"verb\":\"subscribe\"}\n").unwrap();
         thread::sleep(Duration::from_millis(600));
@@ -285,7 +287,7 @@ fn a_subscriber_that_does_not_read_is_cut() {
 
 #[test]
 fn who_was_told_to_be_too_slow_is_cut() {
-    with_server("too-slow", quick(), |path| {
+    with_server(quick(), |path| {
         let mut stream = connect(path);
         stream.write_all(b"{\"v\":1,\"verb\":\"undrain\"}\n").unwrap();
         assert_eq!(code(read_answer(&stream)), Code::TooSlow);

@@ -164,7 +164,7 @@ async fn a_body_in_single_octets_is_cheap() {
 
 /// A TLS server with a certificate of its own that ends so many days from now; and what a check says about it.
 async fn tls(days: i64, change: impl FnOnce(&mut HttpProbe)) -> Outcome {
-    let scratch = crate::health::scratch("tls");
+    let scratch = tempfile::tempdir().unwrap();
     let mut params = CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
     let now = SystemTime::now();
     params.not_before = (now - DAY * 400).into();
@@ -172,7 +172,7 @@ async fn tls(days: i64, change: impl FnOnce(&mut HttpProbe)) -> Outcome {
     params.not_after = if days < 0 { now - away } else { now + away }.into();
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let ca: PathBuf = scratch.join("ca.pem");
+    let ca: PathBuf = scratch.path().join("ca.pem");
     std::fs::write(&ca, certificate.pem()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -227,8 +227,8 @@ async fn without_verify_only_the_end_of_the_certificate_is_told() {
 async fn nothing_to_trust_is_unknown() {
     let none = tls(90, |p| p.ca_file = Some("/nowhere/ca.pem".into())).await;
     assert_eq!(none.verdict, Verdict::Unknown, "{}", none.detail);
-    let scratch = crate::health::scratch("ca");
-    let garbage = scratch.join("ca.pem");
+    let scratch = tempfile::tempdir().unwrap();
+    let garbage = scratch.path().join("ca.pem");
     std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nxxxx\n").unwrap();
     let outcome = tls(90, |p| p.ca_file = Some(garbage)).await;
     assert_eq!(outcome.verdict, Verdict::Unknown, "{}", outcome.detail);

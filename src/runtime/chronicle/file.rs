@@ -219,12 +219,6 @@ mod tests {
     use super::*;
     use crate::control::events::What;
 
-    fn dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("vipd-history-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        dir
-    }
-
     fn number(seq: u64) -> Entry {
         let what = What::Agent { version: "0".into(), up: true };
         let event = Event { seq, time: "2026-11-23T17:00:00Z".into(), ..blank("up".into(), what) };
@@ -237,42 +231,41 @@ mod tests {
 
     #[test]
     fn the_newest_entries_survive_any_number_of_runs() {
-        let dir = dir("runs");
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let mut seq = 0;
         for _run in 0..5 {
-            let writer = Writer::start(&dir, 10, read(&dir, 10)).unwrap();
+            let writer = Writer::start(dir, 10, read(dir, 10)).unwrap();
             for _ in 0..7 {
                 seq += 1;
                 writer.store(&number(seq));
             }
             drop(writer);
             let want: Vec<u64> = (seq.saturating_sub(10) + 1..=seq).collect();
-            assert_eq!(numbers(&read(&dir, 10)), want);
+            assert_eq!(numbers(&read(dir, 10)), want);
         }
         let lines = fs::read_to_string(dir.join(FILE)).unwrap().lines().count();
         assert!(lines <= 20, "{lines} lines");
-        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn rubbish_is_left_out_and_told() {
-        let dir = dir("rubbish");
-        fs::create_dir_all(&dir).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
         let good = line(&number(7)).unwrap();
         let cut = &good[..good.len() / 2];
         let other = good.replace(machine(), "another-start");
         fs::write(dir.join(FILE), format!("{good}\n{other}\n{cut}")).unwrap();
-        let found = read(&dir, 10);
+        let found = read(dir, 10);
         assert_eq!(numbers(&found), [7, 7]);
         assert!(matches!(found.entries[1].when, When::Earlier(_)));
         assert_eq!(found.warning, None, "the line that was being written");
         fs::write(dir.join(FILE), format!("what?\n{good}\n[]\n\u{0}\n")).unwrap();
-        let found = read(&dir, 10);
+        let found = read(dir, 10);
         assert_eq!(numbers(&found), [7]);
         assert!(found.warning.unwrap().contains("3 lines"));
         fs::remove_file(dir.join(FILE)).unwrap();
         fs::create_dir(dir.join(FILE)).unwrap();
-        assert!(read(&dir, 10).warning.is_some());
-        fs::remove_dir_all(&dir).unwrap();
+        assert!(read(dir, 10).warning.is_some());
     }
 }

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::*;
-use std::path::PathBuf;
 use tracing::Level as Loudness;
 use vipd_core::engine::io::{Cause, OperationStep};
 use vipd_core::types::{Epoch, State};
@@ -12,28 +11,22 @@ const DNS: InstanceIx = InstanceIx(0);
 const WEB: InstanceIx = InstanceIx(1);
 
 struct Place {
-    dir: PathBuf,
+    dir: tempfile::TempDir,
     model: Arc<Model>,
 }
 
 impl Place {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("vipd-chron-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let (model, _) = vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap();
         Self { dir, model: Arc::new(model) }
     }
 
     fn open(&self) -> Chronicle {
-        let (chronicle, warning) = Chronicle::open(&self.dir, Arc::clone(&self.model)).unwrap();
+        let (chronicle, warning) =
+            Chronicle::open(self.dir.path(), Arc::clone(&self.model)).unwrap();
         assert_eq!(warning, None);
         chronicle
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -57,7 +50,7 @@ fn step(id: u64, step: OperationStep) -> EventKind {
 
 #[test]
 fn says_when_why_and_how_long() {
-    let place = Place::new("when");
+    let place = Place::new();
     let chronicle = place.open();
     tell(&chronicle, WEB, 30, transition(State::Active));
     tell(&chronicle, DNS, 25, transition(State::Active));
@@ -81,7 +74,7 @@ fn says_when_why_and_how_long() {
 
 #[test]
 fn an_operation_is_followed_by_its_name_and_kept_by_its_end() {
-    let place = Place::new("steps");
+    let place = Place::new();
     let chronicle = place.open();
     let (past, mut live) = chronicle.follow(10);
     assert!(past.is_empty());
@@ -103,7 +96,7 @@ fn an_operation_is_followed_by_its_name_and_kept_by_its_end() {
 
 #[test]
 fn goes_on_after_a_restart_and_is_bounded() {
-    let place = Place::new("restart");
+    let place = Place::new();
     let first = place.open();
     for n in 0..KEPT + 50 {
         let to = if n % 2 == 0 { State::Active } else { State::Backup };
@@ -126,7 +119,7 @@ fn goes_on_after_a_restart_and_is_bounded() {
 
 #[test]
 fn an_operation_that_the_agent_did_not_outlive_is_aborted_by_the_next_one() {
-    let place = Place::new("unfinished");
+    let place = Place::new();
     let first = place.open();
     let ask = |id: u64, verb: &'static str| Change {
         instance: Some("web".into()),
@@ -157,7 +150,7 @@ fn an_operation_that_the_agent_did_not_outlive_is_aborted_by_the_next_one() {
 
 #[test]
 fn a_subscriber_that_is_behind_learns_how_much() {
-    let place = Place::new("behind");
+    let place = Place::new();
     let chronicle = place.open();
     let (_, mut live) = chronicle.follow(0);
     for _ in 0..BEHIND + 7 {
@@ -169,7 +162,7 @@ fn a_subscriber_that_is_behind_learns_how_much() {
 
 #[test]
 fn what_is_about_another_instance_is_left_out_and_the_host_never() {
-    let place = Place::new("about");
+    let place = Place::new();
     let chronicle = place.open();
     tell(&chronicle, DNS, 0, transition(State::Active));
     chronicle.agent(false, "stopped".into());

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 use super::*;
 use crate::exec::client::Whereabouts;
-use std::path::PathBuf;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -40,14 +39,13 @@ fn program(call: Call) -> HookRun {
 pub(in crate::runtime) struct Fake {
     asked: mpsc::UnboundedReceiver<serde_json::Value>,
     pub(in crate::runtime) end: mpsc::UnboundedSender<(i32, &'static str)>,
-    socket: PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Fake {
-    pub(in crate::runtime) fn new(name: &str) -> Self {
-        let socket =
-            std::env::temp_dir().join(format!("vipd-hooks-{}-{name}.sock", std::process::id()));
-        let _ = std::fs::remove_file(&socket);
+    pub(in crate::runtime) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("exec.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (tell, asked) = mpsc::unbounded_channel();
         let (end, mut ends) = mpsc::unbounded_channel::<(i32, &str)>();
@@ -77,12 +75,15 @@ impl Fake {
                 }
             }
         });
-        Self { asked, end, socket }
+        Self { asked, end, folder }
     }
 
     pub(in crate::runtime) fn hooks(&self, model: Model) -> Hooks {
-        let whereabouts =
-            Whereabouts { socket: self.socket.clone(), command: vec![], managed: true };
+        let whereabouts = Whereabouts {
+            socket: self.folder.path().join("exec.sock"),
+            command: vec![],
+            managed: true,
+        };
         let model = Arc::new(model);
         let counting = Counting::new(&model);
         Hooks::new(model, Runner::start(whereabouts), counting)
@@ -107,12 +108,6 @@ impl Fake {
     pub(in crate::runtime) async fn nothing(&mut self) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(self.asked.try_recv().is_err());
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -143,7 +138,7 @@ pub(in crate::runtime) fn active(instance: u16) -> [Event; 2] {
 
 #[tokio::test(flavor = "current_thread")]
 async fn one_at_a_time_and_the_newest_wins() {
-    let mut fake = Fake::new("order");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(model(program(Call::Vipd)));
     hooks.observe(&backup(1));
     assert_eq!(fake.next().await, "instance web backup 150 0");
@@ -175,7 +170,7 @@ async fn one_at_a_time_and_the_newest_wins() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_stop_behind_a_slow_hook_is_left_to_the_executor() {
-    let mut fake = Fake::new("late");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(model(program(Call::Vipd)));
     hooks.farewell = Duration::from_millis(200);
     for moved in [backup(0), backup(1)] {
@@ -192,7 +187,7 @@ async fn a_stop_behind_a_slow_hook_is_left_to_the_executor() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn active_counts_when_the_kernel_has_confirmed() {
-    let mut fake = Fake::new("claimed");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(model(program(Call::Keepalived)));
     let [decided, claimed] = active(1);
     hooks.observe(&decided);
@@ -206,7 +201,7 @@ async fn active_counts_when_the_kernel_has_confirmed() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_sync_group_speaks_as_with_keepalived() {
-    let mut fake = Fake::new("group");
+    let mut fake = Fake::new();
     let mut model = model(HookRun::Fifo("/nowhere".into()));
     let members = vec![InstanceIx(0), InstanceIx(1)];
     model.sync_groups.push(SyncGroup { name: "G".into(), members });
@@ -236,7 +231,7 @@ async fn a_sync_group_speaks_as_with_keepalived() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_hook_hears_only_of_what_it_asked_for() {
-    let mut fake = Fake::new("some");
+    let mut fake = Fake::new();
     let mut model = model(HookRun::Fifo("/nowhere".into()));
     let members = vec![InstanceIx(0), InstanceIx(1)];
     model.sync_groups.push(SyncGroup { name: "G".into(), members });
@@ -273,7 +268,7 @@ fn released(instance: u16) -> Event {
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_owner_pushes_and_a_standby_verifies() {
-    let mut fake = Fake::new("sync");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(synced());
     hooks.due(0, Moment::SyncInterval);
     hooks.due(0, Moment::Verify);
@@ -316,7 +311,7 @@ async fn an_owner_pushes_and_a_standby_verifies() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn after_a_handover_too_who_owned_hears_that_the_addresses_are_gone() {
-    let mut fake = Fake::new("handover");
+    let mut fake = Fake::new();
     let mut model = synced();
     model.hooks[0].on = vec![Moment::PostDemote];
     let mut hooks = fake.hooks(model);
@@ -333,7 +328,7 @@ async fn after_a_handover_too_who_owned_hears_that_the_addresses_are_gone() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_claim_that_was_ordered_has_asked_before() {
-    let mut fake = Fake::new("ordered");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(synced());
     hooks.observe(&backup(1));
     for event in [to(1, State::Active, Cause::MovedHere(HostIx(1))), active(1)[1].clone()] {
@@ -344,7 +339,7 @@ async fn a_claim_that_was_ordered_has_asked_before() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_step_waits_for_its_turn_and_brings_the_answer() {
-    let mut fake = Fake::new("steps");
+    let mut fake = Fake::new();
     let mut model = synced();
     model.hooks[0].on.retain(|m| !matches!(m, Moment::SyncInterval | Moment::PostPromote));
     let mut hooks = fake.hooks(model);
@@ -380,7 +375,7 @@ async fn a_step_waits_for_its_turn_and_brings_the_answer() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_step_that_nobody_waits_for_is_not_begun_and_what_began_is_undone() {
-    let mut fake = Fake::new("undo");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(synced());
     for event in [to(1, State::Active, Cause::Promoted), active(1)[1].clone()] {
         hooks.observe(&event);
@@ -408,7 +403,7 @@ async fn a_step_that_nobody_waits_for_is_not_begun_and_what_began_is_undone() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_run_that_wants_to_be_later_gives_way_to_what_is_newer() {
-    let mut fake = Fake::new("later");
+    let mut fake = Fake::new();
     let mut hooks = fake.hooks(synced());
     for event in [to(1, State::Active, Cause::Promoted), active(1)[1].clone()] {
         hooks.observe(&event);

@@ -40,8 +40,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(name: &str, says: Result<(), String>) -> Self {
-        let fake = Fake::new(&format!("moving-{name}"));
+    fn new(says: Result<(), String>) -> Self {
+        let fake = Fake::new();
         let mut model = synced();
         model.hooks[0].on.retain(|moment| moment.pace().is_none());
         let mut hooks = fake.hooks(model.clone());
@@ -92,7 +92,7 @@ impl Scene {
 
 #[tokio::test(flavor = "current_thread")]
 async fn the_writer_is_quiet_then_pushed_then_replicated() {
-    let mut scene = Scene::new("well", Ok(()));
+    let mut scene = Scene::new(Ok(()));
     scene.settle().await;
     scene.barrier(7, Duration::from_secs(10));
     let told = scene.hears("pre-demote", 0).await;
@@ -108,7 +108,7 @@ async fn the_writer_is_quiet_then_pushed_then_replicated() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn whatever_fails_ends_the_barrier_and_the_writer_goes_on() {
-    let mut scene = Scene::new("push-fails", Ok(()));
+    let mut scene = Scene::new(Ok(()));
     scene.settle().await;
     scene.barrier(1, Duration::from_secs(10));
     scene.hears("pre-demote", 0).await;
@@ -129,7 +129,7 @@ async fn whatever_fails_ends_the_barrier_and_the_writer_goes_on() {
     scene.hears("post-promote", 0).await;
     scene.fake.nothing().await;
 
-    let mut scene = Scene::new("replica-fails", Err("the target is full".into()));
+    let mut scene = Scene::new(Err("the target is full".into()));
     scene.settle().await;
     scene.barrier(3, Duration::from_secs(10));
     scene.hears("pre-demote", 0).await;
@@ -141,7 +141,7 @@ async fn whatever_fails_ends_the_barrier_and_the_writer_goes_on() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_barrier_that_is_given_up_begins_nothing_more() {
-    let mut scene = Scene::new("late", Ok(()));
+    let mut scene = Scene::new(Ok(()));
     scene.settle().await;
     scene.barrier(1, Duration::from_millis(200));
     let told = scene.fake.ask().await;
@@ -161,7 +161,7 @@ async fn a_barrier_that_is_given_up_begins_nothing_more() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_order_of_before_a_reload_is_of_the_instance_that_it_named() {
-    let mut scene = Scene::new("reload", Ok(()));
+    let mut scene = Scene::new(Ok(()));
     scene.settle().await;
     let mut next = synced();
     next.instances.remove(0);
@@ -174,7 +174,7 @@ async fn an_order_of_before_a_reload_is_of_the_instance_that_it_named() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn only_a_veto_stops_a_promotion_and_any_failure_a_move() {
-    let mut scene = Scene::new("consent", Ok(()));
+    let mut scene = Scene::new(Ok(()));
     scene.settle().await;
     for (order, from, code, agrees) in [
         (1, Some(LB2), 0, true),

@@ -15,16 +15,16 @@ const ATTACH: &[u8] = b"{\"v\":1,\"verb\":\"replicate\"}\n";
 
 /// The agent's end alone, on a socket of its own.
 struct Place {
-    dir: PathBuf,
     replication: Replication,
+    /// Goes last: what the chronicle still writes must not bring it back.
+    dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("vipd-replica-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let model = Arc::new(vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap().0);
-        let (chronicle, _) = Chronicle::open(&dir, Arc::clone(&model)).unwrap();
+        let (chronicle, _) = Chronicle::open(dir.path(), Arc::clone(&model)).unwrap();
         // Nobody reads it: the engine of these tests never answers.
         let (engine, _) = queue::queue().unwrap();
         Self {
@@ -34,7 +34,7 @@ impl Place {
     }
 
     fn socket(&self) -> PathBuf {
-        self.dir.join("control.sock")
+        self.dir.path().join("control.sock")
     }
 
     /// Serves while `work`, which blocks, is done.
@@ -51,12 +51,6 @@ impl Place {
             served.abort();
             done.unwrap()
         })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -125,7 +119,7 @@ fn report(set: &str) -> SetReport {
 
 #[test]
 fn a_newer_replicator_takes_the_place_of_an_older() {
-    let place = Place::new("newer");
+    let place = Place::new();
     place.serve(|socket, replication| {
         let mut older = Other::attach(&socket);
         let newer = Other::attach(&socket);
@@ -138,7 +132,7 @@ fn a_newer_replicator_takes_the_place_of_an_older() {
 
 #[test]
 fn reports_are_shown_and_grow_old_and_unknown_sets_are_not() {
-    let place = Place::new("reports");
+    let place = Place::new();
     place.serve(|socket, replication| {
         let mut other = Other::attach(&socket);
         let bad = SetReport { alarms: vec!["two\nlines".into()], ..report("leases") };
@@ -167,7 +161,7 @@ fn alarms_of_a_set_that_a_reload_removes_are_over_under_the_name_of_its_instance
     let bare = CONFIG.split("[replicate").next().unwrap().to_owned();
     let renamed = CONFIG.replace("leases", "maps");
     for (name, next) in [("bare", bare), ("renamed", renamed)] {
-        let place = Place::new(&format!("removed-{name}"));
+        let place = Place::new();
         place.serve(move |socket, replication| {
             let mut other = Other::attach(&socket);
             let bad = SetReport { alarms: vec!["the disk is full".into()], ..report("leases") };
@@ -197,7 +191,7 @@ fn alarms_of_a_set_that_a_reload_removes_are_over_under_the_name_of_its_instance
 
 #[test]
 fn a_replicator_that_is_silent_is_an_alarm_until_it_speaks() {
-    let place = Place::new("silent");
+    let place = Place::new();
     place.serve(|socket, replication| {
         replication.look();
         assert!(!replication.standing().missing, "it may take a moment to come");
@@ -212,7 +206,7 @@ fn a_replicator_that_is_silent_is_an_alarm_until_it_speaks() {
 
 #[test]
 fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
-    let place = Place::new("barrier");
+    let place = Place::new();
     place.serve(|socket, replication| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |order| {
@@ -242,7 +236,7 @@ fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
 
 #[test]
 fn more_barriers_at_once_than_orders_wait_all_come_to_their_end() {
-    let place = Place::new("many");
+    let place = Place::new();
     place.serve(|socket, replication| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let many = u64::try_from(ORDERS * 3).unwrap();
@@ -282,7 +276,7 @@ fn more_barriers_at_once_than_orders_wait_all_come_to_their_end() {
 
 #[test]
 fn an_instance_without_sets_has_no_barrier() {
-    let place = Place::new("none");
+    let place = Place::new();
     let bare = CONFIG.split("[replicate").next().unwrap();
     let model = Arc::new(vipd_core::config::load(bare, "vipd.toml", "lb1").unwrap().0);
     let (engine, _) = queue::queue().unwrap();

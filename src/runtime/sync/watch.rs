@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn every_change_below_is_heard_and_a_root_that_comes_back_too() {
-        let base = std::env::temp_dir().join(format!("vipd-watch-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&base);
+        let room = tempfile::tempdir().unwrap();
+        let base = room.path();
         let (tree, file) = (base.join("tree"), base.join("one"));
         fs::create_dir_all(tree.join("a/b")).unwrap();
         let mut changes = start("h", vec![tree.clone(), file.clone()]).unwrap();
@@ -289,6 +289,5 @@ mod tests {
         fs::write(base.join("another"), "6").unwrap();
         std::thread::sleep(Duration::from_millis(300));
         assert!(changes.try_recv().is_err(), "nobody watches that");
-        fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -25,13 +25,11 @@ impl Pages for Fixed {
 }
 
 /// A server on a socket of its own; it runs until the test program ends.
-struct Served(PathBuf);
+struct Served(tempfile::TempDir);
 
 impl Served {
-    fn with(name: &str, limits: Limits) -> Self {
-        let dir = std::env::temp_dir().join(format!("vipd-http-{}-{name}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let served = Self(dir);
+    fn with(limits: Limits) -> Self {
+        let served = Self(tempfile::tempdir().unwrap());
         let at = Listen::Unix(served.path());
         thread::spawn(move || {
             let runtime =
@@ -47,7 +45,7 @@ impl Served {
     }
 
     fn path(&self) -> PathBuf {
-        self.0.join("metrics.sock")
+        self.0.path().join("metrics.sock")
     }
 
     fn connect(&self) -> UnixStream {
@@ -66,12 +64,6 @@ impl Served {
 
     fn get(&self, path: &str) -> String {
         self.said(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -96,7 +88,7 @@ fn quick() -> Limits {
 
 #[test]
 fn three_pages_and_nothing_else() {
-    let served = Served::with("pages", Limits::default());
+    let served = Served::with(Limits::default());
     let mode = std::fs::metadata(served.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, MODE);
     let metrics = served.get("/metrics");
@@ -119,7 +111,7 @@ fn three_pages_and_nothing_else() {
 
 #[test]
 fn what_is_no_request_is_refused() {
-    let served = Served::with("garbage", quick());
+    let served = Served::with(quick());
     let long_path = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(10_000));
     for octets in [
@@ -143,7 +135,7 @@ fn what_is_no_request_is_refused() {
 
 #[test]
 fn who_is_slow_is_cut_off() {
-    let served = Served::with("slow", quick());
+    let served = Served::with(quick());
     let from = clock::monotonic();
     let mut dumb = served.connect();
     // An octet at a time never makes a request.
@@ -175,7 +167,7 @@ fn who_is_slow_is_cut_off() {
 #[test]
 fn seats_are_few_and_come_free_again() {
     let limits = Limits { connection: Duration::from_secs(5), ..quick() };
-    let served = Served::with("seats", limits);
+    let served = Served::with(limits);
     let seated: Vec<_> = (0..limits.connections).map(|_| served.connect()).collect();
     assert_eq!(served.get("/healthz"), "", "no seat, no answer");
     for _ in 0..500 {
