@@ -89,7 +89,7 @@ fn whatever_was_done_to_large_files_they_come_out_right() {
                     3 => new.splice(from..to, vec![0; to - from]).collect(),
                     _ => new.drain(from..to).collect(),
                 };
-                if next(&mut state) % 3 == 0 {
+                if next(&mut state).is_multiple_of(3) {
                     let at = next(&mut state) % (new.len() + 1);
                     new.splice(at..at, piece);
                 }
