@@ -72,7 +72,9 @@ struct Ordered {
     moving: Option<Moving>,
     /// Its writer is quiet for the move of that order.
     barrier: Option<u64>,
-    /// Stronger hosts to which it could not be brought.
+    /// Stronger hosts ask for it since then.
+    asked_since: Option<Instant>,
+    /// Those to which it could not be brought.
     tried: Vec<Tried>,
     /// On its way to here.
     takeover: Option<Takeover>,

@@ -128,7 +128,16 @@ impl Engine {
 
     /// Brings the instance, and what moves with it, to a stronger host that asks for it, if nothing speaks against it.
     fn consider_preemption(&mut self, u: UnitIx) {
-        let ix = self.units[u].instance;
+        let (ix, now) = (self.units[u].instance, self.now.mono);
+        let Some((host, at)) = self.asked_by(u) else {
+            self.ordered_mut(ix).asked_since = None;
+            return;
+        };
+        let since = *self.ordered_mut(ix).asked_since.get_or_insert(now);
+        // Of several that are back together the best one may be the last to be heard.
+        if at > now || now.since(since) < self.beat() * 9 / 10 {
+            return;
+        }
         let leaves = self.stopping || self.closing.is_some() || self.preparing.is_some();
         if leaves || self.units[u].overslept.is_some() || self.frozen(u).is_some() {
             return;
@@ -146,11 +155,7 @@ impl Engine {
         if members.iter().any(underway) {
             return;
         }
-        let Some((host, at)) = self.asked_by(u) else { return };
-        if at > self.now.mono || !self.objections_of_group(ix, host).is_empty() {
-            return;
-        }
-        if !self.bring_state(ix, host, NOBODY) {
+        if !self.objections_of_group(ix, host).is_empty() || !self.bring_state(ix, host, NOBODY) {
             return;
         }
         for o in members {
@@ -201,7 +206,9 @@ impl Engine {
 
     /// This ownership has ended, or an operator says that what failed may be tried at once.
     pub(super) fn try_afresh(&mut self, ix: InstanceIx) {
-        self.ordered_mut(ix).tried.clear();
+        let ordered = self.ordered_mut(ix);
+        ordered.tried.clear();
+        ordered.asked_since = None;
         self.clear_alarms(ix, |alarm| matches!(alarm, Alarm::NotBrought(..)));
     }
 

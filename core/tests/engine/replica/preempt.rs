@@ -141,7 +141,7 @@ fn a_barrier_that_hangs_is_one_that_fails() {
 fn an_alarm_ends_when_nobody_waits_any_more() {
     for dies in [false, true] {
         let mut world = pair();
-        world.run(secs(3));
+        world.run(secs(5));
         done(&mut world, 1, Err("no"));
         assert_eq!(not_brought(&world, 1).len(), 1);
         if dies {
@@ -175,11 +175,13 @@ fn an_owner_that_falls_silent_is_replaced_at_once() {
                 world.no_beats = World::around(0);
             }
             // Without heartbeats two intervals pass before they count as silent.
-            let took = world.until(TAKEN + secs(3), |w| w.owners() == [0]);
-            assert!(took <= TAKEN + if dies { ms(0) } else { secs(2) }, "{step} {dies}: {took:?}");
+            let took = world.until(TAKEN + secs(4), |w| w.owners() == [0]);
+            let most = if dies { TAKEN } else { TAKEN + secs(3) };
+            assert!(took <= most, "{step} {dies}: {took:?}");
             world.run(secs(30));
             assert_eq!((world.owners(), world.holders()), (vec![0], vec![0]), "{step} {dies}");
-            assert_eq!(world.hosts[1].barriers().len(), world.hosts[1].over().len().max(usize::from(dies && step > 0)));
+            let (begun, over) = (world.hosts[1].barriers().len(), world.hosts[1].over().len());
+            assert!(begun == over || dies && begun == over + 1, "{step} {dies}: {begun} {over}");
         }
     }
 }
@@ -191,7 +193,7 @@ fn any_end_at_any_step_leaves_one_owner() {
         for ill in 0..6 {
             let mut world = pair();
             if step > 0 {
-                world.run(secs(3));
+                world.run(secs(5));
             }
             if step > 1 {
                 done(&mut world, 1, Ok(()));
@@ -249,7 +251,7 @@ fn who_knows_nothing_of_it_is_preempted_as_ever() {
     }
     let mut world = pair();
     world.strips = Some(strip);
-    world.until(TAKEN, |w| w.owners() == [0]);
+    world.until(TAKEN + secs(2), |w| w.owners() == [0]);
     assert!(world.hosts[1].barriers().is_empty());
 }
 
@@ -276,35 +278,30 @@ fn gates_of_preemption_hold_as_ever() {
             Some(after) => {
                 world.until(secs(20), |w| !w.hosts[1].barriers().is_empty());
                 let waited = world.now - back;
-                assert!((secs(after)..=secs(after + 2)).contains(&waited), "{waited:?}");
+                assert!((secs(after)..=secs(after + 4)).contains(&waited), "{waited:?}");
             }
         }
         assert_eq!((world.owners(), world.hosts[1].barriers().len()), (vec![1], usize::from(after.is_some())));
     }
     // Frozen, also in the middle: nothing moves, the writer goes on, and nothing has failed.
     let mut world = pair();
-    world.run(secs(3));
+    world.run(secs(5));
     world.give(0, of_web(FREEZE));
     world.run(secs(60));
     assert_eq!((world.owners(), world.hosts[1].over().len()), (vec![1], 1));
     assert_eq!((world.hosts[1].barriers().len(), not_brought(&world, 1)), (1, vec![]));
     fresh(&mut world);
     world.give(1, of_web(OperatorOrder::Thaw));
-    world.run(secs(3));
+    world.run(secs(5));
     done(&mut world, 1, Ok(()));
     world.run(secs(1));
     assert_eq!(world.owners(), [0]);
-    // Drained, and cold: it asks for nothing.
+    // Drained it asks for nothing.
     let mut world = pair();
     let drain = OperatorOrder::Drain { until: None, last_resort: false, allow_outage: false };
     world.give(0, of_web(drain));
     world.run(secs(60));
     assert_eq!((world.owners(), world.hosts[1].barriers().len()), (vec![1], 0));
-    let mut world = back(&beating(&set("prefer")), 2, |m| {
-        stands_by(m, 2, &Standby::Hot);
-    });
-    world.run(secs(3));
-    assert_eq!(world.hosts[1].barriers().len(), 1);
 }
 
 /// What an operator pinned stays where it is; `failback` brings it back, once.
@@ -340,7 +337,7 @@ fn a_service_that_fails_is_no_place_and_no_reason_to_wait() {
     world.run(secs(6));
     fresh(&mut world);
     plug(&mut world, 0, true);
-    world.run(secs(3));
+    world.run(secs(5));
     assert_eq!((world.owners(), world.hosts[1].barriers().len()), (vec![1], 1));
     say(&mut world, 0, 0, Verdict::Fail);
     world.run(ms(100));
@@ -368,7 +365,7 @@ fn of_three_the_best_gets_it_and_one_that_cannot_stands_back() {
         fresh(&mut world);
         (0..2).for_each(|host| plug(&mut world, host, true));
         world.forget();
-        world.run(secs(3));
+        world.run(secs(5));
         assert_eq!(world.hosts[2].barriers()[0].2, HostIx(0));
         if !best_fails {
             done(&mut world, 2, Ok(()));
@@ -380,7 +377,7 @@ fn of_three_the_best_gets_it_and_one_that_cannot_stands_back() {
         world.run(secs(2));
         assert_eq!(world.hosts[2].barriers()[1].2, HostIx(1), "it does not wait for lb1");
         done(&mut world, 2, Ok(()));
-        world.run(secs(3));
+        world.run(secs(5));
         assert_eq!((world.owners(), world.hosts[1].barriers()[0].2), (vec![1], HostIx(0)));
         done(&mut world, 1, Ok(()));
         world.run(secs(60));
@@ -427,7 +424,6 @@ fn an_owner_of_the_address_and_a_warm_host_are_brought_it_as_well() {
     world.run(secs(6));
     assert_eq!(world.owners(), [1]);
     world.give(0, copy(Some(Duration::ZERO)));
-    world.forget();
     world.run(secs(4));
     assert_eq!(world.hosts[1].barriers(), []);
     let order = *world.hosts[0].activations().last().expect("asked to activate");
@@ -449,9 +445,9 @@ fn it_counts_against_the_move_budget() {
         world.hosts.iter().map(|host| host.unit().flap.moves[0].0).collect()
     };
     let before = counts(&world);
-    world.run(secs(3));
+    world.run(secs(5));
     done(&mut world, 1, Ok(()));
-    world.run(secs(3));
+    world.run(secs(5));
     assert_eq!(world.owners(), [0]);
     let expected: Vec<u32> = before.iter().map(|n| n + 1).collect();
     assert_eq!(counts(&world), expected);
@@ -461,7 +457,7 @@ fn it_counts_against_the_move_budget() {
 #[test]
 fn an_order_goes_before() {
     let mut world = back(&beating(&set("prefer")), 3, |_| {});
-    world.run(secs(3));
+    world.run(secs(5));
     done(&mut world, 1, Err("no"));
     world.give(1, of_web(to(2)));
     world.run(ms(200));
