@@ -127,8 +127,7 @@ impl Engine {
         let to = moving.to;
         let to = to.map_or("the target", |host| self.host_name(host));
         let name = self.name(ix);
-        let why =
-            format!("{name} stays here, its state is not complete on {to}: {why}{way_out}");
+        let why = format!("{name} stays here, its state is not complete on {to}: {why}{way_out}");
         self.move_ended(ix, Err(why));
     }
 

@@ -84,6 +84,15 @@ impl Engine {
             && record.priority > self.units[u].vr.params().priority
     }
 
+    /// Is that host stronger for the instance, or for one that moves with it?
+    fn outranked_by(&self, ix: InstanceIx, host: HostIx) -> bool {
+        let mut units = self.together(ix).into_iter().flat_map(|o| self.units_of(o));
+        units.any(|o| {
+            let priority = self.units[o].vr.params().priority;
+            self.record(host, o).is_some_and(|r| r.priority > priority)
+        })
+    }
+
     /// When it may be tried again to bring the instance, and what moves with it, to `host`.
     fn next_try(&self, ix: InstanceIx, host: HostIx) -> Instant {
         let together = self.together(ix).into_iter();
@@ -99,7 +108,11 @@ impl Engine {
         }
         let asking = self.living_peers(u).filter(|(_, r)| self.asks(u, r));
         let best = asking.map(|(host, r)| {
-            (self.next_try(unit.instance, host).max(self.now.mono), self.standing_of(u, host, r), host)
+            (
+                self.next_try(unit.instance, host).max(self.now.mono),
+                self.standing_of(u, host, r),
+                host,
+            )
         });
         // One that was tried in vain stands back behind the others for its pause.
         let best = best.min_by(|(at, a, _), (bt, b, _)| at.cmp(bt).then(b.compare(a)));
@@ -118,8 +131,19 @@ impl Engine {
             return;
         }
         let to = self.ordered_of(ix).moving.as_ref().filter(|m| m.preempts).and_then(|m| m.to);
-        if to == Some(host) && record.class >= Class::Failing && !self.may_be_claimed(ix) {
-            let why = format!("{} stays here: a check fails on {}", self.name(ix), self.host_name(host));
+        let reason = if record.class >= Class::Failing {
+            Some("is not fit to own any more")
+        } else if !self.outranked_by(ix, host) {
+            Some("is not stronger any more")
+        } else {
+            None
+        };
+        if let Some(reason) = reason
+            && to == Some(host)
+            && !self.may_be_claimed(ix)
+        {
+            let (name, host) = (self.name(ix), self.host_name(host));
+            let why = format!("{name} stays here: {host} {reason}");
             self.move_ended(ix, Err(why));
         }
         self.tell_not_brought(u, host);

@@ -267,7 +267,8 @@ fn strip(payload: &[u8]) -> Vec<u8> {
 fn gates_of_preemption_hold_as_ever() {
     // `preempt = false`; a delay; a hold-down.
     let never = back(&beating(&("preempt = false\n".to_owned() + &set("prefer"))), 2, |_| {});
-    let delay = back(&beating(&("preempt-delay = \"30s\"\n".to_owned() + &set("prefer"))), 2, |_| {});
+    let delay =
+        back(&beating(&("preempt-delay = \"30s\"\n".to_owned() + &set("prefer"))), 2, |_| {});
     let hold = back(&beating(&("hold-down = \"40s\"\n".to_owned() + &set("prefer"))), 2, |_| {});
     for (mut world, after) in [(never, None), (delay, Some(30)), (hold, Some(34))] {
         let back = world.now;
@@ -281,7 +282,10 @@ fn gates_of_preemption_hold_as_ever() {
                 assert!((secs(after)..=secs(after + 4)).contains(&waited), "{waited:?}");
             }
         }
-        assert_eq!((world.owners(), world.hosts[1].barriers().len()), (vec![1], usize::from(after.is_some())));
+        assert_eq!(
+            (world.owners(), world.hosts[1].barriers().len()),
+            (vec![1], usize::from(after.is_some()))
+        );
     }
     // Frozen, also in the middle: nothing moves, the writer goes on, and nothing has failed.
     let mut world = pair();
@@ -403,7 +407,10 @@ fn instances_that_move_together_are_brought_together() {
     assert_eq!(world.hosts[1].barriers().len(), 2);
     done(&mut world, 1, Ok(()));
     world.run(secs(2));
-    assert_eq!((states(&world, 0), states(&world, 1)), (vec![State::Active; 2], vec![State::Backup; 2]));
+    assert_eq!(
+        (states(&world, 0), states(&world, 1)),
+        (vec![State::Active; 2], vec![State::Backup; 2])
+    );
 }
 
 #[test]
@@ -444,8 +451,8 @@ fn it_counts_against_the_move_budget() {
     let counts = |world: &World| -> Vec<u32> {
         world.hosts.iter().map(|host| host.unit().flap.moves[0].0).collect()
     };
-    let before = counts(&world);
     world.run(secs(5));
+    let before = counts(&world);
     done(&mut world, 1, Ok(()));
     world.run(secs(5));
     assert_eq!(world.owners(), [0]);
