@@ -214,7 +214,7 @@ impl Watch {
         let orders = self.orders.last.max(self.orders.spoken);
         let last = [owned, self.whole?, self.agents_changed, view.tampered, orders];
         let since = last.into_iter().fold(Instant::ZERO, Instant::max);
-        let calm = now - since > self.longest_down * 2 + self.scenario.t() * 4;
+        let calm = now - since > self.longest_down;
         let ordered = self.orders.moving(None) || self.orders.promoting(host);
         (calm && !ordered && self.hosts[owner].agent == Agent::Running).then_some(owner)
     }
