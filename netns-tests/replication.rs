@@ -298,7 +298,7 @@ fn a_preemption_loses_nothing() {
         }
         arena.wait_sync(FIRST);
         total = there;
-        [&asked, &quiet].map(|file| fs::remove_file(file).unwrap());
+        [&asked, &quiet].into_iter().for_each(|file| fs::remove_file(file).unwrap());
     }
     println!("\n  {rounds} preemptions, {total} records, {lost} probes lost");
     assert_eq!(lost, 0);
