@@ -13,6 +13,9 @@ pub(crate) const TARGET: &str = "192.0.2.1";
 /// What is cut, from one host to another.
 pub(crate) type Cuts = BTreeSet<(usize, usize)>;
 
+/// What another release would have sent instead of this heartbeat.
+pub(crate) type Strip = fn(&[u8]) -> Vec<u8>;
+
 /// The hosts lb1, lb2 .. of one group, at positions 0, 1 ..
 pub(crate) struct World {
     pub(crate) hosts: Vec<Bench>,
@@ -34,7 +37,7 @@ pub(crate) struct World {
     /// Kernels that keep a leased address for ever.
     pub(crate) leaseless: BTreeSet<usize>,
     /// What becomes of heartbeats on the way.
-    pub(crate) strips: Option<fn(&[u8]) -> Vec<u8>>,
+    pub(crate) strips: Option<Strip>,
     /// What each kernel holds, and until when.
     held: Vec<Option<Instant>>,
 }

@@ -167,7 +167,8 @@ impl Engine {
             return;
         }
         // An unfit owner hands over by its own rules.
-        if self.class(u) > Class::Held || self.offer_due(u).is_some() {
+        let fails = matches!(self.class(u), Class::Failing | Class::Unable);
+        if fails || self.offer_due(u).is_some() {
             return;
         }
         let members: Vec<InstanceIx> = self.together(ix).into_iter().collect();
@@ -238,14 +239,17 @@ impl Engine {
 
     /// Moves are frozen: one that no operator ordered, and that the target may not claim for yet, is off.
     pub(super) fn freeze_preemption(&mut self, ix: InstanceIx) {
-        if self.frozen_instance(ix).is_none() || self.may_be_claimed(ix) {
+        let preempts = self.ordered_of(ix).moving.as_ref().is_some_and(|m| m.preempts);
+        if !preempts || self.frozen_instance(ix).is_none() || self.may_be_claimed(ix) {
             return;
         }
-        let why = format!("{} stays here: moves are frozen", self.name(ix));
-        if let Some(moving) = self.ordered_mut(ix).moving.as_mut().filter(|m| m.preempts) {
-            // Nothing has failed: once thawed it begins at once.
-            moving.preempts = false;
-            self.move_ended(ix, Err(why));
+        // Nothing has failed: once thawed it begins at once, with all that moves together.
+        for o in self.together(ix) {
+            if let Some(moving) = &mut self.ordered_mut(o).moving {
+                moving.preempts = false;
+            }
         }
+        let why = format!("{} stays here: moves are frozen", self.name(ix));
+        self.move_ended(ix, Err(why));
     }
 }

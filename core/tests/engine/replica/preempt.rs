@@ -405,6 +405,12 @@ fn instances_that_move_together_are_brought_together() {
     assert_eq!((states(&world, 1), world.hosts[1].barriers().len()), (vec![State::Active; 2], 1));
     world.run(secs(5));
     assert_eq!(world.hosts[1].barriers().len(), 2);
+    // Frozen in the middle, none of them has failed once more: thawed it begins at once.
+    world.give(1, of_web(FREEZE));
+    world.run(secs(5));
+    world.give(1, of_web(OperatorOrder::Thaw));
+    world.run(secs(4));
+    assert_eq!((states(&world, 1), world.hosts[1].barriers().len()), (vec![State::Active; 2], 3));
     done(&mut world, 1, Ok(()));
     world.run(secs(2));
     assert_eq!(
