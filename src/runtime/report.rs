@@ -245,6 +245,9 @@ fn gate_text(model: &Model, now: Instant, gate: &Closed) -> String {
             format!("does not preempt while frozen, for {}", seconds(until.since(now)))
         }
         Closed::MovedAway => "leaves the address where it was moved, until failback".to_owned(),
+        Closed::OwnerBrings(host) => {
+            format!("{} hands over when its state is here", model.host_name(*host))
+        }
     }
 }
 

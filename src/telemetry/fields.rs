@@ -216,7 +216,8 @@ const fn peer_of_alarm(alarm: &Alarm) -> Option<HostIx> {
         Alarm::AdvertPathBroken(host)
         | Alarm::StaleHolder(host)
         | Alarm::ConfigMismatch(host)
-        | Alarm::BootCounterBehind(host) => Some(*host),
+        | Alarm::BootCounterBehind(host)
+        | Alarm::NotBrought(host, _) => Some(*host),
         _ => None,
     }
 }

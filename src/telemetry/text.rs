@@ -54,8 +54,8 @@ pub fn cause_text(model: &Model, cause: &Cause) -> String {
         Cause::Offered(host) => format!("{} let go: this host is fitter", name(host)),
         Cause::NobodyCame => "offered the address, and nobody came".into(),
         Cause::Promoted => "promoted by an operator".into(),
-        Cause::MovedHere(host) => format!("moved here from {} by an operator", name(host)),
-        Cause::MovedAway(Some(host)) => format!("moved to {} by an operator", name(host)),
+        Cause::MovedHere(host) => format!("planned move from {}", name(host)),
+        Cause::MovedAway(Some(host)) => format!("planned move to {}", name(host)),
         Cause::MovedAway(None) => "released by an operator to whoever came".into(),
         Cause::Drained => "an operator drained this host".into(),
         Cause::Reload => "the configuration changed".into(),
@@ -159,6 +159,11 @@ pub fn alarm_text(model: &Model, alarm: &Alarm) -> String {
              writable"
                 .into()
         }
+        Alarm::NotBrought(host, why) => format!(
+            "{} is stronger and waits for the address: {why}; tried again by itself, by `vipd ack` at once, and `vipd move \
+             --force` goes without what is missing there",
+            name(host)
+        ),
     }
 }
 
@@ -185,6 +190,7 @@ pub fn alarm_code(alarm: &Alarm) -> &'static str {
         Alarm::Frozen => "frozen",
         Alarm::ReplicaStale => "replica-stale",
         Alarm::StateUnwritable => "state-unwritable",
+        Alarm::NotBrought(..) => "not-brought",
     }
 }
 

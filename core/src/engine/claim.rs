@@ -42,12 +42,16 @@ impl Engine {
             self.units[u].vr.ask_again(now + interval);
             return;
         }
-        let second = self.class(u) > Class::Healthy || self.frozen(u).is_some() || self.away(u);
+        let second = self.class(u) > Class::Healthy
+            || self.frozen(u).is_some()
+            || self.away(u)
+            || self.owner_brings(u).is_some();
         if matches!(expiry, Expiry::Preempts(_))
             && second
             && let Some(heard) = self.units[u].vr.heard().copied()
         {
-            // Second choice by now, or told to leave it there: the weaker owner is the owner.
+            // Second choice by now, told to leave it there, or to be brought the state first: the weaker owner is the
+            // owner.
             self.units[u].vr.owner_alive(heard.at);
             return;
         }
@@ -385,15 +389,17 @@ impl Engine {
         if self.away(u) {
             return Some(Closed::MovedAway);
         }
-        if instance.priority.is_owner() {
-            return None;
-        }
-        self.units[u].gates.closed(
-            self.now.mono,
-            instance.preempt,
-            instance.preempt_delay,
-            instance.hold_down,
-        )
+        let gates = &self.units[u].gates;
+        let closed = match instance.priority.is_owner() {
+            true => None,
+            false => gates.closed(
+                self.now.mono,
+                instance.preempt,
+                instance.preempt_delay,
+                instance.hold_down,
+            ),
+        };
+        closed.or_else(|| self.owner_brings(u).map(Closed::OwnerBrings))
     }
 
     /// The owner was heard on the service segment: what doubted it is over.

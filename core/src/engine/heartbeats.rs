@@ -183,6 +183,7 @@ impl Engine {
                 || lead.is_some_and(|u| self.asks_for_address(u)),
             virtual_mac: instance.virtual_mac,
             stale: lead.is_some_and(|u| self.stale(u)),
+            plans_preemption: lead.is_some_and(|u| self.plans_preemption(u)),
             orders: self.told_orders(ix),
         }
     }

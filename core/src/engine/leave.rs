@@ -427,7 +427,8 @@ impl Engine {
                 self.units[u].vr.listen(self.now.mono);
                 if let Some(heard) = leaving.heard {
                     self.units[u].vr.step_down(heard);
-                    if matches!(cause, Cause::MovedAway(_) | Cause::Drained) {
+                    let planned = matches!(cause, Cause::MovedAway(_) | Cause::Drained);
+                    if planned && !self.is_preempted(u) {
                         self.went_to(u, heard.src);
                     }
                 }

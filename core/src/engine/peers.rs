@@ -427,6 +427,7 @@ impl Engine {
                     self.release_requested(u, host, new);
                 }
                 self.consider_hand_over(u);
+                self.follow_preemption(u, host, new);
             }
             State::Initialize => {
                 let leaving = self.units[u].leaving.as_ref();
@@ -490,6 +491,7 @@ impl Engine {
         for host in gone {
             self.event(None, None, EventKind::Peer { host, alive: false });
             self.move_target_gone(host);
+            self.asks_no_more(host);
             for u in 0..self.units.len() {
                 self.units[u].gates.heard_by(host);
             }

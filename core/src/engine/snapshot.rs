@@ -120,8 +120,10 @@ pub struct UnitView {
     pub ordered: bool,
     /// It owns because an operator said so.
     pub pinned: bool,
-    /// On its way to or from another host, by an operator's order.
+    /// On its way to or from another host, as planned.
     pub moving: Option<MoveView>,
+    /// Owner: the stronger host that waits until its state is brought there, and what is left until that is tried again.
+    pub asked_by: Option<(HostIx, Duration)>,
     /// Drained: what is left of that, `None` inside: until undrained; and whether it claims as the last resort.
     pub drained: Option<(Option<Duration>, bool)>,
     /// Frozen in the whole group: what is left of that, `None` inside: until thawed.
@@ -279,6 +281,7 @@ impl Engine {
             ordered: self.standby(unit.instance).ordered,
             pinned: unit.pinned,
             moving: self.move_view(unit.instance),
+            asked_by: self.asked_by(u).map(|(host, at)| (host, at.since(now))),
             drained: self.drain_of(unit.instance).map(|(until, last)| (left(until, now), last)),
             frozen: self.frozen(u).map(|until| left(until, now)),
             away: self.away(u),

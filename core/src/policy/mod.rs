@@ -77,6 +77,8 @@ pub enum Closed {
     Frozen(Instant),
     /// An operator moved the address away from this host: it stays there until failback.
     MovedAway,
+    /// State files follow the address: the owner, this host, brings them here first and hands over.
+    OwnerBrings(HostIx),
 }
 
 impl PreemptGates {

@@ -34,7 +34,8 @@ pub struct Params {
     pub priority: u8,
     /// Advertisement_Interval of this host.
     pub interval: Interval,
-    /// Preempt_Mode at this moment: false while a preempt delay or hold-down runs. Always true at 255.
+    /// Preempt_Mode at this moment: false while a preempt delay or hold-down runs, and while the owner brings its state
+    /// before it hands over. At 255 only the last of these counts.
     pub preempt: bool,
 }
 

@@ -180,6 +180,9 @@ pub struct InstanceRecord {
     pub virtual_mac: bool,
     /// Its copy of the state is old or unknown; releases that do not know this read the class alone.
     pub stale: bool,
+    /// Owner: state files follow the address, and it brings them to a stronger host that says the same. Backup: it would
+    /// preempt, and waits for that. Releases that do not know it neither bring nor wait.
+    pub plans_preemption: bool,
     /// What operators ordered, and what hosts agree on for it.
     pub orders: Orders,
 }
@@ -219,6 +222,8 @@ pub struct MoveRequest {
     pub force: bool,
     /// The new owner keeps the address.
     pub pin: bool,
+    /// Nobody ordered it: the host that is asked outranks the owner, and is brought its state first.
+    pub preempts: bool,
     /// Only gets ready, and does not claim before the request comes without this. Releases that do not know it see no
     /// request at all, so that none of them claims too soon.
     pub hold: bool,

@@ -1,9 +1,10 @@
 //! Instances whose state follows the address (DESIGN 5.13, P5): epochs over restarts, what a stale copy does to a claim,
-//! and planned moves that wait for the state.
+//! planned moves that wait for the state, and preemption that becomes one.
 
 mod barrier;
 mod epochs;
 mod gate;
+mod preempt;
 
 use crate::bench::{Bench, Said, WEB, beating, model, ms};
 use crate::fit::secs;

@@ -13,6 +13,9 @@ pub(crate) const TARGET: &str = "192.0.2.1";
 /// What is cut, from one host to another.
 pub(crate) type Cuts = BTreeSet<(usize, usize)>;
 
+/// What another release would have sent instead of this heartbeat.
+pub(crate) type Strip = fn(&[u8]) -> Vec<u8>;
+
 /// The hosts lb1, lb2 .. of one group, at positions 0, 1 ..
 pub(crate) struct World {
     pub(crate) hosts: Vec<Bench>,
@@ -33,6 +36,8 @@ pub(crate) struct World {
     pub(crate) off: BTreeSet<usize>,
     /// Kernels that keep a leased address for ever.
     pub(crate) leaseless: BTreeSet<usize>,
+    /// What becomes of heartbeats on the way.
+    pub(crate) strips: Option<Strip>,
     /// What each kernel holds, and until when.
     held: Vec<Option<Instant>>,
 }
@@ -58,6 +63,7 @@ impl World {
             hung: BTreeSet::new(),
             off: BTreeSet::new(),
             leaseless: BTreeSet::new(),
+            strips: None,
             held: vec![None; count],
         };
         world.deliver();
@@ -214,7 +220,8 @@ impl World {
                     && !self.no_beats.contains(&(from, to))
                 {
                     let src = SocketAddr::new(src, beat.to.port());
-                    let (path, payload) = (beat.path, &beat.payload[..]);
+                    let stripped = self.strips.map(|strip| strip(&beat.payload));
+                    let (path, payload) = (beat.path, stripped.as_ref().unwrap_or(&beat.payload));
                     self.to(
                         to,
                         Input::Heartbeat(HeartbeatIn { path, src, payload, age: Duration::ZERO }),

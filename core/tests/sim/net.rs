@@ -1,14 +1,17 @@
 //! Frames between the machines of the world: who gets what, and what kernels answer by themselves.
 
+use crate::engine::secrets;
 use crate::host::Item;
 use crate::invariants::Fact;
 use crate::scenario::{self, heartbeat_source, mac};
 use crate::wire::Net;
-use crate::world::{Event, Frame, World};
+use crate::world::{Breakage, Event, Frame, World};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use vipd_core::engine::io::{HeartbeatOut, Probe, Transmit};
 use vipd_core::types::{Family, Mac, PathIx, Vrid};
+use vipd_core::wire::heartbeat::{Heartbeat, HeartbeatKey};
 
 impl World {
     /// The number of the gateway among the nodes.
@@ -51,9 +54,21 @@ impl World {
         let to = (0..self.hosts.len()).find(|h| scenario::heartbeat_addrs(*h)[path] == out.to.ip());
         let carrier = net == Net::Second || self.hosts[host].connected();
         if let Some(to) = to.filter(|_| carrier) {
-            let frame = Frame::Heartbeat { path, payload: Rc::from(out.payload.as_slice()) };
-            self.post(net, host, to, &frame);
+            let payload = Rc::from(&*self.as_released(host, &out.payload));
+            self.post(net, host, to, &Frame::Heartbeat { path, payload });
         }
+    }
+
+    /// The heartbeat as it goes out; with the breakage of that rule as of a release that knows of no planned preemption.
+    fn as_released<'a>(&self, host: usize, payload: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.breakage != Some(Breakage::Preemption) {
+            return Cow::Borrowed(payload);
+        }
+        let model = &self.hosts[host].model;
+        let key = HeartbeatKey::derive(&secrets(model).cluster_key.unwrap(), &model.cluster);
+        let mut beat = Heartbeat::decode(payload, &key).unwrap();
+        beat.instances.iter_mut().for_each(|record| record.plans_preemption = false);
+        Cow::Owned(beat.encode(&key))
     }
 
     pub(crate) fn send_probe(&mut self, host: usize, probe: &Probe) {

@@ -160,6 +160,9 @@ impl World {
             }
             EventKind::Alarm(Alarm::Drained, on) => self.note(Fact::Drained(host, on)),
             EventKind::Alarm(Alarm::Frozen, on) => self.note(Fact::Frozen(host, on)),
+            EventKind::Alarm(Alarm::NotBrought(to, _), on) => {
+                self.note(Fact::NotBrought(host, usize::from(to.0), on));
+            }
             EventKind::Remember(memory) if self.replicates() && event.instance.is_some() => {
                 self.store(host, memory);
             }

@@ -80,7 +80,7 @@ impl Case {
     /// The end of the run: the last fault, and the time after which every promise must hold again.
     fn end(&self) -> Instant {
         let settle = self.scenario.to_settle().max(Duration::from_secs(5));
-        let state = if self.scenario.replica.is_some() { 20 } else { 0 };
+        let state = if self.scenario.replica.is_some() { 25 } else { 0 };
         self.schedule.end()
             + Duration::from_secs(state)
             + settle

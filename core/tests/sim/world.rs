@@ -56,6 +56,8 @@ pub(crate) enum Breakage {
     Gate,
     /// What loses a dispute is thrown away.
     Rescue,
+    /// No owner brings its state to a stronger host, as with a release that does not know of it (DESIGN 5.5).
+    Preemption,
 }
 
 #[derive(Debug)]

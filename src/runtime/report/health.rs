@@ -3,7 +3,8 @@
 use crate::control::status::{Check, Flap, Moves};
 use crate::telemetry::{seconds, verdict_word};
 use vipd_core::config::model::{Model, Severity};
-use vipd_core::engine::snapshot::{ActivationView, CheckView, UnitView};
+use vipd_core::engine::snapshot::{ActivationView, CheckView, MoveView, UnitView};
+use vipd_core::policy::Closed;
 
 /// One check.
 pub(super) fn check(model: &Model, view: &CheckView) -> Check {
@@ -80,6 +81,9 @@ pub(super) fn waits(model: &Model, unit: &UnitView) -> Vec<String> {
             waits.push(format!("activation failed ({why}), tried again in {}", seconds(*retry)));
         }
     }
+    if let Some(wait) = state(model, unit) {
+        waits.push(wait);
+    }
     if unit.ordered {
         waits.push("ordered to claim by an operator".into());
     }
@@ -93,4 +97,31 @@ pub(super) fn waits(model: &Model, unit: &UnitView) -> Vec<String> {
         waits.push(format!("held by the move budget: `vipd ack`, or {} of quiet", seconds(left)));
     }
     waits
+}
+
+/// What of its state files a preemption waits for, on either side.
+fn state(model: &Model, unit: &UnitView) -> Option<String> {
+    let name = |host| model.host_name(host);
+    match (&unit.gate, unit.asked_by) {
+        (Some(Closed::OwnerBrings(owner)), _) => Some(match unit.moving {
+            Some(MoveView::From(host)) if host == *owner => {
+                format!("{} brings its state here, then this host claims", name(*owner))
+            }
+            _ => format!("waits until {} brings its state here", name(*owner)),
+        }),
+        (None, Some((host, left))) => Some(match unit.moving {
+            Some(MoveView::To(Some(to))) if to == host => {
+                format!("brings its state to {}, which is stronger, then hands over", name(host))
+            }
+            _ if left.is_zero() => {
+                format!("{} is stronger: brings its state there and hands over", name(host))
+            }
+            _ => format!(
+                "{} is stronger: its state is brought there again in {}",
+                name(host),
+                seconds(left)
+            ),
+        }),
+        _ => None,
+    }
 }

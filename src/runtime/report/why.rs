@@ -182,7 +182,10 @@ fn changes(model: &Model, now: Instant, unit: &UnitView) -> Vec<String> {
                     && c.class <= unit.class
                     && c.priority > unit.priority
             });
-            if let Some(c) = better {
+            if let Some((host, _)) = unit.asked_by {
+                let host = model.host_name(host);
+                changes.push(format!("{host} has everything of its state: then {host} claims"));
+            } else if let Some(c) = better {
                 changes.push(format!(
                     "{} has priority {} and takes the address when its gates open",
                     model.host_name(c.host),

@@ -214,6 +214,8 @@ pub enum Alarm {
     ReplicaStale,
     /// The disk takes no reservation of epochs: after a power cut this host relies on its peers to remember.
     StateUnwritable,
+    /// This host is stronger and waits for the address, whose state could not be brought there: why.
+    NotBrought(HostIx, Arc<str>),
 }
 
 /// Why a virtual router changed state.
@@ -263,9 +265,9 @@ pub enum Cause {
     NobodyCame,
     /// An operator promoted this host.
     Promoted,
-    /// An operator moved the address here, from this host.
+    /// A planned move brought the address here, from this host: by an operator's order, a drain, a preemption.
     MovedHere(HostIx),
-    /// An operator moved the address away: to this host, or to whoever came.
+    /// The address was moved away as planned: to this host, or, by an operator, to whoever came.
     MovedAway(Option<HostIx>),
     /// An operator drained this host.
     Drained,

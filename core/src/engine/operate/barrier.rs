@@ -123,11 +123,11 @@ impl Engine {
             moving.unsynced = Some(why.to_owned());
             return self.barrier_passed(ix);
         }
-        let to = moving.to.map_or("the target", |host| self.host_name(host));
+        let way_out = if moving.preempts { "" } else { "; --force moves it all the same" };
+        let to = moving.to;
+        let to = to.map_or("the target", |host| self.host_name(host));
         let name = self.name(ix);
-        let why = format!(
-            "{name} stays here, its state is not complete on {to}: {why}; --force moves it all the same"
-        );
+        let why = format!("{name} stays here, its state is not complete on {to}: {why}{way_out}");
         self.move_ended(ix, Err(why));
     }
 
@@ -172,7 +172,8 @@ impl Engine {
 
     // Voluntary moves -----------------------------------------------------------------------------------------
 
-    /// This host hands over with its state where no move was ordered: a drain by a check, a failback, a stop. False: there
+    /// This host hands over with its state where no move was ordered: a drain by a check, a
+    /// failback, a preemption, a stop. False: there
     /// is nothing to bring, or it is on its way already.
     pub(in crate::engine) fn bring_state(
         &mut self,

@@ -92,6 +92,7 @@ impl Engine {
         let frozen = self.frozen_instance(ix).is_some();
         self.alarm(Some(ix), Alarm::Frozen, frozen);
         for ix in self.together(ix) {
+            self.freeze_preemption(ix);
             for u in self.units_of(ix) {
                 self.refresh_preemption(u);
                 self.consider_hand_over(u);

@@ -32,6 +32,8 @@ pub(super) struct Moving {
     pub(super) force: bool,
     /// The new owner keeps it.
     pin: bool,
+    /// Nobody ordered it: the target outranks this host.
+    pub(super) preempts: bool,
     /// Let go even where nobody comes.
     insists: bool,
     /// The target has claimed, or the addresses are offered: `leave` brings it to an end.
@@ -105,6 +107,7 @@ impl Engine {
             number,
             force,
             pin,
+            preempts: false,
             insists: false,
             handing: false,
             answered: false,
@@ -126,6 +129,7 @@ impl Engine {
             number: 0,
             force: false,
             pin: false,
+            preempts: false,
             insists,
             handing: true,
             answered: false,
@@ -185,6 +189,7 @@ impl Engine {
             left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             force: moving.force,
             pin: moving.pin,
+            preempts: moving.preempts,
             hold,
         })
     }
@@ -261,6 +266,11 @@ impl Engine {
         self.is_moving(self.units[u].instance)
     }
 
+    /// Does the unit's instance go to a host that outranks this one, and nobody ordered it?
+    pub(in crate::engine) fn is_preempted(&self, u: UnitIx) -> bool {
+        self.ordered_of(self.units[u].instance).moving.as_ref().is_some_and(|m| m.preempts)
+    }
+
     /// The unit changed its state for `cause`.
     pub(super) fn move_follows(&mut self, u: UnitIx, cause: &Cause) {
         let ix = self.units[u].instance;
@@ -309,6 +319,9 @@ impl Engine {
         let held = self.takes_state(ix) && !self.may_be_claimed(ix);
         let Some(moving) = self.ordered_mut(ix).moving.take() else { return };
         self.barrier_over(ix);
+        if let (Err(why), Some(host), true) = (&result, moving.to, moving.preempts) {
+            self.not_brought(ix, host, why);
+        }
         if held && result.is_err() {
             self.group_stays(ix);
         }
@@ -372,7 +385,8 @@ impl Engine {
 
     /// Does an order explain that the address went from `before` to another host?
     pub(in crate::engine) fn move_was_ordered(&self, u: UnitIx, before: HostIx) -> bool {
-        self.record(before, u).is_some_and(|r| r.orders.request.is_some())
+        let ordered = |r: InstanceRecord| r.orders.request.is_some_and(|request| !request.preempts);
+        self.record(before, u).is_some_and(ordered)
             || self.living_peers(u).any(|(_, r)| r.state == State::Active && r.orders.pinned)
     }
 

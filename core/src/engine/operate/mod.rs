@@ -1,7 +1,7 @@
 //! What operators order: judged first, then carried out; each operation is reported until it is done or aborted.
 //!
 //! Rooms: `judge` would it be carried out; `eligible` who may take over; `handover` the move at its source, `barrier`
-//! its state, `takeover` the move at its target; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
+//! its state, `takeover` the move at its target, `preempt` one that a stronger host asks for; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
 //! outlives a restart.
 //!
 //! An operation lives in the agent that was told of it: it waits for instances, each of which ends by itself and within a
@@ -15,6 +15,7 @@ mod handover;
 mod judge;
 mod memory;
 mod pins;
+mod preempt;
 mod takeover;
 
 use super::io::{Away, Cause, EventKind, OperationStep, OperatorOrder, OrderRecord};
@@ -30,6 +31,7 @@ use drain::Drain;
 use freeze::FreezeWord;
 use handover::{LONGEST, Moving};
 use pins::PriorityOrder;
+use preempt::Tried;
 use std::collections::BTreeSet;
 use takeover::Takeover;
 
@@ -70,6 +72,10 @@ struct Ordered {
     moving: Option<Moving>,
     /// Its writer is quiet for the move of that order.
     barrier: Option<u64>,
+    /// Stronger hosts ask for it since then.
+    asked_since: Option<Instant>,
+    /// Those to which it could not be brought.
+    tried: Vec<Tried>,
     /// On its way to here.
     takeover: Option<Takeover>,
     /// What is said to the host that asked last.
@@ -115,6 +121,8 @@ impl Orders {
             let Some(ix) = renumber.instance(was) else { continue };
             ordered.moving = ordered.moving.and_then(|m| m.renumbered(renumber));
             ordered.takeover = ordered.takeover.and_then(|t| t.renumbered(renumber));
+            let tried = ordered.tried.into_iter();
+            ordered.tried = tried.filter_map(|t| t.renumbered(renumber)).collect();
             self.all[usize::from(ix.0)] = ordered;
         }
         self.away = self.all.iter().filter(|o| o.away.is_some()).count();
@@ -162,7 +170,10 @@ impl Engine {
         self.operation(id, instance, OperationStep::Started);
         match order {
             OperatorOrder::Acknowledge => {
-                self.meant(instance).into_iter().for_each(|ix| self.acknowledge(ix));
+                for ix in self.meant(instance) {
+                    self.acknowledge(ix);
+                    self.try_afresh(ix);
+                }
             }
             OperatorOrder::Promote { .. } => return self.start_promotion(id, instance),
             OperatorOrder::Move { to, force } => return self.start_move(id, instance, to, force),
@@ -346,6 +357,9 @@ impl Engine {
             self.ordered_mut(ix).takeover.take_if(|t| t.claimed.is_some());
         }
         self.move_follows(u, cause);
+        if !active {
+            self.try_afresh(ix);
+        }
         self.keep(ix);
         if active {
             self.end_waits(ix, Waits::Promotion, |name| Ok(format!("{name} is active here")));

@@ -99,7 +99,8 @@ impl Engine {
         (configured(host) > configured(self.model.host)).then_some(host)
     }
 
-    fn beat(&self) -> Duration {
+    /// Time between heartbeats; zero without.
+    pub(super) fn beat(&self) -> Duration {
         self.peers.as_ref().map_or(Duration::ZERO, |p| p.config.interval.duration())
     }
 

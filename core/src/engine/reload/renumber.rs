@@ -76,6 +76,9 @@ impl Renumber {
             Alarm::StaleHolder(host) => self.host(*host).map(Alarm::StaleHolder),
             Alarm::ConfigMismatch(host) => self.host(*host).map(Alarm::ConfigMismatch),
             Alarm::BootCounterBehind(host) => self.host(*host).map(Alarm::BootCounterBehind),
+            Alarm::NotBrought(host, why) => {
+                self.host(*host).map(|host| Alarm::NotBrought(host, Arc::clone(why)))
+            }
             Alarm::CheckUnknown(check) => self.check(*check).map(Alarm::CheckUnknown),
             other => Some(other.clone()),
         }

@@ -357,12 +357,12 @@ impl Group {
                     {
                         at = at.max(opens + way);
                     }
-                    Some(_) => {}
-                    // What keeps it for longer than that way is no gate.
-                    None => {
+                    Some(Closed::OwnerBrings(_)) | None => {
+                        // What keeps it for longer than that way is no gate.
                         open = true;
                         at = at.max(self.opened.unwrap_or(self.now) + way);
                     }
+                    Some(_) => {}
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 const MAGIC: [u8; 4] = *b"vipd";
 /// What we write. Grows with each change, also with those that old readers skip.
-pub(super) const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 4;
 /// The oldest reader that understands what we write.
 const READABLE_BY: u8 = 1;
 const PREAMBLE_LEN: usize = MAGIC.len() + 2;
@@ -56,6 +56,7 @@ mod flag {
     pub(super) const PINNED: u16 = 1 << 11;
     pub(super) const FAILBACK: u16 = 1 << 12;
     pub(super) const STALE: u16 = 1 << 13;
+    pub(super) const PLANS_PREEMPTION: u16 = 1 << 14;
 }
 
 impl Heartbeat {
@@ -250,6 +251,7 @@ impl InstanceRecord {
             (flag::PINNED, self.orders.pinned),
             (flag::FAILBACK, self.orders.failback),
             (flag::STALE, self.stale),
+            (flag::PLANS_PREEMPTION, self.plans_preemption),
         ]
         .into_iter()
         .filter_map(|(bit, set)| set.then_some(bit))
@@ -312,6 +314,7 @@ impl InstanceRecord {
             release_request: is(flag::RELEASE_REQUEST),
             virtual_mac: is(flag::VIRTUAL_MAC),
             stale: is(flag::STALE),
+            plans_preemption: is(flag::PLANS_PREEMPTION),
             orders: Orders { pinned, failback, ..Orders::read(&mut r)? },
         })
     }

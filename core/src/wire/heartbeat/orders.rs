@@ -17,6 +17,7 @@ mod part {
 /// Flags of a request.
 const FORCE: u8 = 1 << 0;
 const PIN: u8 = 1 << 1;
+const PREEMPTS: u8 = 1 << 2;
 /// Flags of an answer.
 const REFUSED: u8 = 1 << 0;
 const READY: u8 = 1 << 1;
@@ -105,13 +106,16 @@ impl MoveRequest {
         out.extend(self.to.to_be_bytes());
         out.extend(self.number.to_be_bytes());
         out.extend(self.left_ms.to_be_bytes());
-        let force = if self.force { FORCE } else { 0 };
-        out.push(force | if self.pin { PIN } else { 0 });
+        let flags = [(FORCE, self.force), (PIN, self.pin), (PREEMPTS, self.preempts)];
+        let flags = flags.into_iter().filter(|(_, set)| *set);
+        out.push(flags.fold(0, |all, (bit, _)| all | bit));
     }
 
     fn read(r: &mut Reader<'_>, hold: bool) -> Result<Self, HeartbeatError> {
         let (to, number, left_ms, flags) = (r.u64()?, r.u64()?, r.u32()?, r.u8()?);
-        Ok(Self { to, number, left_ms, force: flags & FORCE != 0, pin: flags & PIN != 0, hold })
+        let is = |bit| flags & bit != 0;
+        let (force, pin, preempts) = (is(FORCE), is(PIN), is(PREEMPTS));
+        Ok(Self { to, number, left_ms, force, pin, preempts, hold })
     }
 }
 

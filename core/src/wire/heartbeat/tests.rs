@@ -44,13 +44,14 @@ fn refusal() -> impl Strategy<Value = Refusal> {
 }
 
 fn orders() -> impl Strategy<Value = Orders> {
-    let request = any::<(u64, u64, u32, [bool; 3])>().prop_map(
-        |(to, number, left_ms, [force, pin, hold])| MoveRequest {
+    let request = any::<(u64, u64, u32, [bool; 4])>().prop_map(
+        |(to, number, left_ms, [force, pin, preempts, hold])| MoveRequest {
             to,
             number,
             left_ms,
             force,
             pin,
+            preempts,
             hold,
         },
     );
@@ -74,11 +75,12 @@ fn instance() -> impl Strategy<Value = InstanceRecord> {
     (
         any::<(u64, u8, u8, u64, u8)>(),
         (state(), class()),
-        any::<[bool; 7]>(),
+        any::<[bool; 8]>(),
         any::<(Option<u64>, u16, u64, u16, u16, Option<bool>, Option<bool>)>(),
     )
         .prop_map(|((key, link, priority, number, host), (state, class), flags, rest)| {
-            let [applied, holds, releasing, leaving, release_request, virtual_mac, stale] = flags;
+            let [applied, holds, releasing, leaving, release_request, virtual_mac, stale, plans] =
+                flags;
             let (hears, hears_age_ms, adverts_sent, advert_age_ms, lease_left_ms, target, owner) =
                 rest;
             InstanceRecord {
@@ -102,6 +104,7 @@ fn instance() -> impl Strategy<Value = InstanceRecord> {
                 release_request,
                 virtual_mac,
                 stale,
+                plans_preemption: plans,
                 orders: Orders::default(),
             }
         })
@@ -285,7 +288,7 @@ fn a_newer_sender_is_read_without_what_it_added() {
     let mut datagram = sealed(&newer);
     assert_eq!(Heartbeat::decode(&datagram, &key()), Ok(small()));
     // One that we cannot read says so before its tag is looked at.
-    datagram[5] = 4;
+    datagram[5] = codec::FORMAT + 1;
     assert_eq!(Heartbeat::decode(&datagram, &key()), Err(HeartbeatError::Version));
 }
 
@@ -371,6 +374,7 @@ fn a_datagram_is_filled_and_not_overfilled() {
         release_request: false,
         virtual_mac: false,
         stale: false,
+        plans_preemption: false,
         orders: Orders::default(),
     };
     let link = LinkRecord {

@@ -29,6 +29,10 @@ fn a_returning_host_does_not_preempt_before_it_has_everything() {
     assert_eq!((world.owners(), world.hosts[0].unit().gate), (vec![1], Some(Closed::StaleReplica)));
     world.give(0, copy(Some(Duration::ZERO)));
     world.run(secs(5));
+    assert_eq!(world.hosts[0].unit().gate, Some(Closed::OwnerBrings(HostIx(1))));
+    let order = world.hosts[1].barriers()[0].1;
+    world.give(1, Input::BarrierDone { instance: WEB, order, result: Ok(()) });
+    world.run(secs(1));
     assert_eq!(world.owners(), [0]);
 }
 

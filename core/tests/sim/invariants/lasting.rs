@@ -182,7 +182,8 @@ impl Watch {
         }
     }
 
-    /// The strongest running host owns once nothing has kept it from taking over for long enough.
+    /// The strongest running host owns once nothing has kept it from taking over for long enough. One that could not be
+    /// brought the state is tried again less and less often, and the owner says so.
     fn judge_rank(&mut self, now: Instant, view: &AddrView) {
         let (Some(calm), Some((owner, _))) = (self.calm_since(now, view), view.settled) else {
             return;
@@ -201,10 +202,10 @@ impl Watch {
         else {
             return;
         };
-        if !self.is_fresh(now, best) {
+        if !self.is_fresh(now, best) || self.waits_in_vain(owner, best) {
             return;
         }
-        let end = calm + self.scenario.to_settle();
+        let end = calm + self.scenario.to_settle() + self.barrier();
         if now > end {
             let (best, owner) = (host_name(best), host_name(owner));
             let what = format!(

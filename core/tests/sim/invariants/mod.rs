@@ -82,6 +82,9 @@ pub(crate) enum Fact {
     Barrier(usize, usize, bool),
     /// The agent says that its barrier is over, and whether the address has moved.
     BarrierOver(usize, bool),
+    /// The agent of the one host says that its state could not be brought to the other, which is stronger and waits for
+    /// it; or no more.
+    NotBrought(usize, usize, bool),
     /// The client's entry changed.
     Sees(IpAddr, Mac),
 }
@@ -139,6 +142,8 @@ pub(crate) enum Rule {
     BarrierIgnored,
     /// A tree is refused for ever.
     RefusalLoop,
+    /// A host took the address from a calm owner, without a word of an operator, and lacks what was written there.
+    LeftBehind,
     /// The owner pushes nothing, or somebody does not follow it, long after everything is well.
     NotFollowed,
 }
@@ -341,17 +346,20 @@ impl Watch {
             Fact::Figures(host, age) => self.figures(now, *host, *age),
             Fact::Role(host, owns, epoch) => self.role(now, *host, *owns, *epoch),
             Fact::DiskFull(host) => self.disk_full(*host),
-            Fact::Stored(..) | Fact::Wrote(_) | Fact::BarrierOver(..) => {}
+            Fact::Stored(..) | Fact::Wrote(_) => {}
+            Fact::BarrierOver(host, _) => self.barrier_over(*host),
+            Fact::NotBrought(host, to, on) => self.not_brought(*host, *to, *on),
             Fact::Sealed(host, position, tree) => self.sealed(now, *host, *position, *tree),
             Fact::Took(host, from, position, _) => self.took(now, *host, *from, *position),
             Fact::Refused(by, from, refusal) => {
                 self.refusals += 1;
                 self.tree_refused(now, *by, *from, *refusal);
             }
-            Fact::Barrier(_, to, passed) => {
+            Fact::Barrier(host, to, passed) => {
                 self.barriers[usize::from(*passed)] += 1;
                 if *passed {
                     self.allowed(now, *to);
+                    self.barrier_passed(now, *host, *to);
                 }
             }
             Fact::Accepted(host, id) => self.accepted(now, *host, *id),

@@ -68,7 +68,8 @@ impl Watch {
         let unfit = view
             .settled
             .is_some_and(|(owner, _)| self.hosts[owner].sick || self.orders.drained(owner));
-        if now - calm > self.scenario.to_settle() && !unfit {
+        // So does one whose state could not be brought to a stronger host.
+        if now - calm > self.scenario.to_settle() && !unfit && !self.is_brought(host) {
             let what = format!("{} claims {addr}, nothing happened since {calm}", host_name(host));
             self.fail(now, Rule::NeedlessMove, what);
         }
@@ -117,6 +118,7 @@ impl Watch {
             Agent::Running if me.sick || now - me.sickened < SLACK => return,
             Agent::Running if self.orders.outage_allowed(host) => return,
             Agent::Running if self.orders.moving(Some(host)) => self.orders.moving_since(host),
+            Agent::Running if let Some(since) = self.brought_since(host) => since,
             Agent::Running if self.scenario.heartbeats => now,
             _ => return,
         };
@@ -145,7 +147,7 @@ impl Watch {
             let off = !self.hosts[h].agent.runs() && self.hosts[h].since > moment && !known;
             gone && (off || self.hosts[h].started > moment)
         };
-        let moves = self.orders.moving(Some(host));
+        let moves = self.orders.moving(Some(host)) || self.brought_since(host).is_some();
         let succeeded = (me.agent == Agent::Leaving || moves) && others().any(died);
         if ready(whole) && heirs && !succeeded && others().all(|h| view.held[h].is_none()) {
             let what = format!("{} lets go of {addr} before anybody has it", host_name(host));

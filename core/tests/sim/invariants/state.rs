@@ -39,6 +39,10 @@ struct SetView {
     allowed: Option<Instant>,
     /// Its agent's disk took nothing for a while.
     unwritable: bool,
+    /// All that was written there is on that host since then, which may claim.
+    brought: Option<(usize, Instant)>,
+    /// That stronger host waits for it in vain.
+    waiting: Option<usize>,
 }
 
 /// All of it.
@@ -135,6 +139,7 @@ impl Watch {
         if matches!(agent, Agent::Dead | Agent::Off) {
             let view = &mut self.sets.hosts[host];
             (view.owning, view.newest) = (None, Epoch::default());
+            (view.brought, view.waiting) = (None, None);
         }
     }
 
@@ -163,6 +168,55 @@ impl Watch {
 
     pub(super) fn allowed(&mut self, now: Instant, host: usize) {
         self.sets.hosts[host].allowed = Some(now);
+    }
+
+    pub(super) fn barrier_passed(&mut self, now: Instant, host: usize, to: usize) {
+        self.sets.hosts[host].brought = Some((to, now));
+    }
+
+    pub(super) fn barrier_over(&mut self, host: usize) {
+        self.sets.hosts[host].brought = None;
+    }
+
+    pub(super) fn not_brought(&mut self, host: usize, to: usize, on: bool) {
+        let waiting = &mut self.sets.hosts[host].waiting;
+        if on {
+            *waiting = Some(to);
+        } else {
+            waiting.take_if(|waits| *waits == to);
+        }
+    }
+
+    /// Since when all that was written on this host is on the one that takes over.
+    pub(super) fn brought_since(&self, host: usize) -> Option<Instant> {
+        self.sets.hosts[host].brought.map(|(_, since)| since)
+    }
+
+    /// Is this host brought everything by a weaker owner?
+    pub(super) fn is_brought(&self, to: usize) -> bool {
+        let rank = |host: usize| self.scenario.priorities[host];
+        let brings = |host: &usize| {
+            self.sets.hosts[*host].brought.is_some_and(|(t, _)| t == to) && rank(*host) < rank(to)
+        };
+        (0..self.hosts.len()).any(|host| brings(&host))
+    }
+
+    /// Does `host` wait in vain for the state of this owner?
+    pub(super) fn waits_in_vain(&self, owner: usize, host: usize) -> bool {
+        self.sets.hosts[owner].waiting == Some(host)
+    }
+
+    /// The owner from which `host` takes the address, where nothing explains that but its priority: the owner has served
+    /// for a while, everybody hears everybody, and no operator has spoken.
+    pub(crate) fn calm_owner(&self, now: Instant, host: usize) -> Option<usize> {
+        let view = self.addrs.first()?;
+        let (owner, owned) = view.settled.filter(|(owner, _)| *owner != host)?;
+        let orders = self.orders.last.max(self.orders.spoken);
+        let last = [owned, self.whole?, self.agents_changed, view.tampered, orders];
+        let since = last.into_iter().fold(Instant::ZERO, Instant::max);
+        let calm = now - since > self.longest_down;
+        let ordered = self.orders.moving(None) || self.orders.promoting(host);
+        (calm && !ordered && self.hosts[owner].agent == Agent::Running).then_some(owner)
     }
 
     /// Who owns, as its agent says.

@@ -116,6 +116,21 @@ impl World {
                 self.watch.fail(self.now, Rule::BarrierIgnored, what);
             }
         }
+        self.judge_left_behind(host);
+    }
+
+    /// Does it take the address from an owner that brings everything first, and lack something?
+    fn judge_left_behind(&mut self, host: usize) {
+        let Some(owner) = self.watch.calm_owner(self.now, host) else { return };
+        let (target, source) = (&self.replicas[host].disk, &self.replicas[owner].disk);
+        let has: BTreeSet<Record> = target.records().collect();
+        let lacks = source.records().find(|record| !has.contains(record));
+        // What leaves for another configuration goes in any case.
+        if let Some(record) = lacks.filter(|_| !self.hosts[owner].retires) {
+            let (host, owner) = (host_name(host), host_name(owner));
+            let what = format!("{host} takes what {owner} owns, without {record:?}");
+            self.watch.fail(self.now, Rule::LeftBehind, what);
+        }
     }
 
     /// In the end: is all that was ever written somewhere, and does everybody have what the owner has?

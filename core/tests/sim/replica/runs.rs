@@ -86,6 +86,11 @@ fn a_receiver_that_rescues_nothing_is_found() {
     assert!(found(Rule::RecordLost, Breakage::Rescue));
 }
 
+#[test]
+fn a_preemption_that_waits_for_no_state_is_found() {
+    assert!(found(Rule::LeftBehind, Breakage::Preemption));
+}
+
 fn pair(gate: Gate) -> Scenario {
     let set = Setup {
         gate,
@@ -188,18 +193,40 @@ fn of_two_heirs_the_one_with_everything_claims() {
     }
 }
 
-/// A stronger host that has everything takes the address back as VRRP has it: that is no planned move, and waits for
-/// nothing. What the owner had not sent is put aside there, and the two agree again.
+/// A stronger host that comes back is brought all that the owner wrote, and only then takes the address. Where the owner
+/// knows nothing of that, as an older release, it is taken from it, and what it had not sent is put aside there.
 #[test]
-fn what_a_preempted_owner_had_not_sent_is_rescued() {
+fn a_stronger_host_that_comes_back_is_brought_everything() {
     let mut rescued = 0;
     for n in 0..8 {
         let off = fault(10_000 + n * 90, 6000, Fault::PowerOff(0));
-        let world = kept(pair(Gate::Prefer), vec![off], 60_000);
+        let world = kept(pair(Gate::Prefer), vec![off.clone()], 60_000);
         assert_eq!(holders(&world), [0]);
-        rescued += world.replicas[1].disk.rescue.len();
+        assert_eq!((world.replicas[1].disk.rescue.len(), world.watch.barriers), (0, [0, 1]));
+        let older = Some(Breakage::Preemption);
+        let mut world = World::new(1, pair(Gate::Prefer), Schedule(vec![off]), older, real);
+        let violation = world.run(Instant::from_millis(60_000));
+        assert!(violation.as_ref().is_none_or(|v| v.rule == Rule::LeftBehind), "{violation:?}");
+        rescued += world.replicas[1].disk.rescue.len() + usize::from(violation.is_some());
     }
     assert!((1..=8 * 4).contains(&rescued), "{rescued}");
+}
+
+/// The owner's replicator is away when the stronger host comes back: the owner stays, tries less and less often, and
+/// hands over with everything when it is there again.
+#[test]
+fn what_cannot_be_brought_stays_and_is_tried_less_and_less_often() {
+    let faults = vec![
+        fault(10_000, 6000, Fault::PowerOff(0)),
+        fault(12_000, 60_000, Fault::ReplicatorDown(1)),
+    ];
+    let mut world = World::new(1, pair(Gate::Ignore), Schedule(faults), None, real);
+    assert_eq!(world.run(Instant::from_millis(72_000)), None);
+    assert_eq!((holders(&world), changes(&world, 17_000)), (vec![1], vec![]));
+    assert!((2..=4).contains(&world.watch.barriers[0]), "{:?}", world.watch.barriers);
+    assert_eq!(world.run(Instant::from_millis(180_000)), None);
+    assert_eq!((holders(&world), world.watch.barriers[1]), (vec![0], 1));
+    assert_eq!(world.replicas[1].disk.rescue.len(), 0);
 }
 
 #[test]
