@@ -89,6 +89,7 @@ mod stage;
 mod state;
 mod store;
 mod swap;
+mod sweep;
 mod take;
 pub mod testing;
 mod thin;
