@@ -102,7 +102,7 @@ pub(super) fn a_bad_set_changes_nothing() {
     };
     let right = fs::read_to_string(arena.stage.agent(FIRST).config()).unwrap();
     let with = |paths: &str| {
-        format!("{right}\n[replicate.more]\ninstance = \"web\"\npaths = [\"{paths}\"]\n{QUICK}")
+        format!("{right}\n[replicate.tail]\ninstance = \"web\"\npaths = [\"{paths}\"]\n{QUICK}")
     };
     // One inside of the other, and no absolute path: nothing changes, and the line is named, with what to do.
     let line = right.lines().count() + 4;
@@ -130,8 +130,8 @@ pub(super) fn a_bad_set_changes_nothing() {
     let limit = now() + SOON;
     loop {
         let sets = arena.status(FIRST)["instances"][0]["replicas"].clone();
-        let more = sets.as_array().unwrap().iter().find(|set| set["set"] == "more");
-        let alarms = more.map(|more| more["alarms"].to_string()).unwrap_or_default();
+        let tail = sets.as_array().unwrap().iter().find(|set| set["set"] == "tail");
+        let alarms = tail.map(|tail| tail["alarms"].to_string()).unwrap_or_default();
         if alarms.contains("/run/vipd-nowhere is missing: mount it, or create it") {
             break;
         }

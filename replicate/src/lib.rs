@@ -76,6 +76,7 @@ mod meta;
 pub mod net;
 mod owner;
 pub mod path;
+mod places;
 mod plan;
 pub mod ports;
 mod record;

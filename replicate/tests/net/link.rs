@@ -221,7 +221,7 @@ fn garbage_and_other_formats_get_nothing_but_a_reason() {
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["not-ours"]));
     }
     // The right beginning, then garbage in place of a handshake.
-    let (got, events) = raw(&[&PREAMBLE, &LENGTH, octets(4, 48).as_slice()].concat());
+    let (got, events) = raw(&[PREAMBLE.as_slice(), &LENGTH, &octets(4, 48)].concat());
     assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
     // A newer release that does not speak our format any more, one from before the first, and what was built before files
     // could be withheld: it would end every session at that message, and get nothing of the rest either.
@@ -231,7 +231,7 @@ fn garbage_and_other_formats_get_nothing_but_a_reason() {
         assert!(events[0].text.contains("upgrade the older of them"), "{}", events[0]);
     }
     // Nothing at all, and half of a handshake.
-    for octets in [Vec::new(), [&PREAMBLE, &LENGTH, &b"abc"[..]].concat()] {
+    for octets in [Vec::new(), [PREAMBLE.as_slice(), &LENGTH, b"abc"].concat()] {
         let (got, events) = raw(&octets);
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
     }

@@ -252,6 +252,7 @@ fn a_barrier_ends_with_the_answer_or_with_the_replicator() {
         let nobody = runtime.block_on(ask(1)).unwrap_err();
         assert!(nobody.contains("systemctl status vipd-replicate"), "{nobody}");
         let mut other = Other::attach(&socket);
+        until(|| replication.standing().replicator.unwrap().connected);
         let answers = std::thread::spawn(move || {
             for failed in [None, Some("the disk is full".to_owned())] {
                 let Order::Barrier(barrier) = serde_json::from_str(&other.hear()).unwrap() else {
