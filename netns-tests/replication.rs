@@ -3,6 +3,8 @@
 //! A writer appends numbered records with fsync on whoever owns; what another host has of them later is counted. Of the
 //! replicator only what it says it would lose (RPO), its alarms and its process are looked at.
 
+mod untimely;
+
 use crate::arena::{Arena, FIRST, SECOND, is_long, wait};
 use crate::judge;
 use crate::programs::{notes, script, wait_file};
@@ -29,7 +31,7 @@ const SOON: Duration = Duration::from_secs(15);
 const RECORDS: &str = "records";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn()); 9] = [
+    let trials: [(&str, fn()); 11] = [
         ("follows", a_file_is_on_the_standby_soon),
         ("moves", moves_lose_nothing),
         ("preempts", a_preemption_loses_nothing),
@@ -39,6 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("strangers", strangers_get_nothing_and_disturb_nothing),
         ("gate", a_stale_host_does_not_claim),
         ("killed", replicators_that_die_at_any_moment),
+        ("claims", untimely::a_claim_while_a_tree_is_put_in_place),
+        ("reloads", untimely::a_bad_set_changes_nothing),
     ];
     let trial = |(name, play): (&str, fn())| {
         Trial::test(format!("replication/{name}"), move || {
@@ -54,13 +58,18 @@ fn plan(more: &str) -> Plan {
     Plan { interval: Duration::from_millis(100), state_files, ..Plan::default() }
 }
 
-/// An elected room without files of the trial before.
-fn elected(plan: Plan) -> Arena {
+/// No files of the trial before.
+fn without_files(plan: &Plan) {
     if let Some(sets) = &plan.state_files {
         for ix in 0..plan.hosts {
             let _ = fs::remove_dir_all(sets.store.join(format!("h{}", ix + 1)));
         }
     }
+}
+
+/// An elected room.
+fn elected(plan: Plan) -> Arena {
+    without_files(&plan);
     let arena = Arena::elected(plan);
     arena.wait_sync(FIRST);
     arena
@@ -459,8 +468,8 @@ fn strangers_get_nothing_and_disturb_nothing() {
         [b"vipr".as_slice(), &format, &[0, 48]].concat().into_iter().chain(key_and_tag).collect()
     };
     let calls: [(Vec<u8>, &str); 4] = [
-        (call([1, 1]), "key"),
-        (call([1, 1])[..20].to_vec(), "key"),
+        (call([2, 2]), "key"),
+        (call([2, 2])[..20].to_vec(), "key"),
         // No more than is read before it is refused: what is left unread would reset the connection.
         (call([0, 0])[..6].to_vec(), "format"),
         (call([9, 9])[..6].to_vec(), "format"),
@@ -476,7 +485,7 @@ fn strangers_get_nothing_and_disturb_nothing() {
             Ok(said)
         });
         // Only that it is another format, so that an operator can be told; and nothing else.
-        let wanted: &[u8] = if kind == "format" { b"vipr\x01\x01" } else { b"" };
+        let wanted: &[u8] = if kind == "format" { b"vipr\x02\x02" } else { b"" };
         assert_eq!(said.unwrap(), wanted, "{kind}");
         // The same from the same address is counted once a minute.
         let counted = |set: &Value| set["errors"][kind].as_u64().is_some_and(|count| count > 0);
@@ -542,11 +551,7 @@ fn strangers_get_nothing_and_disturb_nothing() {
 fn a_stale_host_does_not_claim() {
     let more = "promote-gate = \"require\"\nmax-age = \"3s\"\n";
     let plan = plan(more);
-    if let Some(sets) = &plan.state_files {
-        for ix in 0..plan.hosts {
-            let _ = fs::remove_dir_all(sets.store.join(format!("h{}", ix + 1)));
-        }
-    }
+    without_files(&plan);
     let mut arena = Arena::open(plan);
     for ix in [FIRST, SECOND] {
         arena.stage.start(ix).unwrap();

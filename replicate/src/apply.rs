@@ -22,6 +22,7 @@ use crate::stage::STAGE;
 use crate::state::{Shared, Work};
 use crate::store;
 use crate::swap;
+use crate::sweep::Sweep;
 use crate::tree::Mark;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -63,7 +64,8 @@ impl Shared {
         }
         self.commit_tree(work, roots, intent, &marks)?;
         // True from here on: what fails now is litter at worst, and removed with the next tree.
-        let cleaned = Intent::remove(work.store.folder()).and_then(|()| self.clean(roots));
+        let look = self.halt.standby();
+        let cleaned = Intent::remove(work.store.folder()).and_then(|()| self.clean(roots, look));
         for root in roots {
             let kept = intent.acts.iter().filter(|act| act.trashes(root.ix));
             let kept = kept.map(|act| act.path().as_path().to_path_buf()).collect();
@@ -102,7 +104,7 @@ impl Shared {
         let keeper = Keeper { root, own: &own, trash: &intent.trash, rescue: &intent.rescue };
         let begin = || {
             // Contents have another name by now, and a second one would change their ctime later.
-            own.remove_tree(&Path::new(STAGE).join("c"))?;
+            Sweep::all(self.halt.standby()).remove(&own, &Path::new(STAGE).join("c"))?;
             keeper.list(&intent.rescued)?;
             if intent.acts.iter().any(|act| act.trashes(root.ix)) {
                 keeper.stamp(intent.at_s)?;
@@ -217,13 +219,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes stages and trees that were swapped out.
-    pub(crate) fn clean(&self, roots: &[Root]) -> Result<(), Error> {
+    /// Removes stages and trees that were swapped out. What `look` leaves is removed with the next tree, or by
+    /// [`Shared::prune`] of an owner.
+    pub(crate) fn clean(&self, roots: &[Root], look: Look<'_>) -> Result<(), Error> {
         for root in roots {
             let clean = || {
                 let own = root.own(&self.config)?;
-                own.remove_tree(swap::NEXT.as_ref())?;
-                own.remove_tree(STAGE.as_ref())
+                let mut sweep = Sweep::all(look);
+                sweep.remove(&own, swap::NEXT.as_ref())?;
+                sweep.remove(&own, STAGE.as_ref())
             };
             clean().map_err(|error| Error::io(&root.path, error))?;
         }

@@ -2,9 +2,10 @@
 //! has forgotten, or somebody wrote past the kernel's stamps.
 //!
 //! A scan believes the times and does not read such a file again, so a standby that lacks it would wait for ever. When a
-//! session has failed with a file [`FAILURES`] times it is read here. If it is rotten it is withheld from whoever lacks it,
-//! everything else goes on, and an alarm names it, until somebody puts another file in its place. Must never make what is
-//! read into the next tree: standbys still have what was sealed.
+//! session has failed with a file [`FAILURES`] times it is read here. If it is rotten its content is read from a twin, another
+//! file of the tree that has the same; where there is none it is withheld from whoever lacks it. Everything else goes on, and
+//! an alarm names it, until somebody puts another file in its place. Must never make what is read into the next tree:
+//! standbys still have what was sealed.
 
 use crate::disk::Dir;
 use crate::halt::halted;
@@ -12,7 +13,7 @@ use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
 use crate::plan::hash_of;
 use crate::scan;
-use crate::state::{Shared, State, some_of};
+use crate::state::{Peer, Shared, State, some_of};
 use crate::tree::Mark;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -41,7 +42,8 @@ struct Rotten {
 }
 
 impl Shared {
-    /// A session found that the file at `path` is not what was sealed; reads it when that happens again and again.
+    /// A session found that the file at `path`, from which it read, is not what was sealed; reads it when that happens again
+    /// and again.
     pub(crate) fn doubt(&self, path: &RelPath) {
         let (entry, mark) = {
             let mut state = self.state();
@@ -93,9 +95,27 @@ impl Shared {
 }
 
 impl State {
-    /// Is the content of this file of the newest tree known to be gone?
-    pub(crate) fn doubted(&self, path: &RelPath) -> bool {
-        self.doubts.rotten.get(path).is_some_and(|rotten| self.is_still(path, rotten))
+    /// Where the content of the file at `path` of the newest tree is to be read; `None`: it is known to be gone.
+    pub(crate) fn readable(&self, path: &RelPath) -> Option<RelPath> {
+        match self.doubts.rotten.get(path) {
+            Some(rotten) if self.is_still(path, rotten) => self.twin(&rotten.hash).cloned(),
+            _ => Some(path.clone()),
+        }
+    }
+
+    /// A file of the newest tree with this content that is not known to be rotten.
+    fn twin(&self, hash: &Hash) -> Option<&RelPath> {
+        let rotten =
+            |path: &RelPath| self.doubts.rotten.get(path).is_some_and(|r| self.is_still(path, r));
+        let same = self.tree.iter().filter(|(entry, _)| hash_of(entry) == Some(hash));
+        same.map(|(entry, _)| &entry.path).find(|path| !rotten(path))
+    }
+
+    /// Of what `peer` acknowledged last it does not have the file that was sealed with this hash.
+    fn lacks(&self, peer: &Peer, path: &RelPath, hash: &Hash) -> bool {
+        // One file stands for all of the same content.
+        let same = |lost: &RelPath| self.tree.get(lost).and_then(|(e, _)| hash_of(e)) == Some(hash);
+        peer.lacks.iter().any(|lost| lost == path || same(lost))
     }
 
     /// No scan has found another file there since.
@@ -135,17 +155,19 @@ impl State {
                 let born = self.tree.get(path).map(|(_, mark)| mark.born).unwrap_or_default();
                 let has = self.peers.iter().filter(|(_, peer)| {
                     peer.acknowledged.is_some_and(|had| had >= born)
-                        && peer.lacks.as_ref() != Some(path)
+                        && !self.lacks(peer, path, &rotten.hash)
                 });
-                let has: Vec<_> = has.map(|(host, _)| host.as_str()).collect();
+                let twin = self.twin(&rotten.hash).map(|twin| format!("{twin} here"));
+                let has = twin.into_iter().chain(has.map(|(host, _)| host.clone()));
+                let has: Vec<String> = has.collect();
                 let has =
                     if has.is_empty() { "no host known".to_owned() } else { has.join(" and ") };
                 format!("{path} ({}; as it was sealed: {has})", rotten.what)
             })
             .collect();
         let text = format!(
-            "[replicate.{set}] rotten on this host, and not sent to standbys that lack it: {}; put a good copy in its \
-             place, or touch it if what it holds is right",
+            "[replicate.{set}] rotten on this host, and not sent to standbys that lack it unless another file here has \
+             the same content: {}; put a good copy in its place, or touch it if what it holds is right",
             some_of(&files)
         );
         self.alarm("rotten", text);

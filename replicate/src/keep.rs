@@ -8,7 +8,10 @@ use crate::error::Error;
 use crate::path::{OWN_FOLDER, RelPath};
 use crate::ports::Position;
 use crate::root::Root;
+use crate::stage::STAGE;
 use crate::state::Shared;
+use crate::swap::NEXT;
+use crate::sweep::Sweep;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -299,33 +302,51 @@ pub(crate) fn rescued(own: &Dir) -> io::Result<(u64, u64)> {
 }
 
 impl Shared {
-    /// Removes from the trash what its time is over for.
-    pub(crate) fn prune(&self) -> Result<(), Error> {
-        let mut work = self.work();
-        self.open_still()?;
+    /// Removes from the trash a part of what its time is over for, and of what a claim did not let be cleaned up; `true`: that
+    /// was not all.
+    pub(crate) fn prune(&self) -> Result<bool, Error> {
+        let Some(mut work) = self.idle() else { return Ok(true) };
+        let (owns, unsettled) = {
+            let state = self.state();
+            (state.owns, state.unsettled)
+        };
+        // Files that are put aside on an owner are nobody's; on a standby a claim must not wait for their end.
+        let look = if owns { self.halt.any() } else { self.halt.standby() };
+        look.look().map_err(|_| Error::Interrupted)?;
         let (now_s, age_s) =
             (self.clock.wall_s(), self.config.trash_age.as_nanos() / 1_000_000_000);
+        let mut sweep = Sweep::part(look);
         for root in self.roots()? {
             let mut prune = || {
                 let own = root.own(&self.config)?;
+                let litter = if owns && !unsettled { [NEXT, STAGE].as_slice() } else { &[] };
+                for name in litter {
+                    if !sweep.remove(&own, name.as_ref())? {
+                        return Ok(false);
+                    }
+                }
                 let trash = own.make(TRASH)?;
                 for name in generations(&trash)? {
                     match stamp_of(&trash, name.as_ref()) {
                         // A stamp from the future, by a clock that was set back, is as new.
                         Some(at_s) if u128::from(now_s.saturating_sub(at_s)) <= age_s => {}
                         Some(_) => {
-                            work.shelf.forget();
-                            trash.remove_tree(name.as_ref())?;
+                            work.shelf.lose(root.ix, &name);
+                            if !sweep.remove(&trash, name.as_ref())? {
+                                return Ok(false);
+                            }
                         }
                         // Cut off by a crash: its time begins now.
                         None => stamp(&trash.at(&name)?, now_s)?,
                     }
                 }
-                io::Result::Ok(())
+                io::Result::Ok(true)
             };
-            prune().map_err(|error| Error::io(&root.path, error))?;
+            if !prune().map_err(|error| Error::io(&root.path, error))? {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Counts the rescue folders anew: operators empty them by hand.
@@ -353,7 +374,38 @@ impl Shared {
 }
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    /// As when the process died between the list and the end of the tree, and it is gone through once more.
+    #[test]
+    fn a_list_that_is_written_twice_has_each_line_once_and_keeps_what_was_found_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::testing::config(&[dir.path()], |_| {});
+        let roots = Root::open_all(&config, &[]).unwrap();
+        let own = roots[0].own(&config).unwrap();
+        let keeper = Keeper { root: &roots[0], own: &own, trash: "", rescue: "x" };
+        let line = |path: &str, root| Rescued {
+            root,
+            path: path.to_owned(),
+            size: 1,
+            hash: None,
+            why: "because".to_owned(),
+        };
+        let lines = [line("a", 0), line("b", 0), line("of another root", 1)];
+        keeper.list(&lines).unwrap();
+        std::fs::write(dir.path().join("late"), "1").unwrap();
+        let seen = roots[0].dir.see("late").unwrap().unwrap();
+        keeper.list_late(&RelPath::new(0, b"late").unwrap(), &seen).unwrap();
+        keeper.list(&lines).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(".vipd/rescue/x/manifest.jsonl"));
+        let paths = text
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<Rescued>(line).unwrap().path)
+            .collect::<Vec<_>>();
+        assert_eq!(paths, ["a", "b", "late"]);
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

@@ -1,6 +1,7 @@
 //! A host that owns an instance: claims, seals generations, and steps back. `vipd replica ack`, on either side.
 
 use crate::error::Error;
+use crate::places::narrowed;
 use crate::ports::{MAX_LINEAGE, Position};
 use crate::record::{Refused, Waits};
 use crate::root::Root;
@@ -105,7 +106,8 @@ impl Shared {
             let hints = std::mem::take(&mut state.hints);
             let scope = match scope {
                 Scope::Places(places) if state.scanned => {
-                    Scope::Places(places.iter().chain(&hints).cloned().collect())
+                    let places = places.iter().chain(&hints).cloned();
+                    Scope::Places(narrowed(&state.tree, places))
                 }
                 _ => Scope::Everything,
             };

@@ -309,11 +309,12 @@ impl Set {
         self.0.thin()
     }
 
-    /// Removes from the trash what `trash_age` is over for. Called by the service once an hour.
+    /// Removes from the trash a part of what `trash_age` is over for; does nothing while somebody works. `true`: call again
+    /// soon, there is more. Called by the service once an hour.
     ///
     /// # Errors
-    /// [`Error::Root`], the disk.
-    pub fn prune(&self) -> Result<(), Error> {
+    /// [`Error::Root`], [`Error::Interrupted`] (this host becomes the owner, or the set is closed), the disk.
+    pub fn prune(&self) -> Result<bool, Error> {
         self.0.prune()
     }
 

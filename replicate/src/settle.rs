@@ -171,7 +171,7 @@ impl Shared {
         };
         self.log(work, &line);
         self.count_rescued();
-        self.clean(&roots)
+        self.clean(&roots, self.halt.any())
     }
 
     /// A step failed. A disk that is full, broken or gone: tried again later, as what was asked to end. Anything else was
@@ -234,7 +234,7 @@ impl Shared {
     fn finish(&self, work: &Work, roots: &[Root]) -> Result<(), Error> {
         Intent::remove(work.store.folder())?;
         self.settled();
-        self.clean(roots)
+        self.clean(roots, self.halt.any())
     }
 
     fn settled(&self) {

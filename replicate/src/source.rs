@@ -32,6 +32,7 @@ impl Source for SetSource {
     }
 
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>> {
+        let path = self.0.state().readable(path).ok_or(io::ErrorKind::NotFound)?;
         let root = self.0.config.paths.get(usize::from(path.root()));
         let root = root.ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(Dir::open(root)?.file(path.as_path())?))
@@ -40,6 +41,7 @@ impl Source for SetSource {
     fn changed_underway(&mut self, path: &RelPath) {
         let now_ms = self.0.clock.steady_ms();
         let mut state = self.0.state();
+        let path = state.readable(path).unwrap_or_else(|| path.clone());
         let place = Place { path: path.clone(), deep: false };
         if !state.hints.contains(&place) {
             state.hints.push(place);
@@ -47,17 +49,17 @@ impl Source for SetSource {
         state.unsealed.add(now_ms);
         state.count("changed-underway");
         drop(state);
-        self.0.doubt(path);
+        self.0.doubt(&path);
     }
 
     fn withholds(&self, path: &RelPath) -> bool {
-        self.0.state().doubted(path)
+        self.0.state().readable(path).is_none()
     }
 
     fn lacks(&mut self, peer: &str, paths: &[RelPath]) {
         let mut state = self.0.state();
         if let Some(peer) = state.peers.get_mut(peer) {
-            peer.lacks = paths.first().cloned();
+            peer.lacks = paths.to_vec();
         }
         state.count("withheld");
         state.tell_doubts(&self.0.config.name);
@@ -77,7 +79,8 @@ impl Source for SetSource {
             return self.0.forgot(peer, position);
         }
         let known = state.peers.entry(peer.to_owned()).or_default();
-        (known.acknowledged, known.refused, known.lacks) = (Some(position), None, None);
+        (known.acknowledged, known.refused) = (Some(position), None);
+        known.lacks.clear();
         let first = state.synced().is_none_or(|synced| synced.epoch < position.epoch);
         state.acknowledged = state.acknowledged.max(Some(position));
         let least = state.acknowledged_by_all();

@@ -152,6 +152,7 @@ impl SetStage {
             match hash.filter(|_| good) {
                 Some(hash) => drop(self.missing.remove(&(root, *hash))),
                 None => {
+                    look.look()?;
                     if hash.is_some() {
                         self.shared.state().count("corrupt-stage");
                     }
@@ -162,6 +163,7 @@ impl SetStage {
         for name in parts.list()? {
             let hash = name.to_str().and_then(|name| name.get(..64)).and_then(|n| wanted.get(n));
             if !hash.is_some_and(|hash| self.missing.contains_key(&(root, *hash))) {
+                look.look()?;
                 parts.remove_tree(name.as_ref())?;
             }
         }

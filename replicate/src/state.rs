@@ -19,7 +19,7 @@ use crate::thin::Shelf;
 use crate::tree::Tree;
 use crate::unsealed::Unsealed;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use vipd_core::config::model::Replicate;
 use vipd_core::replica::{PeerReport, SetReport};
 use vipd_core::types::Epoch;
@@ -94,8 +94,8 @@ pub(crate) struct State {
 pub(crate) struct Peer {
     pub(crate) acknowledged: Option<Position>,
     pub(crate) refused: Option<String>,
-    /// Of what it acknowledged last it does not have this file: it was withheld.
-    pub(crate) lacks: Option<RelPath>,
+    /// Of what it acknowledged last it does not have these files, nor others of their content: they were withheld.
+    pub(crate) lacks: Vec<RelPath>,
     /// What it lacks, counted last.
     unsent: Unsent,
 }
@@ -154,6 +154,15 @@ impl Shared {
     pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
         // What a panic interrupted is settled from the disk, as after a crash.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same where nobody works; what is done in it can wait.
+    pub(crate) fn idle(&self) -> Option<MutexGuard<'_, Work>> {
+        match self.work.try_lock() {
+            Ok(work) => Some(work),
+            Err(TryLockError::Poisoned(work)) => Some(work.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -285,7 +294,7 @@ impl State {
             let unsent = unsent.unwrap_or_else(|| self.unsent(has));
             let Some(peer) = self.peers.get_mut(&host) else { continue };
             peer.unsent = unsent;
-            let whole = has.filter(|_| peer.lacks.is_none());
+            let whole = has.filter(|_| peer.lacks.is_empty());
             let missing = |has: u64| self.sealed_ms.iter().find(|(made, _)| *made > has);
             let rpo_ms = whole.map(|has| {
                 let oldest = missing(has)

@@ -9,6 +9,7 @@ use crate::keep;
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::owner::guard;
 use crate::path::RelPath;
+use crate::places::narrowed;
 use crate::plan::{From, Plan, Planner, parent};
 use crate::ports::{Offer, Position, Refusal, Stage, Target};
 use crate::record::{Refused, Waits};
@@ -138,8 +139,8 @@ impl Shared {
             };
             // Of a folder that goes, all that is in it.
             let deep = |path: &RelPath| folder(path) && offer.manifest.get(path).is_none();
-            let places = changed.chain(drifted);
-            Scope::Places(places.map(|path| Place { deep: deep(&path), path }).collect())
+            let places = changed.chain(drifted).map(|path| Place { deep: deep(&path), path });
+            Scope::Places(narrowed(&standing, places))
         };
         let look = self.halt.standby();
         let found = scan::scan(&self.config, &self.rules, &roots, &standing, &scope, look);

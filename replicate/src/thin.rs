@@ -13,10 +13,10 @@ use crate::path::OWN_FOLDER;
 use crate::root::Root;
 use crate::state::Shared;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 
 /// The versions in the trash of one root: which folders of the trash have a file of this name, oldest first.
 type Versions = HashMap<PathBuf, VecDeque<Arc<OsString>>>;
@@ -47,6 +47,16 @@ impl Shelf {
         }
     }
 
+    /// The folder `name` of the trash goes, because its time is over.
+    pub(crate) fn lose(&mut self, root: u16, name: &OsStr) {
+        if let Some(versions) = self.known.get_mut(&root) {
+            versions.retain(|_, of_file| {
+                of_file.retain(|known| known.as_os_str() != name);
+                !of_file.is_empty()
+            });
+        }
+    }
+
     /// Somebody else than a tree has changed the trash: it is read again.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
@@ -59,12 +69,7 @@ impl Shared {
             // Nothing comes into its trash; and what is acknowledged to it must find nobody at work.
             return Ok(Thinned::default());
         }
-        let mut work = match self.work.try_lock() {
-            Ok(work) => work,
-            Err(TryLockError::Poisoned(work)) => work.into_inner(),
-            // Somebody works: the next time.
-            Err(TryLockError::WouldBlock) => return Ok(Thinned::default()),
-        };
+        let Some(mut work) = self.idle() else { return Ok(Thinned::default()) };
         self.open_still()?;
         let mut done = Thinned::default();
         if work.shelf.fresh.is_empty() {

@@ -289,9 +289,8 @@ fn confirm(sender: Sender) -> memory::Confirm {
 fn patience(model: &Model) -> Duration {
     let longest = model.instances.iter().map(|i| i.interval.duration()).max().unwrap_or_default();
     let addresses: usize = model.instances.iter().map(|i| i.claimed().count()).sum();
-    let barrier = model.iter().filter_map(|(ix, _)| model.barrier(ix)).max().unwrap_or_default();
     longest * 2
-        + barrier
+        + model.closing()
         + Duration::from_millis(u64::try_from(addresses).unwrap_or(u64::MAX))
         + Duration::from_secs(3)
 }

@@ -3,6 +3,7 @@
 //! Asked once, by the main thread, over the system bus. systemd sends the same signal for both; the job of the unit
 //! tells. Where nobody answers at once it is the end.
 
+use std::fmt::Display;
 use std::time::Duration;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, connection};
@@ -17,7 +18,11 @@ pub(super) async fn wants_restart() -> bool {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return false;
     }
-    let asked = async { restarts(&connection::Builder::system()?.build().await?).await };
+    answer(async { restarts(&connection::Builder::system()?.build().await?).await }).await
+}
+
+/// What `asked` says, if it does in time.
+async fn answer<E: Display>(asked: impl Future<Output = Result<bool, E>>) -> bool {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(restart)) => restart,
         Ok(Err(error)) => {
@@ -52,4 +57,27 @@ async fn restarts(bus: &Connection) -> zbus::Result<bool> {
     }
     let kind = get(job, "org.freedesktop.systemd1.Job", "JobType").await?;
     Ok(matches!(String::try_from(kind)?.as_str(), "restart" | "try-restart"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_answer_of_a_busy_machine_is_waited_for_and_none_is_a_stop() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let says = async |after, answer: Result<bool, &'static str>| {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                answer
+            };
+            assert!(answer(says(250, Ok(true))).await, "a restart keeps the address");
+            assert!(!answer(says(1, Ok(false))).await);
+            assert!(!answer(says(1, Err("no bus"))).await);
+            let never = answer(std::future::pending::<Result<bool, &str>>());
+            let waited = tokio::time::timeout(Duration::from_secs(10), never).await;
+            assert_eq!(waited, Ok(false), "the end of the process waits for nobody");
+        });
+    }
 }

@@ -5,6 +5,8 @@
 //! status, metrics, log and history, and to the engine, which decides what a stale replica does to a claim. Nothing here
 //! decides, and nobody waits for it but a barrier, whose end the engine sets.
 
+mod fed;
+
 use super::chronicle::Chronicle;
 use super::control::reporter::Reporter;
 use super::moving::Replicator;
@@ -17,6 +19,7 @@ use crate::control::server::{Caller, Gone, Wire};
 use crate::control::status::Replicator as ReplicatorView;
 use crate::sys::clock;
 use crate::telemetry::{REPLICA, REPLICATOR_MISSING, ReplicaTeller, replica_alarm};
+use fed::Fed;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -71,6 +74,8 @@ struct Books {
     sets: BTreeMap<String, (Instant, SetReport)>,
     /// Alarms that stand, by set and text, with the instance under whose name they were told.
     alarms: BTreeMap<(String, String), String>,
+    /// What the engine knows of the sets.
+    fed: Fed,
     /// Who waits for the end of a barrier.
     barriers: HashMap<u64, oneshot::Sender<Result<(), String>>>,
     teller: ReplicaTeller,
@@ -98,6 +103,7 @@ impl Replication {
             missing: false,
             sets: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            fed: Fed::default(),
             barriers: HashMap::new(),
             teller: ReplicaTeller::default(),
         };
@@ -166,6 +172,8 @@ impl Replication {
         }
         drop(books);
         self.forget_removed();
+        // The sets have other numbers.
+        self.lock().fed = Fed::default();
         self.0.changed.notify_one();
     }
 
@@ -183,13 +191,17 @@ impl Replication {
         }
     }
 
-    /// Tells the engine how the replicas of this host stand: it decides what a stale one does to a claim.
+    /// Tells the engine how the replicas of this host stand, where that is news: it decides what a stale one does to a claim.
     fn feed(&self) {
-        let standing = self.standing();
+        let (standing, now) = (self.standing(), clock::monotonic());
         for (set, configured) in (0u16..).map(SetIx).zip(&self.model().replicates) {
             let report = standing.sets.iter().find(|report| *report.set == *configured.name);
-            let state = report.filter(|_| !standing.missing).map(copy_of);
-            self.0.engine.offer(Message::Replica(set, state));
+            let report = report.filter(|_| !standing.missing);
+            let state = report.map(copy_of);
+            let owns = report.is_some_and(|report| report.owns);
+            if self.lock().fed.is_news(&configured.name, (owns, state), now) {
+                self.0.engine.offer(Message::Replica(set, state));
+            }
         }
     }
 

@@ -22,6 +22,11 @@ impl Engine {
         self.model.replicates.iter().zip(&self.copies).filter(move |(set, _)| set.instance == ix)
     }
 
+    /// Did the replicator of this host speak of every set of the instance?
+    pub(super) fn knows_copies(&self, ix: InstanceIx) -> bool {
+        self.copies(ix).all(|(_, copy)| copy.told())
+    }
+
     fn owns_or_hands_over(&self, ix: InstanceIx) -> bool {
         let here = |u: UnitIx| self.units[u].is_active() || self.units[u].leaving.is_some();
         self.units_of(ix).into_iter().any(here)

@@ -277,7 +277,8 @@ pub enum Refusal {
 /// Preemption and voluntary moves are stopped in the whole group, or go on again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// Number of the order: the highest one counts. Unique: its lowest octet is the position of the host that gave it.
+    /// Number of the order: the highest one counts. Unique: its lowest octet is the host that gave it, by
+    /// [`Model::epoch_host`](crate::config::model::Model::epoch_host).
     pub serial: u32,
     /// What is left of it in seconds; 0: they go on, [`Freeze::FOR_EVER`]: until ordered.
     pub left_s: u32,

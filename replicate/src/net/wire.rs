@@ -14,7 +14,8 @@
 //! | ... | body |
 //!
 //! An unknown kind ends the session: there is no message that could be skipped without harm. What a newer release adds
-//! needs a new [`FORMAT`], and the older of two hosts is spoken to in its own.
+//! needs a new [`FORMAT`]; two hosts that have none in common say so in the handshake, with the one to upgrade, and keep
+//! what they have.
 
 mod codec;
 mod pack;
@@ -32,7 +33,7 @@ pub use pack::{Assembler, Packer};
 /// What this release speaks. 1, which no release spoke, had longer lists of chunks and neither outlines nor files that are
 /// withheld.
 pub const FORMAT: u8 = 2;
-/// The oldest format that it understands.
+/// The oldest format that it understands, and speaks to whoever knows no newer one.
 pub const OLDEST: u8 = 2;
 
 /// Longest body, octets: a chunk of the largest kind goes in several.

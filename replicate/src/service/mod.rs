@@ -289,11 +289,7 @@ impl<'o> Service<'o> {
         self.pulse.beat(clock::monotonic());
         let reports = self.sets.reports();
         let outline = outline(&reports);
-        // While something is on its way the gauge moves: what the agent shows of it is as old as a look at most. Where a standby
-        // is away for long a second more or less tells nobody anything.
-        let moves = |ms: u64| ms > 0 && ms < AWAY_MS;
-        let unsent = reports.iter().any(|report| report.owns && report.rpo_ms.is_some_and(moves));
-        let due = unsent || clock::monotonic().since(self.reported) >= REPORT;
+        let due = gauge_moves(&reports) || clock::monotonic().since(self.reported) >= REPORT;
         if !due && outline == self.outline {
             return;
         }
@@ -373,6 +369,13 @@ fn outline(reports: &[SetReport]) -> Vec<Outline> {
     each.collect()
 }
 
+/// While something is on its way the gauge moves: what the agent shows of it is as old as a look at most. Where a standby is
+/// away for long a second more or less tells nobody anything.
+fn gauge_moves(reports: &[SetReport]) -> bool {
+    let moves = |ms: u64| ms > 0 && ms < AWAY_MS;
+    reports.iter().any(|report| report.owns && report.rpo_ms.is_some_and(moves))
+}
+
 /// One line for the service manager.
 fn state(reports: &[SetReport], alone: bool) -> String {
     if reports.is_empty() {
@@ -382,4 +385,18 @@ fn state(reports: &[SetReport], alone: bool) -> String {
     let alarms: usize = reports.iter().map(|report| report.alarms.len()).sum();
     let agent = if alone { ", the agent is away" } else { "" };
     format!("{} sets, {pushes} pushed from here, {alarms} alarms{agent}", reports.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_come_quickly_while_an_owner_sends_and_not_for_a_standby_that_is_away() {
+        let of = |owns, rpo_ms| SetReport { owns, rpo_ms, ..SetReport::default() };
+        assert!(gauge_moves(&[of(false, None), of(true, Some(1))]));
+        assert!(gauge_moves(&[of(true, Some(AWAY_MS - 1))]));
+        let slow = [of(true, Some(0)), of(true, None), of(true, Some(10_000)), of(false, Some(1))];
+        assert!(!gauge_moves(&slow));
+    }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use vipd_replicator::clock::Clock;
 use vipd_replicator::error::Error;
+use vipd_replicator::fail::{self, Action};
 use vipd_replicator::ports::Refusal;
 use vipd_replicator::set::{Scope, Set};
 use vipd_replicator::testing::Transfer;
@@ -368,6 +369,44 @@ fn a_corrupt_file_of_the_state_is_an_error_that_names_it() {
         sync(&a, &b);
         assert_eq!(b.kept("rescue").iter().filter(|(_, c)| c == b"1").count(), 1);
     }
+}
+
+#[test]
+fn an_alarm_of_a_step_that_failed_is_over_when_the_next_tree_is_in_place() {
+    let play = |at: u64, action: Action| {
+        let (a, b) = (Host::new("a"), Host::new("b"));
+        a.write("file", "1");
+        a.write("goes", "1");
+        a.claim(1, 1);
+        sync(&a, &b);
+        a.write("file", "22");
+        a.write("new/file", "1");
+        a.remove("goes");
+        a.seal();
+        fail::arm(at, action);
+        let _ = push(&a, &b);
+        let steps = fail::disarm();
+        let alarms = |host: &Host| host.set().report().alarms;
+        let raised = [alarms(&a), alarms(&b)];
+        for host in [&a, &b] {
+            host.set().notices();
+        }
+        a.write("file", "333");
+        sync(&a, &b);
+        let what = format!("step {at}, {:?}", steps.last());
+        for (host, raised) in [&a, &b].into_iter().zip(&raised) {
+            assert_eq!(alarms(host), [] as [String; 0], "{what}: {}", host.name);
+            let told = host.set().notices();
+            for alarm in raised {
+                let over = format!("over: {alarm}");
+                assert!(told.iter().any(|notice| notice.text == over), "{what}: {told:?}");
+            }
+        }
+        (steps.len() as u64, raised.concat().len())
+    };
+    let (steps, _) = play(u64::MAX, Action::Count);
+    let raised: usize = (1..=steps).map(|at| play(at, Action::Error).1).sum();
+    assert!(raised > 10, "{raised} alarms at {steps} steps");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_state_folder_is_open_once_until_it_is_closed() {
     for done in [
         a.set().claim(epoch(9, 1)),
         a.set().seal(&Scope::Everything).map(drop),
-        a.set().prune(),
+        a.set().prune().map(drop),
         a.set().follow(epoch(9, 1)),
     ] {
         assert!(matches!(done, Err(Error::Interrupted)), "{done:?}");

@@ -15,10 +15,10 @@ const SOUND: &str = "sound";
 const ROTTEN: &str = "s0und";
 const PATH: &str = "folder/file";
 
-/// Makes `file` in both folders until the kernel gives both the same times; `false`: it never does.
-fn twins(one: &Path, two: &Path) -> bool {
+/// Makes a file in both folders until the kernel gives both the same times; `false`: it never does.
+fn twins((one, sound): (&Path, &str), (two, rotten): (&Path, &str)) -> bool {
     (0..500).any(|_| {
-        for (path, content) in [(one, SOUND), (two, ROTTEN)] {
+        for (path, content) in [(one, sound), (two, rotten)] {
             let _ = fs::remove_file(path);
             fs::write(path, content).unwrap();
         }
@@ -45,6 +45,11 @@ struct Owner {
 impl Owner {
     /// `None`: that cannot be played here.
     fn new(base: &Path) -> Option<Self> {
+        Self::of(base, &[("file", SOUND, ROTTEN)])
+    }
+
+    /// With these files, as they are sealed and as they are read then.
+    fn of(base: &Path, files: &[(&str, &str, &str)]) -> Option<Self> {
         for name in ["one", "two"] {
             fs::create_dir_all(base.join(name)).unwrap();
             tmpfs(&base.join(name), "size=1m");
@@ -52,9 +57,12 @@ impl Owner {
                 fs::create_dir(base.join(name).join(folder)).unwrap();
             }
         }
-        if !twins(&base.join("one/later/file"), &base.join("two/later/file")) {
-            skipped("this kernel gives no two files the same times");
-            return None;
+        for (name, sound, rotten) in files {
+            let [one, two] = ["one", "two"].map(|top| base.join(top).join("later").join(name));
+            if !twins((&one, sound), (&two, rotten)) {
+                skipped("this kernel gives no two files the same times");
+                return None;
+            }
         }
         fs::rename(base.join("two/later"), base.join("two/root/folder")).unwrap();
         fs::create_dir_all(base.join("a/root")).unwrap();
@@ -152,6 +160,60 @@ fn a_file_that_rots_holds_nothing_else_up_and_never_replaces_a_good_copy() {
         let kept = [d.kept("trash"), d.kept("rescue")].concat();
         assert!(kept.iter().any(|(_, content)| content == b"version 1"), "{kept:?}");
         assert_eq!(a.set().report().rpo_ms, Some(0));
+    });
+}
+
+#[test]
+fn the_content_of_a_rotten_file_is_read_from_another_that_has_the_same() {
+    alone(|dir| {
+        let Some(owner) = Owner::new(dir) else { return };
+        let a = &owner.host;
+        let [b, c] = ["b", "c"].map(Host::new);
+        a.set().standbys(["b", "c"].map(str::to_owned));
+        a.write(PATH, "version 1");
+        a.claim(1, 1);
+        owner.change();
+        owner.rot();
+        // Behind the other in the order of names: a standby asks for the first of those that are alike.
+        a.write("twin", SOUND);
+        a.seal();
+        for _ in 0..5 {
+            assert!(matches!(push(a, &b).unwrap(), Transfer::Changed));
+            a.seal();
+        }
+        assert!(matches!(push(a, &b).unwrap(), Transfer::Done));
+        assert_eq!((b.read(PATH), b.read("twin")), (SOUND.to_owned(), SOUND.to_owned()));
+        assert_eq!(alarm(&b, "has lost"), None);
+        assert!(a.set().report().peers[0].in_sync);
+        let text = alarm(a, "rotten").unwrap();
+        assert!(text.contains(PATH) && text.contains("twin here"), "{text}");
+        // Without the twin nobody but b has it.
+        a.write("twin", "another content");
+        a.seal();
+        assert!(matches!(push(a, &c).unwrap(), Transfer::Done));
+        assert!(!c.path(PATH).exists() && c.read("twin") == "another content");
+        let text = alarm(a, "rotten").unwrap();
+        assert!(text.contains("as it was sealed: b)"), "{text}");
+    });
+}
+
+#[test]
+fn of_several_rotten_files_a_standby_is_said_to_have_none_that_it_lacks() {
+    alone(|dir| {
+        let files = [("file", SOUND, ROTTEN), ("more", "good", "g00d")];
+        let Some(owner) = Owner::of(dir, &files) else { return };
+        let (a, b) = (&owner.host, Host::new("b"));
+        a.write(PATH, "version 1");
+        a.claim(1, 1);
+        owner.change();
+        owner.rot();
+        for _ in 0..10 {
+            assert!(matches!(push(a, &b).unwrap(), Transfer::Changed));
+        }
+        assert!(matches!(push(a, &b).unwrap(), Transfer::Done));
+        let text = alarm(a, "rotten").unwrap();
+        assert!(text.contains("folder/more") && text.contains(PATH), "{text}");
+        assert_eq!(text.matches("no host known").count(), 2, "{text}");
     });
 }
 

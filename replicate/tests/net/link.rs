@@ -14,7 +14,7 @@ use vipd_replicator::net::link::{Channel, Link, Options};
 use vipd_replicator::net::noise::LinkKey;
 use vipd_replicator::net::receive::{Opened, Receiver, Sets};
 use vipd_replicator::net::send::{self, Ended, Memory, Pusher};
-use vipd_replicator::net::wire::{Current, Message};
+use vipd_replicator::net::wire::{Current, FORMAT, Message, OLDEST};
 use vipd_replicator::net::{Event, Events, Me};
 use vipd_replicator::ports::*;
 
@@ -194,6 +194,10 @@ fn another_key_or_cluster_gets_nothing() {
     }
 }
 
+/// What a side says first, and the length of a call behind it.
+const PREAMBLE: [u8; 6] = [b'v', b'i', b'p', b'r', FORMAT, OLDEST];
+const LENGTH: [u8; 2] = [0, 48];
+
 /// What a raw caller gets for `octets`, and what the standby says of it.
 fn raw(octets: &[u8]) -> (Vec<u8>, Vec<Event>) {
     let (mut here, there) = UnixStream::pair().unwrap();
@@ -217,17 +221,18 @@ fn garbage_and_other_formats_get_nothing_but_a_reason() {
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["not-ours"]));
     }
     // The right beginning, then garbage in place of a handshake.
-    let (got, events) = raw(&[b"vipr\x02\x02\x00\x30", octets(4, 48).as_slice()].concat());
+    let (got, events) = raw(&[PREAMBLE.as_slice(), &LENGTH, &octets(4, 48)].concat());
     assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
-    // A newer release that does not speak our format any more, and one from before the first.
-    for format in [*b"vipr\x09\x05", *b"vipr\x00\x00"] {
+    // A newer release that does not speak our format any more, one from before the first, and what was built before files
+    // could be withheld: it would end every session at that message, and get nothing of the rest either.
+    for format in [*b"vipr\x09\x05", *b"vipr\x00\x00", *b"vipr\x01\x01"] {
         let (got, events) = raw(&format);
-        assert_eq!((got, kinds(&events)), (b"vipr\x02\x02".to_vec(), vec!["format"]));
+        assert_eq!((got, kinds(&events)), (PREAMBLE.to_vec(), vec!["format"]));
         assert!(events[0].text.contains("upgrade the older of them"), "{}", events[0]);
     }
     // Nothing at all, and half of a handshake.
-    for octets in [&b""[..], b"vipr\x02\x02\x00\x30abc"] {
-        let (got, events) = raw(octets);
+    for octets in [Vec::new(), [PREAMBLE.as_slice(), &LENGTH, b"abc"].concat()] {
+        let (got, events) = raw(&octets);
         assert_eq!((got, kinds(&events)), (Vec::new(), vec!["key"]));
     }
 }
@@ -241,7 +246,7 @@ fn a_caller_learns_that_it_is_too_old() {
         let _ = there.read_to_end(&mut rest);
     });
     let end = owner(here, &pusher(), &MemSource::default(), hurried());
-    assert!(matches!(end, Err(NetError::Format { theirs: 9, oldest: 5, ours: 2 })), "{end:?}");
+    assert!(matches!(end, Err(NetError::Format { theirs: 9, oldest: 5, ours: FORMAT })), "{end:?}");
     answer.join().unwrap();
 }
 

@@ -15,6 +15,7 @@ use vipd_replicator::net::link::Options;
 use vipd_replicator::net::listen::{Limits, Listener};
 use vipd_replicator::net::receive::Receiver;
 use vipd_replicator::net::send::{Ended, Memory, Pusher};
+use vipd_replicator::net::wire::{FORMAT, OLDEST};
 use vipd_replicator::ports::Refusal;
 
 struct Host {
@@ -73,7 +74,7 @@ fn a_flood_gets_nothing_and_disturbs_nothing() {
                 let _ = match number % 4 {
                     0 => stream.write_all(b"vipr"),
                     1 => stream.write_all(&octets(number, 500)),
-                    2 => stream.write_all(b"vipr\x01\x01\x00\x30"),
+                    2 => stream.write_all(&[b'v', b'i', b'p', b'r', FORMAT, OLDEST, 0, 48]),
                     _ => Ok(()),
                 };
                 held.push(stream);

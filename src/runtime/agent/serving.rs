@@ -106,12 +106,9 @@ impl Main<'_> {
                 ended = &mut self.threads.protocol_ended => break self.protocol_ended(ended)?,
                 _ = &mut self.threads.kernel_ended => {
                     kernel_runs = false;
-                    // It ends when it finds nobody to report to: the protocol thread may have ended a moment before, and
-                    // its word says how.
-                    let last = tokio::time::timeout(LAST_WORD, &mut self.threads.protocol_ended);
-                    match last.await {
-                        Ok(ended) => break self.protocol_ended(ended)?,
-                        Err(_) => return Err(RunError::Died("kernel")),
+                    match last_word(&mut self.threads.protocol_ended).await {
+                        Some(ended) => break self.protocol_ended(ended)?,
+                        None => return Err(RunError::Died("kernel")),
                     }
                 }
                 turn = self.ending.next() => match turn {
@@ -231,5 +228,35 @@ impl Main<'_> {
                 tracing::warn!("{reason}");
             }
         }
+    }
+}
+
+/// The kernel thread has ended. It does when it finds nobody to report to: the protocol thread may have ended a moment before,
+/// and its word says how. `None`: it goes on.
+async fn last_word<T>(protocol_ended: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(LAST_WORD, protocol_ended).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_word_of_the_protocol_thread_may_come_behind_the_end_of_the_kernel_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (tx, mut ended) = oneshot::channel();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(200));
+                tx.send("as it was to").unwrap();
+            });
+            assert_eq!(last_word(&mut ended).await, Some(Ok("as it was to")));
+            // One that goes on without the other is a fault, and noticed before a lease has ended.
+            let (tx, mut ended) = oneshot::channel::<()>();
+            let waited = tokio::time::timeout(Duration::from_secs(10), last_word(&mut ended));
+            assert_eq!(waited.await, Ok(None));
+            drop(tx);
+        });
     }
 }

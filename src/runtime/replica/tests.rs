@@ -16,6 +16,8 @@ const ATTACH: &[u8] = b"{\"v\":1,\"verb\":\"replicate\"}\n";
 /// The agent's end alone, on a socket of its own.
 struct Place {
     replication: Replication,
+    /// What the engine is told; it never answers.
+    engine: queue::Inbox,
     /// Goes last: what the chronicle still writes must not bring it back.
     dir: tempfile::TempDir,
 }
@@ -25,11 +27,11 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let model = Arc::new(vipd_core::config::load(CONFIG, "vipd.toml", "lb1").unwrap().0);
         let (chronicle, _) = Chronicle::open(dir.path(), Arc::clone(&model)).unwrap();
-        // Nobody reads it: the engine of these tests never answers.
-        let (engine, _) = queue::queue().unwrap();
+        let (sender, engine) = queue::queue().unwrap();
         Self {
             dir,
-            replication: Replication::new(InForce::new(model, "".into(), None), engine, chronicle),
+            replication: Replication::new(InForce::new(model, "".into(), None), sender, chronicle),
+            engine,
         }
     }
 
@@ -147,7 +149,35 @@ fn reports_are_shown_and_grow_old_and_unknown_sets_are_not() {
         assert!(history.iter().any(|line| line.contains("alarm: two lines")), "{history:?}");
         other.say(&Word::Report(vec![report("leases")]));
         until(|| replication.standing().sets[0].alarms.is_empty());
+        let over = |line: &String| line == "web: replica leases: over: two lines";
+        until(|| replication.0.chronicle.history().iter().any(|entry| over(&text(entry))));
     });
+}
+
+#[test]
+fn the_engine_hears_of_what_changes_and_not_of_every_report() {
+    let place = Place::new();
+    place.serve(|socket, replication| {
+        let mut other = Other::attach(&socket);
+        let owner = SetReport { owns: true, age_ms: Some(0), ..report("leases") };
+        for rpo_ms in 0..40 {
+            other.say(&Word::Report(vec![SetReport { rpo_ms: Some(rpo_ms), ..owner.clone() }]));
+        }
+        other.say(&Word::Report(vec![report("leases")]));
+        // The same again: when it is shown the engine has heard of the one before.
+        other.say(&Word::Report(vec![SetReport { generation: 5, ..report("leases") }]));
+        until(|| replication.standing().sets.first().is_some_and(|set| set.generation == 5));
+        reloaded(&replication, CONFIG);
+        replication.reload();
+        other.say(&Word::Report(vec![SetReport { generation: 7, ..report("leases") }]));
+        until(|| replication.standing().sets[0].generation == 7);
+    });
+    let told = std::iter::from_fn(|| place.engine.next()).filter_map(|message| match message {
+        Message::Replica(set, state) => Some((set, state.map(|state| state.pending))),
+        _ => None,
+    });
+    // As owner, as standby, and by its new number after a reload.
+    assert_eq!(told.collect::<Vec<_>>(), [(SetIx(0), Some(0)); 3]);
 }
 
 /// The sets of `old` are those of `new` from now on.

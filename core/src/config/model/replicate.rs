@@ -58,6 +58,8 @@ impl Replicate {
     pub const GUARD_FILES: u64 = 20;
     /// What a planned move waits for the target to have everything.
     pub const BARRIER: Duration = Duration::from_secs(20);
+    /// A clean stop waits no longer for successors; the unit of the agent gives it 60 s in all.
+    pub const STOP: Duration = Duration::from_secs(45);
 }
 
 /// What a stale replica does to a claim (DESIGN 5.13).
@@ -79,5 +81,12 @@ impl Model {
         let sets = self.sets_of(ix).next().map(|_| Replicate::BARRIER);
         let hooks = [Moment::PreDemote, Moment::SyncBarrier].map(|m| self.time_at(ix, m));
         hooks.into_iter().chain([sets]).flatten().reduce(|all, one| all + one)
+    }
+
+    /// How long a clean stop may wait until the state of all that is owned is complete elsewhere, with the time that
+    /// successors need to get ready; zero: nothing has state.
+    pub fn closing(&self) -> Duration {
+        let longest = self.iter().filter_map(|(ix, _)| self.barrier(ix)).max();
+        longest.map_or(Duration::ZERO, |barrier| Replicate::STOP.max(barrier))
     }
 }

@@ -11,6 +11,7 @@ use super::handover::{Moving, SLACK};
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx};
 use crate::wire::heartbeat::MoveAnswer;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Number of an operation that nobody ordered.
@@ -29,13 +30,31 @@ pub(super) enum Sync {
     Passed,
 }
 
+/// Between two requests to a successor that said that it is not ready yet.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The agent was told to stop, and what it owns is brought over first.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Closing {
-    /// Stops then, whatever has come of it.
-    pub(in crate::engine) until: Instant,
+    /// Stops then, whatever has come of it. Later, when a successor says how long it needs to get ready.
+    until: Instant,
+    /// Not later than this.
+    limit: Instant,
+    /// Whose successor is about to be ready, and when to ask it.
+    unready: BTreeMap<InstanceIx, Instant>,
     /// What is left behind, and why.
-    unsynced: Vec<(InstanceIx, String)>,
+    unsynced: BTreeMap<InstanceIx, String>,
+}
+
+impl Closing {
+    /// When it has to be looked at.
+    pub(super) fn deadline(&self) -> Instant {
+        self.unready.values().copied().fold(self.until, Instant::min)
+    }
+
+    fn wait_until(&mut self, at: Instant) {
+        self.until = self.until.max(at.min(self.limit));
+    }
 }
 
 impl Engine {
@@ -203,9 +222,69 @@ impl Engine {
         }
         self.end_orders();
         let (unsynced, until) = self.bring_away(&owned);
-        self.closing = Some(Closing { until, unsynced });
+        let (now, limit) = (self.now.mono, self.now.mono + self.model.closing());
+        let getting = unsynced.iter().map(|(ix, _)| *ix).filter(|ix| self.gets_ready(*ix));
+        let unready = getting.map(|ix| (ix, now)).collect();
+        let unsynced = unsynced.into_iter().collect();
+        self.closing = Some(Closing { until, limit, unready, unsynced });
         self.plan_orders();
         true
+    }
+
+    /// Is there a host to which nothing speaks but what passes by itself: a copy that is not complete yet? Where the
+    /// replicator of this host says nothing no copy becomes complete.
+    fn gets_ready(&self, ix: InstanceIx) -> bool {
+        let here = self.together(ix).into_iter().all(|o| self.knows_copies(o));
+        let soon = |host: HostIx| {
+            let cold = self.together(ix).into_iter().any(|o| self.is_cold(o, host));
+            !cold && self.objections_of_group(ix, host).iter().all(|objection| objection.passes)
+        };
+        here && self.others_of(ix).any(soon)
+    }
+
+    /// The successor of the instance needs that long to get ready: whoever waits for it to have the state waits longer.
+    pub(super) fn successor_needs(&mut self, ix: InstanceIx, ready: Duration) {
+        self.retiring.wait_for(ready);
+        let barrier = self.model.barrier(ix).unwrap_or_default();
+        let at = self.now.mono + ready + barrier + SLACK * 2;
+        if let Some(closing) = &mut self.closing {
+            closing.wait_until(at);
+        }
+    }
+
+    /// The successor of the instance said that it is not ready yet: a stop asks it again.
+    pub(super) fn successor_unready(&mut self, ix: InstanceIx) {
+        let at = self.now.mono + ASK_AGAIN;
+        if let Some(closing) = &mut self.closing {
+            closing.unready.insert(ix, at);
+        }
+    }
+
+    /// Asks those that have become ready.
+    fn ask_unready(&mut self) {
+        let now = self.now.mono;
+        let Some(closing) = &self.closing else { return };
+        if closing.until <= now || closing.unready.is_empty() {
+            return;
+        }
+        let mut unready = closing.unready.clone();
+        let here = self.still_here(unready.keys().copied().collect());
+        unready.retain(|ix, _| here.contains(ix) && !self.is_moving(*ix) && self.gets_ready(*ix));
+        for (ix, at) in &mut unready {
+            if *at > now {
+                continue;
+            }
+            *at = now + ASK_AGAIN;
+            if let Ok(Some(host)) = self.target(*ix, None, false) {
+                self.bring_state(*ix, host, NOBODY);
+                self.successor_needs(*ix, Duration::ZERO);
+            }
+        }
+        unready.retain(|ix, _| !self.is_moving(*ix));
+        if let Some(closing) = &mut self.closing {
+            closing.unready = unready;
+        }
+        self.plan_orders();
     }
 
     /// Those of `instances` that this host owns, and that may be brought to a host which says that it has them. What a
@@ -251,7 +330,7 @@ impl Engine {
     /// A leg of the stop, or of what leaves for another configuration, has failed.
     pub(in crate::engine) fn left_behind(&mut self, ix: InstanceIx, why: &str) {
         if let Some(closing) = &mut self.closing {
-            closing.unsynced.push((ix, why.to_owned()));
+            closing.unsynced.insert(ix, why.to_owned());
         } else if self.retires_with_state(ix)
             && self.stateful.contains(&ix)
             && !self.owned(vec![ix]).is_empty()
@@ -262,17 +341,17 @@ impl Engine {
 
     /// Stops when nothing is on its way any more, or it has taken too long.
     pub(in crate::engine) fn close(&mut self) {
+        self.ask_unready();
         let Some(closing) = &self.closing else { return };
         let moving = self.orders.all.iter().any(|o| o.moving.is_some());
-        if moving && closing.until > self.now.mono {
+        if (moving || !closing.unready.is_empty()) && closing.until > self.now.mono {
             return;
         }
         let Some(closing) = self.closing.take() else { return };
         let mut unsynced = closing.unsynced;
         for ix in self.stateful.clone() {
-            let known = unsynced.iter().any(|(o, _)| *o == ix);
-            if self.is_moving(ix) && !known {
-                unsynced.push((ix, "it took too long".to_owned()));
+            if self.is_moving(ix) {
+                unsynced.insert(ix, "it took too long".to_owned());
             }
         }
         for (ix, why) in unsynced {

@@ -10,6 +10,8 @@ pub(super) struct Objection {
     pub(super) text: String,
     /// Can an operator insist?
     pub(super) overridable: bool,
+    /// Does it pass by itself, and soon?
+    pub(super) passes: bool,
 }
 
 impl Engine {
@@ -28,13 +30,13 @@ impl Engine {
             let stands = objections.into_iter().find(|o| !force || !o.overridable);
             return match stands {
                 None => Ok(Some(host)),
-                Some(Objection { text, overridable: true }) => {
+                Some(Objection { text, overridable: true, .. }) => {
                     Err(format!("{text}; --force overrides this"))
                 }
                 Some(Objection { text, .. }) => Err(text),
             };
         }
-        let hosts = || self.candidates(ix).filter(|host| *host != self.model.host);
+        let hosts = || self.others_of(ix);
         let able = |host: &HostIx| {
             self.objections_of_group(ix, *host).is_empty()
                 && self.together(ix).into_iter().all(|o| !self.is_cold(o, *host))
@@ -69,8 +71,7 @@ impl Engine {
 
     /// Without heartbeats nobody is known; VRRP chooses.
     fn unheard_target(&self, ix: InstanceIx, to: Option<HostIx>) -> Result<Option<HostIx>, String> {
-        let others = self.candidates(ix).filter(|host| *host != self.model.host);
-        let others: Vec<HostIx> = others.collect();
+        let others: Vec<HostIx> = self.others_of(ix).collect();
         match to {
             None => Ok(None),
             Some(host) if others == [host] => Ok(None),
@@ -90,6 +91,11 @@ impl Engine {
         (0u8..).map(HostIx).zip(priorities).filter(|(_, p)| p.is_some()).map(|(host, _)| host)
     }
 
+    /// The same without this one.
+    pub(super) fn others_of(&self, ix: InstanceIx) -> impl Iterator<Item = HostIx> + '_ {
+        self.candidates(ix).filter(|host| *host != self.model.host)
+    }
+
     fn no_part(&self, ix: InstanceIx, host: HostIx) -> String {
         let (name, host) = (self.name(ix), self.model.hosts.get(usize::from(host.0)));
         match host {
@@ -107,7 +113,7 @@ impl Engine {
 
     /// What speaks against `host`, as far as this host knows; that host judges again.
     fn objections(&self, ix: InstanceIx, host: HostIx) -> Vec<Objection> {
-        let never = |text| vec![Objection { text, overridable: false }];
+        let never = |text| vec![Objection { text, overridable: false, passes: false }];
         let name = self.name(ix);
         if !self.candidates(ix).any(|c| c == host) {
             return never(self.no_part(ix, host));
@@ -137,26 +143,29 @@ impl Engine {
             return never(format!("{who} owns {name} as well: this has to be settled first"));
         }
         let doubts = [
-            (record.class == Class::Failing, format!("a check of {name} fails on {who}")),
+            (record.class == Class::Failing, false, format!("a check of {name} fails on {who}")),
             (
                 record.class == Class::Drained && !record.stale,
+                false,
                 format!("{who} is drained: undrain it there first"),
             ),
             (
                 record.stale,
+                true,
                 format!(
                     "the copy of {name}'s state on {who} is old or unknown: see `vipd status` there"
                 ),
             ),
             (
                 !self.is_heard_by(u, host, &record),
+                false,
                 format!(
                     "{who} does not hear the adverts of this host: look at the service network and its firewall"
                 ),
             ),
         ];
-        let doubts = doubts.into_iter().filter(|(there, _)| *there);
-        doubts.map(|(_, text)| Objection { text, overridable: true }).collect()
+        let doubts = doubts.into_iter().filter(|(there, ..)| *there);
+        doubts.map(|(_, passes, text)| Objection { text, overridable: true, passes }).collect()
     }
 
     fn is_heard_by(&self, u: usize, host: HostIx, record: &InstanceRecord) -> bool {

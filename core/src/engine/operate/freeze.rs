@@ -12,7 +12,8 @@ use crate::wire::heartbeat::Freeze;
 /// The newest word of the group.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct FreezeWord {
-    /// Number of the order; its lowest octet is the host that gave it.
+    /// Number of the order; its lowest octet is the host that gave it, by the number of its name
+    /// ([`Model::epoch_host`](crate::config::model::Model::epoch_host)): its place in the file changes when hosts come or go.
     pub(super) serial: u32,
     /// Frozen until then; zero: not, `Instant::MAX`: until thawed.
     pub(super) until: Instant,
@@ -36,7 +37,8 @@ impl Engine {
     pub(super) fn freeze(&mut self, instance: Option<InstanceIx>, until: Instant) {
         for ix in self.meant_groups(instance) {
             let last = self.ordered_of(ix).freeze.map_or(0, |word| word.serial >> 8);
-            let serial = ((last + 1) << 8) | u32::from(self.model.host.0);
+            let host = self.model.epoch_host(self.model.host);
+            let serial = ((last + 1) << 8) | u32::from(host);
             self.ordered_mut(ix).freeze = Some(FreezeWord { serial, until });
             self.freeze_changed(ix);
         }

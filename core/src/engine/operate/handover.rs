@@ -13,7 +13,7 @@ use super::barrier::Sync;
 use crate::time::{Duration, Instant};
 use crate::types::{HostIx, InstanceIx, State};
 use crate::vrrp::Heard;
-use crate::wire::heartbeat::{InstanceRecord, MoveAnswer, MoveRequest};
+use crate::wire::heartbeat::{InstanceRecord, MoveAnswer, MoveRequest, Refusal};
 
 /// Beyond the intervals that it takes to be heard: answers, kernels, timers.
 pub(super) const SLACK: Duration = Duration::from_secs(1);
@@ -206,6 +206,9 @@ impl Engine {
         let id = moving.operation;
         match answer.refusal {
             Some(why) => {
+                if matches!(why, Refusal::Starting | Refusal::Stale) {
+                    self.successor_unready(ix);
+                }
                 let why = self.refusal_text(host, ix, why);
                 self.move_ended(ix, Err(why));
             }
@@ -213,7 +216,7 @@ impl Engine {
                 moving.answered = true;
                 let ready = Duration::from_millis(u64::from(answer.ready_in_ms)).min(LONGEST / 2);
                 moving.until = now + ready + slack;
-                self.retiring.wait_for(ready);
+                self.successor_needs(ix, ready);
                 if !ready.is_zero() {
                     let (name, host) = (self.name(ix), self.host_name(host));
                     let text = format!("{name}: {host} gets ready, which may take {ready:?}");

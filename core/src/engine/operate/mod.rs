@@ -459,7 +459,7 @@ impl Engine {
         });
         let running = self.orders.running.iter().map(|o| Some(o.until));
         let host = self.orders.host.map(|d| d.until);
-        let closing = self.closing.as_ref().map(|c| c.until);
+        let closing = self.closing.as_ref().map(Closing::deadline);
         let at = times
             .chain(closing.map(Some))
             .chain([self.retiring.deadline()])
@@ -482,6 +482,9 @@ impl Engine {
             self.takeover_due(ix);
         }
         self.operations_due();
+        // Before the next look is planned: what has taken too long would be due again at once, for ever.
+        self.close();
+        self.follow_retirement();
         self.plan_orders();
     }
 

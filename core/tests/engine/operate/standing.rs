@@ -54,6 +54,31 @@ fn a_freeze_thaws_by_itself_everywhere() {
     world.only(0);
 }
 
+/// Two orders in one moment on hosts whose files differ: in the file of lb1 another host comes first, so that its place
+/// there is the one of lb2 in the other file.
+#[test]
+fn one_of_two_freezes_counts_also_while_a_host_is_added() {
+    let (text, head) = (beating(""), "[cluster]\nname = \"shop\"\nkey-file = \"/k\"\n");
+    let more = format!("{head}[hosts.lb0]\npaths = [\"192.0.2.19\", \"10.9.0.119\"]\n");
+    let grown = text.replacen(head, &more, 1);
+    assert_ne!(text, grown);
+    let mut world = World::of(vec![Bench::up(&grown, 1), Bench::up(&text, 2)]);
+    world.run(secs(6));
+    world.no_beats = World::around(0);
+    let until = [30, 300].map(|s| Some(world.now + secs(s)));
+    for (host, until) in until.into_iter().enumerate() {
+        world.order(host, 1, Some(WEB), OperatorOrder::Freeze { until });
+    }
+    world.no_beats.clear();
+    world.run(secs(5));
+    let left = |host: &Bench| host.unit().frozen.flatten().map(|left| left.as_secs());
+    let words: Vec<_> = world.hosts.iter().map(left).collect();
+    assert!(
+        words[0].is_some() && words[0] == words[1],
+        "each goes by a word of its own: {words:?}"
+    );
+}
+
 #[test]
 fn force_moves_what_is_frozen() {
     let mut world = three();

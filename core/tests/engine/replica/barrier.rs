@@ -299,6 +299,103 @@ fn a_stop_brings_the_state_first_and_leaves_in_any_case() {
     assert_eq!(lb1.state(), State::Initialize);
 }
 
+/// What a stop left behind, and why.
+fn left_behind(world: &World) -> Vec<String> {
+    let told = world.hosts[0].events().into_iter();
+    told.filter_map(|e| if let EventKind::Unsynced(why) = e { Some(why.to_string()) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_stop_waits_for_a_successor_that_gets_ready_within_its_limit() {
+    let slow = || {
+        let mut activation = activation();
+        activation.program.timeout = secs(120);
+        Standby::Warm(activation)
+    };
+    // Longer than a barrier may take, and longer than a stop.
+    for (ready, in_time) in [(30, true), (46, false)] {
+        let mut world = stateful("prefer", |m| stands_by(m, 2, &slow()));
+        world.give(0, Input::Stop);
+        world.run(secs(ready));
+        assert_eq!((world.owners() == [0], left_behind(&world).is_empty()), (in_time, in_time));
+        if !in_time {
+            assert!(left_behind(&world)[0].contains("too long"), "{:?}", left_behind(&world));
+            continue;
+        }
+        let order = world.hosts[1].activations()[0];
+        world.give(1, Input::Activated { instance: WEB, order, result: Ok(()) });
+        world.run(ms(100));
+        let order = world.hosts[0].barriers()[0].1;
+        done(&mut world, 0, order, Ok(()));
+        world.run(secs(3));
+        assert_eq!((world.owners(), world.holders()), (vec![1], vec![1]));
+        assert!(world.hosts[0].engine.stopped());
+        assert_eq!(left_behind(&world), [] as [String; 0]);
+    }
+}
+
+#[test]
+fn a_stop_waits_for_a_copy_that_is_about_to_be_complete() {
+    let old = || copy(Some(secs(1000)));
+    let stale = || {
+        let mut world = stateful("prefer", |_| {});
+        world.give(1, old());
+        world.give(2, old());
+        world.run(ms(500));
+        world
+    };
+    // It becomes complete after a while, or never.
+    for comes in [true, false] {
+        let mut world = stale();
+        world.give(0, Input::Stop);
+        world.run(secs(10));
+        assert_eq!((world.owners(), world.hosts[0].barriers().len()), (vec![0], 0));
+        if comes {
+            world.give(1, copy(Some(Duration::ZERO)));
+            world.run(ms(1500));
+            let order = world.hosts[0].barriers()[0].1;
+            done(&mut world, 0, order, Ok(()));
+            world.run(secs(3));
+            assert_eq!((world.owners(), left_behind(&world)), (vec![1], vec![]));
+        } else {
+            world.run(secs(16));
+            assert_eq!(world.hosts[0].barriers(), []);
+            assert!(left_behind(&world)[0].contains("is old or unknown"));
+        }
+        assert!(world.hosts[0].engine.stopped());
+    }
+    // Told again it waits no longer; and it waits for nobody where its own replicator says nothing, or none is there.
+    for ill in 0..3 {
+        let mut world = stale();
+        match ill {
+            0 => world.give(0, Input::Stop),
+            1 => world.give(0, copy(None)),
+            _ => world.off.extend([1, 2]),
+        }
+        world.run(secs(1));
+        world.give(0, Input::Stop);
+        world.run(secs(6));
+        assert!(world.hosts[0].engine.stopped(), "{ill}");
+    }
+}
+
+#[test]
+fn a_stop_whose_successor_has_just_started_asks_again() {
+    let mut world = stateful("prefer", |_| {});
+    // Nobody knows of it yet; lb2 is asked, says no for now, and lb3 is the next.
+    let started = world.now + secs(60);
+    world.hosts[1].engine.start_as_backup(started);
+    world.give(0, Input::Stop);
+    world.run(secs(3));
+    let barriers = world.hosts[0].barriers();
+    let [(WEB, order, HostIx(2))] = barriers[..] else { panic!("{barriers:?}") };
+    done(&mut world, 0, order, Ok(()));
+    world.run(secs(3));
+    assert_eq!((world.owners(), left_behind(&world)), (vec![2], vec![]));
+    assert!(world.hosts[0].engine.stopped());
+}
+
 /// Another VRID: the instance leaves with its state, and in any case.
 #[test]
 fn a_hard_reload_brings_the_state_first_and_hands_over_in_any_case() {

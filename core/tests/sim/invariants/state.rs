@@ -72,10 +72,10 @@ impl Watch {
         self.scenario.replica.as_ref().map_or(Duration::ZERO, |set| set.max_age)
     }
 
-    /// What a planned move, or a stop, may wait for the state of an instance.
+    /// What a stop may wait until the state of an instance is elsewhere.
     pub(super) fn barrier(&self) -> Duration {
         match self.scenario.replica {
-            Some(_) => Replicate::BARRIER + Duration::from_secs(3),
+            Some(_) => Replicate::STOP + Duration::from_secs(3),
             None => Duration::ZERO,
         }
     }

@@ -92,6 +92,22 @@ fn packed(messages: &[Message]) -> Vec<u8> {
     out
 }
 
+/// Whoever adds a message, or changes what one holds, changes this test, and gives [`FORMAT`] a new number: a replicator
+/// that does not know a kind ends the session at it.
+#[test]
+fn every_message_belongs_to_a_format() {
+    let kinds: std::collections::BTreeSet<u8> = all().iter().map(Message::kind).collect();
+    let known: Vec<u8> = (0..=u8::MAX)
+        .filter(|kind| !matches!(Message::decode(*kind, Vec::new()), Err(NetError::Unknown(_))))
+        .collect();
+    assert_eq!(known, kinds.into_iter().collect::<Vec<_>>(), "one of each kind is tested");
+    assert_eq!((FORMAT, OLDEST, known.len(), known.last()), (2, 2, 21, Some(&21)));
+    // A sum over the octets of one of each.
+    let octets: Vec<u8> = all().iter().flat_map(|message| message.body().into_owned()).collect();
+    let sum = blake3::hash(&octets).to_hex();
+    assert_eq!(&sum[..8], "37a5f2e8", "what a message holds has changed");
+}
+
 #[test]
 fn what_was_written_is_read_however_it_is_cut() {
     let octets = packed(&all());

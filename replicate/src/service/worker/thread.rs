@@ -278,10 +278,14 @@ impl Thread {
             Err(error) => self.shared.count(error.kind()),
         }
         if now >= self.prune_at {
-            self.prune_at = now + PRUNE;
             match self.set.prune() {
-                Ok(()) | Err(Error::Interrupted) => {}
-                Err(error) => self.shared.count(error.kind()),
+                // The rest with the next look, whoever owns by then.
+                Ok(true) | Err(Error::Interrupted) => {}
+                Ok(false) => self.prune_at = now + PRUNE,
+                Err(error) => {
+                    self.prune_at = now + PRUNE;
+                    self.shared.count(error.kind());
+                }
             }
         }
     }
