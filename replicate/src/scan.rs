@@ -35,8 +35,8 @@ const COARSE_NS: i64 = 50_000_000;
 const MAX_PLACES: usize = 10_000;
 /// Octets that are read at once.
 const CHUNK: usize = 256 * 1024;
-/// From this size on, octets, several threads hash a file.
-const SHARED: u64 = 8 << 20;
+/// Several threads hash a file of so many octets. Larger ones, sparse ones most likely, would have too many segments.
+const SHARED: std::ops::Range<u64> = 8 << 20..4 << 40;
 /// So many of them at most.
 const THREADS: usize = 4;
 /// Segments that one of them takes at once.
@@ -355,7 +355,7 @@ impl Scan<'_> {
         let now_ns = clock::stamp_ns();
         let before = Seen::of(&file)?;
         let xattrs = meta::read_xattrs(&file, self.config)?;
-        let (size, hash) = if before.size < SHARED {
+        let (size, hash) = if !SHARED.contains(&before.size) {
             hash(&mut file, &mut self.buffer, self.look)?
         } else {
             match hash_shared(&file, before.size, self.look) {
@@ -463,7 +463,9 @@ fn hash_shared(file: &File, size: u64, look: Look<'_>) -> io::Result<Hash> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let mut values = vec![Hash::default(); layout.count()];
     thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(noted)).collect();
+        // Where there are no more threads to be had this one does it alone.
+        let other = |_| thread::Builder::new().spawn_scoped(scope, noted).ok();
+        let others: Vec<_> = (1..threads).filter_map(other).collect();
         let mut shares = vec![noted()];
         shares.extend(others.into_iter().map(|other| {
             let fault = |_| Err(io::Error::other("a thread that hashes ended by a fault of vipd"));
@@ -482,4 +484,31 @@ fn hash_shared(file: &File, size: u64, look: Look<'_>) -> io::Result<Hash> {
 /// A buffer for [`hash`].
 pub(crate) fn buffer() -> Vec<u8> {
     vec![0; CHUNK]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::halt::Halt;
+
+    #[test]
+    fn several_threads_find_the_hash_that_one_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let halt = Halt::default();
+        for size in [8 << 20, (8 << 20) + 17, (9 << 20) - 1] {
+            let mut content = vec![0; size];
+            blake3::Hasher::new().finalize_xof().fill(&mut content);
+            let path = dir.path().join("file");
+            std::fs::write(&path, &content).unwrap();
+            let file = File::open(&path).unwrap();
+            let hash = hash_shared(&file, size as u64, halt.any()).unwrap();
+            assert_eq!(hash, *blake3::hash(&content).as_bytes());
+            let short = hash_shared(&file, size as u64 + 1, halt.any()).unwrap_err();
+            assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        halt.stop();
+        let file = File::open(dir.path().join("file")).unwrap();
+        assert!(halt::halted(&hash_shared(&file, 8 << 20, halt.any()).unwrap_err()));
+    }
 }

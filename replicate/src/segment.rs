@@ -45,8 +45,7 @@ impl Layout {
 
     /// Segments of the file: at least one.
     pub fn count(&self) -> usize {
-        // invariant: a file has below 2^63 octets, and a segment 2^16 at least; the file systems of 32 bits end before that.
-        self.size.div_ceil(1 << self.log).max(1) as usize
+        usize::try_from(self.size.div_ceil(1 << self.log).max(1)).unwrap_or(usize::MAX)
     }
 
     /// Offset of segment `at`; of the one behind the last: the size.
@@ -190,8 +189,14 @@ impl Segments {
         }
     }
 
+    /// The value of segment `at`; `None`: not all of it is there.
+    pub fn value(&self, at: usize) -> Option<Hash> {
+        self.values.get(at).copied().flatten()
+    }
+
     /// Segment `at` has this value.
     pub fn set(&mut self, at: usize, value: Option<Hash>) {
+        self.current.take_if(|(of, ..)| *of == at);
         if let Some(known) = self.values.get_mut(at) {
             *known = value;
         }
@@ -300,6 +305,18 @@ mod tests {
         assert_eq!(layout.runs(&lacks), all);
         assert_eq!(layout.runs(&[]), []);
         assert_eq!(layout.runs(&[false; 9]), []);
+    }
+
+    #[test]
+    fn segments_of_every_length_make_up_the_same_hash() {
+        let content = octets(5, (9 << 20) + 1025);
+        let hash = *blake3::hash(&content).as_bytes();
+        for log in LENGTHS {
+            let layout = Layout { size: content.len() as u64, log };
+            let of = |at| &content[layout.offset(at) as usize..][..layout.len(at)];
+            let values: Vec<_> = (0..layout.count()).map(|at| layout.hash(at, of(at))).collect();
+            assert_eq!(layout.whole(&values), hash, "{log}");
+        }
     }
 
     proptest! {

@@ -540,7 +540,7 @@ impl StageFile for Part {
         let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
         let Places { complete, parts, .. } = &*self.places;
         self.sink.end()?;
-        if self.segments.whole() != Some(self.hash) {
+        if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
             parts.unlink(&part)?;
             let text = "the content is not what the manifest says";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));

@@ -84,7 +84,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Of what `from` has in `places` (offsets; behind its end there is nothing); of more than 512 Ki chunks the first ones.
+    /// Of what `from` has in `places` (offsets; behind its end there is nothing); of more than 512 Ki chunks the first ones. Places
+    /// that no chunk may fill are left out: there may be a hundred thousand of them.
     ///
     /// # Errors
     /// Of reading.
@@ -94,7 +95,8 @@ impl Index {
         average: u8,
     ) -> io::Result<Self> {
         let mut chunks = Vec::new();
-        for place in places {
+        let long = |place: &&Range<u64>| place.end - place.start >= longest(average) as u64;
+        for place in places.iter().filter(long) {
             let mut offset = from.seek(SeekFrom::Start(place.start))?;
             let mut cutter = Cutter::new((&mut from).take(place.end - place.start), average);
             while chunks.len() < MAX_INDEX

@@ -23,8 +23,9 @@ const TICK: Duration = Duration::from_millis(100);
 const WRITE_TICK: Duration = Duration::from_millis(500);
 /// A farewell must not hold up anybody.
 const FAREWELL: Duration = Duration::from_millis(300);
-/// What TCP itself allows for octets that nobody acknowledges.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What TCP itself allows for octets that nobody acknowledges or takes: a receiver that looks through a large file reads nothing
+/// meanwhile. Whether it is dead, its silence tells.
+const USER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time for a record to come whole: a length that was changed on the way makes one wait for octets that never come.
 const RECORD_LIMIT: Duration = Duration::from_secs(30);
 /// Octets that are read at once, at most.

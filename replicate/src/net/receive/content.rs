@@ -214,14 +214,7 @@ impl<'a> Filling<'a> {
         if octets == 0 || octets > large.left_of_run() {
             return wrong("another length than the run that is lacking");
         }
-        // A version that cannot be read is none.
-        let base =
-            if large.indexed() { None } else { self.stage.base(self.manifest_entry(wanted)) };
-        // invariant: it was found above.
-        let Some((_, large)) = self.large.iter_mut().find(|(of, _)| *of == wanted) else {
-            return Ok(Vec::new());
-        };
-        let pieces = large.find(&chunks.list, chunks.average, base);
+        let pieces = large.find(&chunks.list, chunks.average);
         let lacks = pieces.iter().map(|piece| matches!(piece.from, Origin::Link)).collect();
         let last = large.complete();
         self.open(List { wanted, pieces, last }, "chunks")?;

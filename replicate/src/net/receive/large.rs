@@ -34,6 +34,8 @@ pub(super) enum Origin {
 pub(super) struct Large {
     file: Box<dyn StageFile>,
     base: Option<Box<dyn ReadSeek>>,
+    /// It was read to its end, or as far as it can be read.
+    ended: bool,
     layout: Layout,
     /// By segment, as far as it is outlined.
     lacks: Vec<bool>,
@@ -56,7 +58,8 @@ impl Large {
     ) -> Self {
         let (layout, lacks, moved) = (Layout::of(size), Vec::new(), VecDeque::new());
         let (buffer, spoilt) = (Vec::new(), false);
-        Self { file, base, layout, lacks, moved, told: 0, index: None, buffer, spoilt }
+        let ended = base.is_none();
+        Self { file, base, ended, layout, lacks, moved, told: 0, index: None, buffer, spoilt }
     }
 
     /// Segments that were not outlined yet.
@@ -75,12 +78,10 @@ impl Large {
         for tag in tags {
             let at = self.lacks.len();
             self.buffer.resize(self.layout.len(at), 0);
-            let there = self.base.as_mut().is_some_and(|b| b.read_exact(&mut self.buffer).is_ok());
-            if !there {
-                // It ends here, or cannot be read: nothing behind is the same either.
-                self.base = None;
-            }
-            let same = there && self.file.keep(at, &self.buffer, *tag)?;
+            let base = self.base.as_mut().filter(|_| !self.ended);
+            // Where it ends, or cannot be read, nothing behind is the same either.
+            self.ended = base.is_none_or(|base| base.read_exact(&mut self.buffer).is_err());
+            let same = !self.ended && self.file.keep(at, &self.buffer, *tag)?;
             self.lacks.push(!same);
         }
         if self.outlined() {
@@ -116,26 +117,13 @@ impl Large {
         self.told.max(self.layout.offset(run.from))
     }
 
-    /// It was looked for where chunks may be.
-    pub(super) const fn indexed(&self) -> bool {
-        self.index.is_some()
-    }
-
-    /// Looks for these chunks, which are the next of the run whose turn it is and not longer than it. `base`: the version that
-    /// is here, the first time.
-    pub(super) fn find(
-        &mut self,
-        list: &[(Tag, u32)],
-        average: u8,
-        base: Option<Box<dyn ReadSeek>>,
-    ) -> VecDeque<Piece> {
+    /// Looks for these chunks, which are the next of the run whose turn it is and not longer than it.
+    pub(super) fn find(&mut self, list: &[(Tag, u32)], average: u8) -> VecDeque<Piece> {
         if self.index.is_none() {
             let places = self.other_places();
-            let index = base.map(|mut base| {
-                let index = Index::build(&mut base, &places, average).unwrap_or_default();
-                self.base = Some(base);
-                index
-            });
+            let base = self.base.as_mut();
+            // What cannot be read is looked for in vain.
+            let index = base.and_then(|base| Index::build(base, &places, average).ok());
             self.index = Some(index.unwrap_or_default());
         }
         let (Some(run), Some(index)) = (self.moved.front(), &self.index) else {

@@ -11,6 +11,7 @@ use crate::net::link::Channel;
 use crate::net::wire::{MAX_BODY, Message, PIECE_HEADER, Piece};
 use crate::path::RelPath;
 use large::LargeFiles;
+use std::collections::VecDeque;
 
 /// Files are read in pieces of this, octets.
 const READ: usize = 128 * 1024;
@@ -42,13 +43,24 @@ impl From<NetError> for Break {
 }
 
 pub(super) struct Content<'a> {
-    pub(super) channel: &'a mut dyn Channel,
-    pub(super) source: &'a dyn Source,
-    pub(super) manifest: &'a Manifest,
-    pub(super) handle: &'a Handle,
+    channel: &'a mut dyn Channel,
+    source: &'a dyn Source,
+    manifest: &'a Manifest,
+    handle: &'a Handle,
+    /// Answers that came while something was sent.
+    early: VecDeque<Vec<bool>>,
 }
 
 impl<'a> Content<'a> {
+    pub(super) fn new(
+        channel: &'a mut dyn Channel,
+        source: &'a dyn Source,
+        manifest: &'a Manifest,
+        handle: &'a Handle,
+    ) -> Self {
+        Self { channel, source, manifest, handle, early: VecDeque::new() }
+    }
+
     /// Sends what `needs` names: positions in the manifest, and whether the other side has a version to copy from.
     pub(super) fn send(mut self, needs: &[(u32, bool)]) -> Result<Outcome, NetError> {
         let mut files = Vec::with_capacity(needs.len());
@@ -127,6 +139,9 @@ impl<'a> Content<'a> {
     }
 
     fn lacks(&mut self) -> Result<Vec<bool>, Break> {
+        if let Some(early) = self.early.pop_front() {
+            return Ok(early);
+        }
         loop {
             match self.channel.receive(Duration::from_secs(1))? {
                 Some(Message::Lacks(lacks)) => return Ok(lacks),
@@ -151,8 +166,25 @@ impl<'a> Content<'a> {
         while data.len() >= BATCH {
             let rest = data.split_off(BATCH);
             self.channel.send(&Message::Data(std::mem::replace(data, rest)))?;
+            self.look_up()?;
         }
         Ok(())
+    }
+
+    /// In the middle of what may be gigabytes: does the other side still want them?
+    fn look_up(&mut self) -> Result<(), Break> {
+        match self.channel.receive(Duration::ZERO)? {
+            None | Some(Message::AskAgain) => Ok(()),
+            Some(Message::Lacks(lacks)) => {
+                self.early.push_back(lacks);
+                Ok(())
+            }
+            Some(Message::Refused(refusal)) => Err(Break::Outcome(Outcome::Refused(refusal))),
+            Some(Message::Bye(text)) => Err(Break::Net(NetError::Bye(text))),
+            Some(other) => {
+                Err(Break::Net(NetError::protocol(other.name(), "lacks must come here")))
+            }
+        }
     }
 
     /// Sends what is left of `data`.

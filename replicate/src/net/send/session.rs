@@ -192,12 +192,8 @@ impl Session<'_> {
         loop {
             self.withhold(offer, &mut round, &mut without)?;
             self.begin(offer, &round)?;
-            let content = Content {
-                channel: &mut *self.channel,
-                source: &*self.source,
-                manifest: &offer.manifest,
-                handle: &self.pusher.handle,
-            };
+            let (source, handle) = (&*self.source, &self.pusher.handle);
+            let content = Content::new(&mut *self.channel, source, &offer.manifest, handle);
             let outcome = content.send(&round)?;
             self.count_octets();
             if !matches!(outcome, Outcome::Complete) {

@@ -9,7 +9,7 @@ use crate::net::chunk::{Cutter, average_for};
 use crate::net::error::NetError;
 use crate::net::wire::{Chunks, MAX_CHUNKS, Message, Outline};
 use crate::ports::ReadSeek;
-use crate::segment::{Layout, Run, tag};
+use crate::segment::{Layout, Run, Segments, tag};
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Take};
 
@@ -18,6 +18,8 @@ use std::io::{self, Read, Seek, SeekFrom, Take};
 const WINDOW: usize = 12;
 /// Files that are open; the receiver allows more.
 const OPEN: usize = 4;
+/// Segments of all files that are open, if there is more than one: their values are kept.
+const SEGMENTS: usize = 1 << 18;
 
 pub(super) struct LargeFiles<'c, 'a> {
     content: &'c mut Content<'a>,
@@ -47,9 +49,12 @@ struct Large<'a> {
 
 /// A run that is being cut.
 struct Cutting {
+    run: Run,
     at: u64,
     end: u64,
     cutter: Cutter<Take<Box<dyn ReadSeek>>>,
+    /// Of what was cut: it has to be what was outlined.
+    segments: Segments,
 }
 
 /// What the other side was asked, of which file.
@@ -90,9 +95,13 @@ impl<'c, 'a> LargeFiles<'c, 'a> {
         let at = match begun {
             Some(at) => at,
             None if self.open.len() < OPEN => {
-                let Some((number, size, hash)) = self.waiting.pop_front() else {
-                    return Ok(false);
-                };
+                let known: usize = self.open.iter().map(|large| large.layout.count()).sum();
+                let next = self.waiting.front();
+                let next = next.filter(|(_, size, _)| {
+                    known == 0 || known + Layout::of(*size).count() <= SEGMENTS
+                });
+                let Some((number, size, hash)) = next.copied() else { return Ok(false) };
+                self.waiting.pop_front();
                 let entry = self.content.entry(number);
                 let file = self.content.source.open(&entry.path).map_err(|_| changed(entry))?;
                 self.open.push(Large {
@@ -148,7 +157,8 @@ impl<'c, 'a> LargeFiles<'c, 'a> {
         };
         let file = open(self.content.source).map_err(|_| changed(large.entry))?;
         let cutter = Cutter::new(file, average_for(large.layout.size()));
-        large.cutting = Some(Cutting { at, end, cutter });
+        let segments = Segments::new(large.layout.size());
+        large.cutting = Some(Cutting { run, at, end, cutter, segments });
         Ok(())
     }
 
@@ -268,9 +278,14 @@ impl Large<'_> {
         while chunks.len() < MAX_CHUNKS && cutting.at < cutting.end {
             let chunk = cutting.cutter.next_chunk()?.ok_or(io::ErrorKind::UnexpectedEof)?;
             chunks.push((cutting.at, chunk.len() as u32, *blake3::hash(chunk).as_bytes()));
+            cutting.segments.put(cutting.at, chunk);
             cutting.at += chunk.len() as u64;
         }
         if cutting.at >= cutting.end {
+            let Cutting { run, segments, .. } = cutting;
+            if (run.from..run.to).any(|at| segments.value(at) != self.values.get(at).copied()) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             self.cutting = None;
         }
         Ok(chunks)
