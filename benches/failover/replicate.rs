@@ -265,6 +265,7 @@ impl<'s> Play<'s> {
         prepare(&self.aside)?;
         let (pids, mut samples) = (self.pids()?, Vec::new());
         pids.iter().for_each(|pid| drop(fs::write(format!("/proc/{pid}/clear_refs"), "5")));
+        settle_disk()?;
         let (sent, at) = (self.sent()?, now());
         act(&tree, &self.aside)?;
         let mark = format!("mark {name}");
@@ -299,6 +300,7 @@ impl<'s> Play<'s> {
         command.args(["-a", "--delete", "--exclude=.vipd"]).args(options);
         command.arg(format!("{}/", self.source.display())).arg(to);
         command.stdin(Stdio::null());
+        settle_disk()?;
         let (sent, at) = (self.sent()?, now());
         let mut child = self.stage.room().host(0).ns()?.run(move || Ok(command.spawn()?))?;
         let mut memory = 0.0_f64;
@@ -380,6 +382,12 @@ impl<'s> Play<'s> {
         let each = (0..2).map(|ix| self.stage.replicator(ix).pid().context("no replicator"));
         each.collect()
     }
+}
+
+/// What others wrote is on the disk: nobody pays for it who asks for his own to be there.
+fn settle_disk() -> anyhow::Result<()> {
+    anyhow::ensure!(Command::new("sync").status()?.success(), "sync failed");
+    Ok(())
 }
 
 fn peak_kb(pid: i32) -> f64 {

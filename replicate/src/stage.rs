@@ -36,8 +36,8 @@ use std::sync::Arc;
 
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
-/// So many files are brought to the disk one by one; more, with everything else of their file system.
-const SINGLY: usize = 16;
+/// So many files are brought to the disk one by one; more, with everything else of their file system, which others may be filling.
+const SINGLY: usize = 64;
 /// Zeros in pieces of this size become holes.
 const HOLE: usize = 4096;
 
