@@ -58,8 +58,8 @@ pub(super) struct Claim {
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether an added IPv6 address is served.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-/// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms,
-/// and took above 50 ms on a machine that was busy starting others.
+/// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms;
+/// on a machine that was busy starting others 20 ms of waiting seem to have been too few (33 ms without an answer after them).
 const LOOK_LIMIT: Duration = Duration::from_millis(150);
 
 impl Claim {
