@@ -168,6 +168,8 @@ impl Engine {
             self.alarm(Some(instance), Alarm::DualActive(addr), true);
         }
         if order != Ordering::Less {
+            // What keeps it from yielding may be its reach during a cut that is over: asked anew, and told.
+            self.hurry();
             return;
         }
         self.units[u].gates.yielded_to(host);
@@ -352,12 +354,22 @@ impl Engine {
     /// An address on the service segment showed a sign of life.
     pub(super) fn reach_answered(&mut self, seen: &NeighbourIn) {
         let now = self.now.mono;
+        let was_cut_off = self.reached(seen.link, seen.addr) == Some(false);
         if let Some(peers) = &mut self.peers
             && let Some(asked) = peers.reach.seen.get_mut(&(seen.link, seen.addr))
         {
             asked.answered = Some(now);
             asked.open = None;
         }
+        if was_cut_off && self.two_owners() {
+            // After a heal each owner goes by what the other said of its reach during the cut: both would stay.
+            self.urgent();
+        }
+    }
+
+    /// Is this host in conflict with another owner, of any instance?
+    fn two_owners(&self) -> bool {
+        self.reporter.alarms.keys().any(|(_, alarm)| matches!(alarm, Alarm::DualActive(_)))
     }
 
     /// The host of the group, silent at the moment, whose hardware address or virtual MAC this is.

@@ -7,7 +7,7 @@ use crate::fit::{bench, reading, secs, with};
 use crate::world::TARGET;
 use vipd_core::config::model::{Model, Severity};
 use vipd_core::engine::io::{Cause, Input, OperatorOrder, Verdict};
-use vipd_core::types::{CheckIx, Class, State};
+use vipd_core::types::{CheckIx, Class, HostIx, State};
 
 /// lb2 owns and is well; lb1, stronger by priority, is Backup with this verdict. Each has heard the other.
 fn rivals(text: &str, change: impl Fn(&mut Model), verdict: Verdict) -> (Bench, Bench) {
@@ -185,6 +185,44 @@ fn reach_counts_before_class() {
     let mut lb2 = with_a_target(2, Verdict::Pass);
     lb2.hear(1, 150);
     assert_eq!(lb2.state(), State::Active, "the stronger one reaches nothing and will yield");
+}
+
+/// Both own after a cut of everything in which neither reached the target.
+fn after_a_whole_cut() -> (Bench, Bench) {
+    let text = beating(&format!("targets = [\"{TARGET}\"]"));
+    let (mut lb1, mut lb2) = (Bench::up(&text, 1), Bench::up(&text, 2));
+    for host in [&mut lb1, &mut lb2] {
+        host.become_owner();
+        host.neighbour(TARGET, mac(99), true);
+        host.run(ms(6000));
+    }
+    lb2.run(lb1.now.since(lb2.now));
+    lb1.run(lb2.now.since(lb1.now));
+    // What was sent during the cut arrives nowhere.
+    lb1.log.clear();
+    lb2.log.clear();
+    (lb1, lb2)
+}
+
+#[test]
+fn an_owner_that_reaches_a_target_again_tells_the_other_owner_at_once() {
+    let (mut lb1, mut lb2) = after_a_whole_cut();
+    // The weaker one speaks first; the stronger one stays, and asks its target at once.
+    lb2.run(ms(1000));
+    lb1.run(ms(900));
+    lb1.log.clear();
+    pass_beats(&mut lb2, 2, &mut lb1, 1);
+    assert_eq!(lb1.state(), State::Active);
+    lb1.run(ms(11));
+    assert!(lb1.probes().iter().any(|(_, p)| p.addr == ip(TARGET)), "asked without delay");
+    // The weaker one reaches its target already, and the word of the other one is that of during the cut.
+    lb2.neighbour(TARGET, mac(99), true);
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!(lb2.state(), State::Active);
+    lb1.neighbour(TARGET, mac(99), true);
+    lb1.run(ms(1));
+    pass_beats(&mut lb1, 1, &mut lb2, 2);
+    assert_eq!(lb2.causes().last(), Some(&(State::Backup, Cause::Settled(HostIx(0)))));
 }
 
 #[test]
