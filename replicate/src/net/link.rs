@@ -4,14 +4,14 @@
 //! its disk still hears that the other host is alive and says so itself; it never lets more than
 //! [`Options::inbox`] octets wait.
 
+pub use super::channel::Channel;
+pub use super::stream::Stream;
+
 use super::error::NetError;
 use super::noise::{self, Cipher, LinkKey, MAX_PLAIN, is_timeout};
 use super::wire::{Assembler, Message, Packer};
 use super::{clock, limit::Bucket};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,119 +19,14 @@ use std::time::Duration;
 
 /// How often the reading thread looks up.
 const TICK: Duration = Duration::from_millis(100);
-/// A blocked write looks up as often.
-const WRITE_TICK: Duration = Duration::from_millis(500);
 /// A farewell must not hold up anybody.
 const FAREWELL: Duration = Duration::from_millis(300);
-/// What TCP itself allows for octets that nobody acknowledges or takes: a receiver that looks through a large file reads nothing
-/// meanwhile. Whether it is dead, its silence tells.
-const USER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time for a record to come whole: a length that was changed on the way makes one wait for octets that never come.
 const RECORD_LIMIT: Duration = Duration::from_secs(30);
 /// Octets that are read at once, at most.
 const READ_AHEAD: usize = 256 * 1024;
 /// A reading thread needs little.
 const STACK: usize = 512 * 1024;
-
-/// What drivers need: messages one after the other, and the time.
-pub trait Channel {
-    /// Sends `message`; small ones may wait for [`Channel::flush`] or for the next [`Channel::receive`].
-    ///
-    /// # Errors
-    /// The connection has ended.
-    fn send(&mut self, message: &Message) -> Result<(), NetError>;
-    /// Lets everything go that waits.
-    ///
-    /// # Errors
-    /// The connection has ended.
-    fn flush(&mut self) -> Result<(), NetError>;
-    /// The next message; `None`: none came within `wait`, or somebody woke this side. Pings are not shown.
-    ///
-    /// # Errors
-    /// The connection has ended, and every message that came before was received.
-    fn receive(&mut self, wait: Duration) -> Result<Option<Message>, NetError>;
-    /// Monotonic, since any fixed moment.
-    fn now(&self) -> Duration;
-    /// Octets that went out, with all that encryption adds.
-    fn sent_octets(&self) -> u64;
-}
-
-/// A connection that can be read and written by two threads and ended by a third.
-pub trait Stream: Send + Sync {
-    /// Once, before anything else: options of the socket.
-    ///
-    /// # Errors
-    /// Of the system call.
-    fn prepare(&self) -> io::Result<()>;
-    /// Up to [`Stream::set_read_timeout`]; 0: the end.
-    ///
-    /// # Errors
-    /// Time-out, or of the system call.
-    fn read(&self, into: &mut [u8]) -> io::Result<usize>;
-    /// Up to a second or so.
-    ///
-    /// # Errors
-    /// Time-out, or of the system call.
-    fn write(&self, octets: &[u8]) -> io::Result<usize>;
-    /// Not zero.
-    ///
-    /// # Errors
-    /// Of the system call.
-    fn set_read_timeout(&self, limit: Duration) -> io::Result<()>;
-    /// Ends both directions at once, whoever waits in them.
-    fn close(&self);
-}
-
-impl Stream for TcpStream {
-    fn prepare(&self) -> io::Result<()> {
-        // A small file must not wait for an acknowledgement.
-        self.set_nodelay(true)?;
-        self.set_write_timeout(Some(WRITE_TICK))?;
-        let socket = socket2::SockRef::from(self);
-        socket.set_keepalive(true)?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
-    }
-
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(into)
-    }
-
-    fn write(&self, octets: &[u8]) -> io::Result<usize> {
-        (&mut &*self).write(octets)
-    }
-
-    fn set_read_timeout(&self, limit: Duration) -> io::Result<()> {
-        Self::set_read_timeout(self, Some(limit))
-    }
-
-    fn close(&self) {
-        // Fails when the other side has closed it already.
-        let _ = self.shutdown(Shutdown::Both);
-    }
-}
-
-impl Stream for UnixStream {
-    fn prepare(&self) -> io::Result<()> {
-        self.set_write_timeout(Some(WRITE_TICK))
-    }
-
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(into)
-    }
-
-    fn write(&self, octets: &[u8]) -> io::Result<usize> {
-        (&mut &*self).write(octets)
-    }
-
-    fn set_read_timeout(&self, limit: Duration) -> io::Result<()> {
-        Self::set_read_timeout(self, Some(limit))
-    }
-
-    fn close(&self) {
-        // Fails when the other side has closed it already.
-        let _ = self.shutdown(Shutdown::Both);
-    }
-}
 
 /// Times and limits of a link.
 #[derive(Clone, Debug)]
@@ -201,12 +96,25 @@ struct Shared {
 
 struct Writer {
     packer: Packer,
-    bucket: Bucket,
-    /// Records that went out.
-    records: u64,
-    /// Plain text of the next one.
+    /// Plain text of the next record.
     plain: Vec<u8>,
+    records: Records,
+}
+
+/// Records that go out.
+struct Records {
+    bucket: Bucket,
+    /// That went out.
+    count: u64,
+    /// The last one.
     sealed: Vec<u8>,
+}
+
+impl Records {
+    /// Octets of plain text of one that is full.
+    fn piece(&self) -> usize {
+        self.bucket.piece(MAX_PLAIN)
+    }
 }
 
 #[derive(Default)]
@@ -252,10 +160,12 @@ impl Link {
         let assembler = Assembler::new().map_err(starting)?;
         let writer = Writer {
             packer: Packer::new().map_err(starting)?,
-            bucket: Bucket::new(options.bandwidth),
-            records: 0,
             plain: Vec::with_capacity(MAX_PLAIN),
-            sealed: Vec::new(),
+            records: Records {
+                bucket: Bucket::new(options.bandwidth),
+                count: 0,
+                sealed: Vec::new(),
+            },
         };
         let shared = Arc::new(Shared {
             stream,
@@ -393,37 +303,56 @@ impl Shared {
         until: Option<Duration>,
     ) -> Result<(), NetError> {
         let body = message.body();
-        let Writer { packer, plain, .. } = &mut *writer;
-        let (header, octets) = packer.pack(message.kind(), &body);
+        let Writer { packer, plain, records } = &mut *writer;
+        let (header, mut octets) = packer.pack(message.kind(), &body);
         plain.extend(header);
+        // What fills a record is sealed where it is: only what begins or ends in the middle of one is copied.
+        let piece = records.piece();
+        while plain.len() + octets.len() >= piece {
+            let (now, rest) = octets.split_at(piece.saturating_sub(plain.len()));
+            octets = rest;
+            if plain.is_empty() {
+                self.seal(records, now, until)?;
+            } else {
+                plain.extend_from_slice(now);
+                self.seal_all(records, plain, until)?;
+            }
+        }
         plain.extend_from_slice(octets);
-        self.seal(writer, false, until)
+        Ok(())
     }
 
     fn flush(&self, writer: &mut Writer, until: Option<Duration>) -> Result<(), NetError> {
-        self.seal(writer, true, until)
+        self.seal_all(&mut writer.records, &mut writer.plain, until)
     }
 
-    /// Sends what fills records, or `all` of it.
-    fn seal(
+    /// Sends all of `plain`, which is empty after that.
+    fn seal_all(
         &self,
-        writer: &mut Writer,
-        all: bool,
+        records: &mut Records,
+        plain: &mut Vec<u8>,
         until: Option<Duration>,
     ) -> Result<(), NetError> {
-        let piece = writer.bucket.piece(MAX_PLAIN);
-        let mut from = 0;
-        while writer.plain.len() - from >= piece || (all && from < writer.plain.len()) {
-            let to = writer.plain.len().min(from + piece);
-            self.cipher.seal(writer.records, &writer.plain[from..to], &mut writer.sealed)?;
-            writer.records += 1;
-            from = to;
-            let wait = writer.bucket.take(clock::now(), writer.sealed.len());
-            self.sleep(wait)?;
-            self.put(&writer.sealed, until)?;
+        let piece = records.piece();
+        for piece in plain.chunks(piece) {
+            self.seal(records, piece, until)?;
         }
-        writer.plain.drain(..from);
+        plain.clear();
         Ok(())
+    }
+
+    /// Sends a record.
+    fn seal(
+        &self,
+        records: &mut Records,
+        plain: &[u8],
+        until: Option<Duration>,
+    ) -> Result<(), NetError> {
+        self.cipher.seal(records.count, plain, &mut records.sealed)?;
+        records.count += 1;
+        let wait = records.bucket.take(clock::now(), records.sealed.len());
+        self.sleep(wait)?;
+        self.put(&records.sealed, until)
     }
 
     fn sleep(&self, wait: Duration) -> Result<(), NetError> {

@@ -26,6 +26,7 @@
 //! bandwidth; [`link`] messages over a stream, pings, time-outs; [`send`] and [`receive`] the two sides; [`listen`] who
 //! may come in; [`error`] what goes wrong.
 
+mod channel;
 pub mod chunk;
 mod clock;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod listen;
 pub mod noise;
 pub mod receive;
 pub mod send;
+mod stream;
 pub mod wire;
 
 use crate::manifest::Hash;
