@@ -4,7 +4,7 @@
 //! Both copy the same tree of the first host, one after the other, to folders of the second. rsync (`-a --delete`, its
 //! daemon on the second host, without compression or encryption) is started anew each time, as a timer would, and once more
 //! with `--fsync`, which is what the replicator promises; the replicator runs all the time and is asked for nothing. A step of the replicator begins when the tree is complete, with the
-//! appearance of a file that is made last, and ends when that file is on the second host.
+//! appearance of a file that is made last and put in place last, and ends when that file is on the second host.
 
 use crate::Effort;
 use crate::capture::Capture;
@@ -268,7 +268,8 @@ impl<'s> Play<'s> {
         settle_disk()?;
         let (sent, at) = (self.sent()?, now());
         act(&tree, &self.aside)?;
-        let mark = format!("mark {name}");
+        // The last of all names: files are put in their places in the order of their names.
+        let mark = format!("~{name}");
         fs::write(self.source.join(&mark), &mark)?;
         while !self.replica.join(&mark).exists() {
             if now().since(at) > LIMIT {
