@@ -143,7 +143,7 @@ impl Shared {
             site.rescue_strays().map_err(here)?;
         }
         site.sync().map_err(here)?;
-        // As they are now: what is not on the disk as the kernel stamped it is hashed again one day.
+        // As they are now, with the content that was hashed when it came.
         let dir = if site.swapped { Dir::open(&root.path).map_err(here)? } else { site.old };
         let now_ns = clock::stamp_ns();
         for act in intent.acts.iter().filter(|act| act.path().root() == root.ix) {
@@ -151,7 +151,7 @@ impl Shared {
                 && let Some(seen) = dir.see(entry.path.as_path()).map_err(here)?
                 && site_agrees(entry, &seen)
             {
-                marks.insert(entry.path.clone(), scan::mark(&seen, now_ns));
+                marks.insert(entry.path.clone(), scan::placed(&seen, now_ns));
             }
         }
         Ok(())

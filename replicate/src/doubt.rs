@@ -9,10 +9,10 @@
 
 use crate::disk::Dir;
 use crate::halt::halted;
+use crate::hashing;
 use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
 use crate::plan::hash_of;
-use crate::scan;
 use crate::state::{Peer, Shared, State, some_of};
 use crate::tree::Mark;
 use std::collections::{BTreeMap, HashMap};
@@ -82,7 +82,7 @@ impl Shared {
             return None;
         }
         let look = self.halt.any();
-        let read = || scan::hash(&mut dir.file(path)?, &mut scan::buffer(), look);
+        let read = || hashing::hash(&mut dir.file(path)?, &mut hashing::buffer(), look);
         let what = match read() {
             Err(error) if halted(&error) => return None,
             Ok((_, hash)) if hash_of(entry) == Some(&hash) => return None,

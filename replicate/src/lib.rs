@@ -69,6 +69,7 @@ mod doubt;
 pub mod error;
 pub mod fail;
 mod halt;
+mod hashing;
 mod intent;
 mod keep;
 pub mod manifest;

@@ -81,7 +81,7 @@ impl Shared {
             for kind in ["stale", "rotten", "seal", "skipped"] {
                 state.clear(kind);
             }
-            state.doubts = Default::default();
+            (state.doubts, state.outlines) = Default::default();
             (std::mem::replace(&mut state.owns, false), state.record.known, state.unsettled)
         };
         if !was.0 && epoch <= was.1 && !was.2 {
@@ -172,7 +172,8 @@ impl Shared {
     ) -> Result<Sealed, Error> {
         let roots = self.roots()?;
         let found = scan::scan(&self.config, &self.rules, &roots, base, scope, self.halt.any())?;
-        let Found { tree: next, deferred, skipped } = found;
+        let Found { tree: next, deferred, skipped, outlines } = found;
+        self.state().outlines.extend(outlines);
         let changes = Changes::between(base.manifest(), next.manifest());
         let (old, mut record) = self.next_record();
         self.check_owner(&self.state())?;

@@ -5,6 +5,8 @@
 use crate::manifest::{Entry, Hash, Manifest};
 use crate::path::RelPath;
 use crate::segment::Tag;
+use std::any::Any;
+use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
 use vipd_core::types::Epoch;
@@ -75,6 +77,17 @@ pub trait Source: Send {
     /// # Errors
     /// It is gone, or cannot be read.
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>>;
+    /// `file`, opened for this entry of the offer, is the very file that was hashed, and nobody touched it since, as far as the
+    /// kernel tells: what was read of it up to now is what was hashed.
+    fn proves(&self, entry: &Entry, file: &dyn ReadSeek) -> bool {
+        let _ = (entry, file);
+        false
+    }
+    /// Values of the segments of the file with that hash ([`Layout`](crate::segment::Layout)), if they are still known.
+    fn outline(&self, hash: &Hash) -> Option<Arc<Vec<Hash>>> {
+        let _ = hash;
+        None
+    }
     /// A file was not as the manifest says: the next offer comes from a new scan.
     fn changed_underway(&mut self, path: &RelPath);
     /// The content of a file of the offer cannot be had, and no scan changes that: it is not sent, everything else is.
@@ -157,6 +170,17 @@ pub trait StageFile: Send {
     /// # Errors
     /// As for [`StageFile::put`].
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool>;
+    /// [`StageFile::keep`] for the segments from `from` on, one for each of `tags`, as `base` has them in the same places; those that
+    /// it does not have are other ones. `None`: this file cannot, and nothing was put.
+    fn keep_all(
+        &mut self,
+        base: &File,
+        from: usize,
+        tags: &[Tag],
+    ) -> Option<io::Result<Vec<bool>>> {
+        let _ = (base, from, tags);
+        None
+    }
     /// The content is complete: compared with the hash of the manifest.
     ///
     /// # Errors
@@ -166,5 +190,13 @@ pub trait StageFile: Send {
 }
 
 /// A file that is read in any order.
-pub trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send> ReadSeek for T {}
+pub trait ReadSeek: Read + Seek + Send {
+    /// The file on a disk that it is.
+    fn as_file(&self) -> Option<&File>;
+}
+
+impl<T: Read + Seek + Send + 'static> ReadSeek for T {
+    fn as_file(&self) -> Option<&File> {
+        (self as &dyn Any).downcast_ref()
+    }
+}

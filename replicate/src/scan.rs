@@ -8,7 +8,8 @@ use crate::clock;
 use crate::disk::{Dir, Seen, What};
 use crate::error::Error;
 use crate::halt::{self, Look};
-use crate::manifest::{Entry, Hash, Kind};
+use crate::hashing::{self, Outlines};
+use crate::manifest::{Entry, Kind};
 use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
 use crate::root::Root;
@@ -17,13 +18,9 @@ use crate::segment::Layout;
 use crate::set::{Place, Scope};
 use crate::tree::{Item, Mark, Tree};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use vipd_core::config::model::Replicate;
 
 /// Read again so often when a file changed while it was read.
@@ -33,14 +30,6 @@ const TRIES: u32 = 3;
 const COARSE_NS: i64 = 50_000_000;
 /// More places than this, and everything is scanned.
 const MAX_PLACES: usize = 10_000;
-/// Octets that are read at once.
-const CHUNK: usize = 256 * 1024;
-/// Several threads hash a file of so many octets. Larger ones, sparse ones most likely, would have too many segments.
-const SHARED: std::ops::Range<u64> = 8 << 20..4 << 40;
-/// So many of them at most.
-const THREADS: usize = 4;
-/// Segments that one of them takes at once.
-const SHARE: usize = 16;
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -50,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) deferred: Vec<RelPath>,
     /// Left out, and why.
     pub(crate) skipped: Vec<String>,
+    /// Of the large files that were read.
+    pub(crate) outlines: Outlines,
 }
 
 /// A scan that is on.
@@ -64,6 +55,7 @@ struct Scan<'a> {
     items: Vec<Item>,
     deferred: Vec<RelPath>,
     skipped: Vec<String>,
+    outlines: Outlines,
     buffer: Vec<u8>,
     look: Look<'a>,
 }
@@ -85,7 +77,8 @@ pub(crate) fn scan(
         items: Vec::new(),
         deferred: Vec::new(),
         skipped: Vec::new(),
-        buffer: vec![0; CHUNK],
+        outlines: Outlines::default(),
+        buffer: hashing::buffer(),
         look,
     };
     let places = match scope {
@@ -113,7 +106,8 @@ pub(crate) fn scan(
     } else {
         base.with(&dropped, scan.items)
     };
-    Ok(Found { tree, deferred: scan.deferred, skipped: scan.skipped })
+    let Scan { deferred, skipped, outlines, .. } = scan;
+    Ok(Found { tree, deferred, skipped, outlines })
 }
 
 impl Scan<'_> {
@@ -355,20 +349,23 @@ impl Scan<'_> {
         let now_ns = clock::stamp_ns();
         let before = Seen::of(&file)?;
         let xattrs = meta::read_xattrs(&file, self.config)?;
-        let (size, hash) = if !SHARED.contains(&before.size) {
-            hash(&mut file, &mut self.buffer, self.look)?
+        let mut values = Vec::new();
+        let (size, hash) = if !hashing::SHARED.contains(&before.size) {
+            hashing::hash(&mut file, &mut self.buffer, self.look)?
         } else {
-            match hash_shared(&file, before.size, self.look) {
-                Ok(hash) => (before.size, hash),
+            match hashing::values(&file, before.size, self.look) {
+                Ok(found) => values = found,
                 // Shorter than it was.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 Err(error) => return Err(error),
             }
+            (before.size, Layout::of(before.size).whole(&values))
         };
         let after = Seen::of(&file)?;
         if !before.same(&after) || size != after.size {
             return Ok(None);
         }
+        self.outlines.put(hash, values);
         let entry = Entry {
             path: path.clone(),
             kind: Kind::File { size, hash },
@@ -416,99 +413,56 @@ fn gone(error: &io::Error) -> bool {
 
 /// The mark of a file that was seen at `now_ns` and hashed after that.
 pub(crate) fn mark(seen: &Seen, now_ns: i64) -> Mark {
-    let whole_seconds = seen.ctime_ns % 1_000_000_000 == 0;
-    let coarse = if whole_seconds { 1_000_000_000 + COARSE_NS } else { COARSE_NS };
     // A clock that was set back makes stamps from the future: never believed.
-    let settled = now_ns.saturating_sub(seen.ctime_ns) > coarse;
+    let settled = now_ns.saturating_sub(seen.ctime_ns) > coarse_ns(seen);
     let ctime_ns = if settled { seen.ctime_ns } else { 0 };
     Mark { ino: seen.ino, ctime_ns, ..Mark::default() }
 }
 
-/// Size and hash of what is left to read of `file`; ends early when `look` says so.
-pub(crate) fn hash(file: &mut File, buffer: &mut [u8], look: Look<'_>) -> io::Result<(u64, Hash)> {
-    let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
-    loop {
-        look.look()?;
-        let length = match file.read(buffer) {
-            Ok(0) => return Ok((size, *hasher.finalize().as_bytes())),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hasher.update(buffer.get(..length).unwrap_or_default());
-        size += length as u64;
+/// The mark of a file that this host has just put in place with a content that it knows, seen at `now_ns`. Its time of modification is
+/// the owner's, and mostly older: whoever writes to it gives it another one, also within the stamp of the change that put it there.
+pub(crate) fn placed(seen: &Seen, now_ns: i64) -> Mark {
+    let older = seen.ctime_ns.saturating_sub(seen.mtime_ns) > coarse_ns(seen);
+    if !older {
+        return mark(seen, now_ns);
     }
+    Mark { ino: seen.ino, ctime_ns: seen.ctime_ns, ..Mark::default() }
 }
 
-/// Hash of `file`, which has `size` octets, by several threads; ends early when `look` says so.
-fn hash_shared(file: &File, size: u64, look: Look<'_>) -> io::Result<Hash> {
-    let layout = Layout::of(size);
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let share = || {
-        let (mut values, mut buffer) = (Vec::new(), Vec::new());
-        loop {
-            let from = next.fetch_add(SHARE, Ordering::Relaxed);
-            if from >= layout.count() || failed.load(Ordering::Relaxed) {
-                return Ok(values);
-            }
-            for at in from..layout.count().min(from + SHARE) {
-                look.look()?;
-                buffer.resize(layout.len(at), 0);
-                file.read_exact_at(&mut buffer, layout.offset(at))?;
-                values.push((at, layout.hash(at, &buffer)));
-            }
-        }
-    };
-    let noted = || share().inspect_err(|_| failed.store(true, Ordering::Relaxed));
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-    let mut values = vec![Hash::default(); layout.count()];
-    thread::scope(|scope| {
-        // Where there are no more threads to be had this one does it alone.
-        let other = |_| thread::Builder::new().spawn_scoped(scope, noted).ok();
-        let others: Vec<_> = (1..threads).filter_map(other).collect();
-        let mut shares = vec![noted()];
-        shares.extend(others.into_iter().map(|other| {
-            let fault = |_| Err(io::Error::other("a thread that hashes ended by a fault of vipd"));
-            other.join().unwrap_or_else(fault)
-        }));
-        for share in shares {
-            for (at, value) in share? {
-                values[at] = value;
-            }
-        }
-        Ok::<_, io::Error>(())
-    })?;
-    Ok(layout.whole(&values))
-}
-
-/// A buffer for [`hash`].
-pub(crate) fn buffer() -> Vec<u8> {
-    vec![0; CHUNK]
+/// Within so many nanoseconds two changes of a file may have the same stamp.
+fn coarse_ns(seen: &Seen) -> i64 {
+    let whole_seconds = seen.ctime_ns % 1_000_000_000 == 0;
+    if whole_seconds { 1_000_000_000 + COARSE_NS } else { COARSE_NS }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::halt::Halt;
 
     #[test]
-    fn several_threads_find_the_hash_that_one_finds() {
-        let dir = tempfile::tempdir().unwrap();
-        let halt = Halt::default();
-        for size in [8 << 20, (8 << 20) + 17, (9 << 20) - 1] {
-            let mut content = vec![0; size];
-            blake3::Hasher::new().finalize_xof().fill(&mut content);
-            let path = dir.path().join("file");
-            std::fs::write(&path, &content).unwrap();
-            let file = File::open(&path).unwrap();
-            let hash = hash_shared(&file, size as u64, halt.any()).unwrap();
-            assert_eq!(hash, *blake3::hash(&content).as_bytes());
-            let short = hash_shared(&file, size as u64 + 1, halt.any()).unwrap_err();
-            assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
-        }
-        halt.stop();
-        let file = File::open(dir.path().join("file")).unwrap();
-        assert!(halt::halted(&hash_shared(&file, 8 << 20, halt.any()).unwrap_err()));
+    fn a_file_that_was_put_in_place_is_known_where_a_change_would_show() {
+        let second = 1_000_000_000;
+        let seen = |mtime_ns, ctime_ns| Seen {
+            what: What::File,
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime_ns,
+            ctime_ns,
+        };
+        let now = 100 * second + 5_000_000;
+        let placed = |mtime_ns, ctime_ns| placed(&seen(mtime_ns, ctime_ns), now).ctime_ns;
+        let ctime = now - 1_000_000;
+        assert_eq!(placed(now - second, ctime), ctime, "a write would give it another mtime");
+        assert_eq!(placed(now - COARSE_NS / 2, ctime), 0, "perhaps the same one");
+        assert_eq!(placed(now + second, ctime), 0, "a clock that goes before this one");
+        // As anything else once some time has passed.
+        assert_eq!(placed(now - COARSE_NS * 2, now - COARSE_NS * 2), now - COARSE_NS * 2);
+        // Where there are whole seconds only.
+        assert_eq!(placed(99 * second, 100 * second), 0);
+        assert_eq!(placed(98 * second, 100 * second), 100 * second);
     }
 }

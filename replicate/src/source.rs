@@ -1,7 +1,7 @@
 //! What sessions that send see of a set.
 
-use crate::disk::Dir;
-use crate::manifest::Hash;
+use crate::disk::{Dir, Seen};
+use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
 use crate::ports::{Offer, Position, ReadSeek, Refusal, Source};
 use crate::set::Place;
@@ -36,6 +36,17 @@ impl Source for SetSource {
         let root = self.0.config.paths.get(usize::from(path.root()));
         let root = root.ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(Dir::open(root)?.file(path.as_path())?))
+    }
+
+    fn proves(&self, entry: &Entry, file: &dyn ReadSeek) -> bool {
+        let Some(seen) = file.as_file().and_then(|file| Seen::of(file).ok()) else { return false };
+        let state = self.0.state();
+        let newest = state.tree.get(&entry.path);
+        newest.is_some_and(|(known, mark)| known == entry && mark.proves(entry, &seen))
+    }
+
+    fn outline(&self, hash: &Hash) -> Option<Arc<Vec<Hash>>> {
+        self.0.state().outlines.get(hash)
     }
 
     fn changed_underway(&mut self, path: &RelPath) {

@@ -17,7 +17,7 @@ use crate::plan::{From, Make, Plan, hash_of};
 use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
-use crate::scan;
+use crate::hashing;
 use crate::segment::{self, Segments, Tag};
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
@@ -141,12 +141,12 @@ impl SetStage {
             .filter(|(of, _)| *of == root)
             .map(|(_, hash)| (hex(hash), *hash))
             .collect();
-        let (mut buffer, shared) = (scan::buffer(), Arc::clone(&self.shared));
+        let (mut buffer, shared) = (hashing::buffer(), Arc::clone(&self.shared));
         let look = shared.halt.standby();
         for name in complete.list()? {
             let hash = name.to_str().and_then(|name| wanted.get(name));
             let good = match hash {
-                Some(hash) => scan::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash,
+                Some(hash) => hashing::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash,
                 None => false,
             };
             match hash.filter(|_| good) {
@@ -448,7 +448,7 @@ fn copy(
     look: Look<'_>,
 ) -> io::Result<()> {
     let mut sink = Sink::new(folder.create(to)?);
-    let (mut buffer, mut hasher) = (scan::buffer(), blake3::Hasher::new());
+    let (mut buffer, mut hasher) = (hashing::buffer(), blake3::Hasher::new());
     loop {
         look.look()?;
         let length = from.read(&mut buffer)?;

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::doubt::Doubts;
 use crate::error::Error;
 use crate::halt::Halt;
+use crate::hashing::Outlines;
 use crate::manifest::Hash;
 use crate::path::RelPath;
 use crate::ports::Position;
@@ -74,6 +75,8 @@ pub(crate) struct State {
     /// The standbys of the configuration, and whoever spoke.
     pub(crate) peers: BTreeMap<String, Peer>,
     pub(crate) doubts: Doubts,
+    /// As owner: of files that a session may have to outline.
+    pub(crate) outlines: Outlines,
     /// When the owner last said that this host has everything, steady milliseconds.
     pub(crate) fresh_ms: Option<u64>,
     /// As receiver: files and octets still to come.

@@ -5,11 +5,11 @@
 use crate::disk::{Dir, What};
 use crate::error::Error;
 use crate::halt;
+use crate::hashing;
 use crate::keep::{self, FILES, Keep, Keeper, RESCUE, TRASH};
 use crate::manifest::Kind;
 use crate::path::RelPath;
 use crate::root::Root;
-use crate::scan;
 use crate::set::{Verified, Version};
 use crate::state::Shared;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ impl Shared {
         // at again in the end.
         let tree = self.state().tree.clone();
         let roots = self.roots()?;
-        let (mut verified, mut buffer) = (Verified::default(), scan::buffer());
+        let (mut verified, mut buffer) = (Verified::default(), hashing::buffer());
         let started_ms = self.clock.steady_ms();
         for (entry, _) in tree.iter() {
             let Kind::File { size, hash } = entry.kind else { continue };
@@ -38,7 +38,8 @@ impl Shared {
             verified.files += 1;
             verified.bytes += size;
             let look = self.halt.any();
-            let read = || scan::hash(&mut root.dir.file(entry.path.as_path())?, &mut buffer, look);
+            let read =
+                || hashing::hash(&mut root.dir.file(entry.path.as_path())?, &mut buffer, look);
             let other = match { read }() {
                 Err(error) if halt::halted(&error) => return Err(Error::Interrupted),
                 Ok(found) if found == (size, hash) => None,

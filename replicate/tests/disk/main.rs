@@ -12,6 +12,7 @@ mod ownership;
 mod property;
 mod rot;
 mod scale;
+mod session;
 mod swapped;
 mod takeover;
 mod transfer;

@@ -189,11 +189,12 @@ impl Session<'_> {
         };
         let mut round = needs;
         let mut without = Vec::new();
+        let mut again = false;
         loop {
             self.withhold(offer, &mut round, &mut without)?;
             self.begin(offer, &round)?;
             let (source, handle) = (&*self.source, &self.pusher.handle);
-            let content = Content::new(&mut *self.channel, source, &offer.manifest, handle);
+            let content = Content::new(&mut *self.channel, source, &offer.manifest, handle, again);
             let outcome = content.send(&round)?;
             self.count_octets();
             if !matches!(outcome, Outcome::Complete) {
@@ -212,7 +213,8 @@ impl Session<'_> {
                 }
                 Message::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
                 // What it copied from its own version was not what that was before.
-                Message::Needs(first) => round = self.needs(first, offer)?,
+                // Nor may be what was sent without a look at its hash.
+                Message::Needs(first) => (round, again) = (self.needs(first, offer)?, true),
                 other => return Err(NetError::protocol(other.name(), "taken must come here")),
             }
         }

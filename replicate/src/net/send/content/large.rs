@@ -12,6 +12,7 @@ use crate::ports::ReadSeek;
 use crate::segment::{Layout, Run, Segments, tag};
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::sync::Arc;
 
 /// Questions that wait for an answer; the receiver allows more. It looks through the old version when the first list of chunks
 /// comes: meanwhile this side cuts.
@@ -36,6 +37,8 @@ struct Large<'a> {
     hash: Hash,
     layout: Layout,
     file: Box<dyn ReadSeek>,
+    /// Of all segments, where the source remembers them.
+    known: Option<Arc<Vec<Hash>>>,
     /// Of the segments that were outlined.
     values: Vec<Hash>,
     /// Of those that were answered.
@@ -110,6 +113,7 @@ impl<'c, 'a> LargeFiles<'c, 'a> {
                     hash,
                     layout: Layout::of(size),
                     file,
+                    known: self.content.source.outline(&hash),
                     values: Vec::new(),
                     lacks: Vec::new(),
                     moved: VecDeque::new(),
@@ -256,14 +260,19 @@ impl Large<'_> {
         self.values.len() == self.layout.count()
     }
 
-    /// Hashes the next segments.
+    /// Hashes the next segments, unless their values are known.
     fn outline(&mut self) -> io::Result<()> {
-        let mut buffer = Vec::new();
         let to = self.layout.count().min(self.values.len() + MAX_CHUNKS);
-        for at in self.values.len()..to {
-            buffer.resize(self.layout.len(at), 0);
-            self.file.read_exact(&mut buffer)?;
-            self.values.push(self.layout.hash(at, &buffer));
+        let known = self.known.as_ref().and_then(|known| known.get(self.values.len()..to));
+        if let Some(known) = known {
+            self.values.extend_from_slice(known);
+        } else {
+            let mut buffer = Vec::new();
+            for at in self.values.len()..to {
+                buffer.resize(self.layout.len(at), 0);
+                self.file.read_exact(&mut buffer)?;
+                self.values.push(self.layout.hash(at, &buffer));
+            }
         }
         if self.is_outlined() && self.layout.whole(&self.values) != self.hash {
             return Err(io::ErrorKind::InvalidData.into());
