@@ -76,6 +76,7 @@ pub mod manifest;
 mod meta;
 pub mod net;
 mod owner;
+mod part;
 pub mod path;
 mod places;
 mod plan;

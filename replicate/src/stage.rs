@@ -6,19 +6,17 @@
 
 use crate::disk::{self, Dir};
 use crate::error::Error;
-use crate::fail;
-use crate::halt::Look;
+use crate::hashing;
 use crate::intent::Intent;
 use crate::keep;
 use crate::manifest::{Entry, Hash, Kind};
 use crate::meta;
+use crate::part::{Part, copy, part_name};
 use crate::path::RelPath;
 use crate::plan::{From, Make, Plan, hash_of};
 use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
-use crate::hashing;
-use crate::segment::{self, Segments, Tag};
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
@@ -26,20 +24,18 @@ use crate::swap;
 use crate::take::disk as refusal;
 use crate::tree::Tree;
 use std::collections::HashMap;
+use std::collections::hash_map;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
 /// So many files are brought to the disk one by one; more, with everything else of their file system, which others may be filling.
 const SINGLY: usize = 64;
-/// Zeros in pieces of this size become holes.
-const HOLE: usize = 4096;
 
 /// What was decided when the offer was taken.
 #[derive(Debug)]
@@ -62,22 +58,25 @@ pub(crate) struct SetStage {
     taken: Taken,
     /// Contents that are still to come, by root and hash.
     missing: HashMap<(u16, Hash), Need>,
+    /// Numbers of files whose content no other one has, by entry.
+    single: HashMap<u32, u32>,
     /// Files whose content the sender does not have any more.
     left: Vec<RelPath>,
 }
 
 /// The folders of the stage of one root.
-struct Places {
+pub(crate) struct Places {
     /// `c`: complete contents, named by their hash.
-    complete: Dir,
+    pub(crate) complete: Dir,
     /// `p`: such that are not.
-    parts: Dir,
+    pub(crate) parts: Dir,
+    /// Something is left in it of an earlier attempt.
+    pub(crate) left: bool,
+    /// Contents that came this time, whose files have owner, mode and time of the entry that was asked for; where they are ready
+    /// already, under which number.
+    pub(crate) finished: Mutex<HashMap<Hash, Option<u32>>>,
     /// `f`: files that are ready to be renamed, named by a number.
-    ready: Dir,
-}
-
-fn part_name(hash: &Hash, suffix: &str) -> PathBuf {
-    PathBuf::from(format!("{}.{suffix}", hex(hash)))
+    pub(crate) ready: Dir,
 }
 
 pub(crate) fn ready_name(number: u32) -> PathBuf {
@@ -93,13 +92,22 @@ pub(crate) fn complete(own: &Dir, hash: &Hash) -> bool {
 impl SetStage {
     /// Opens the stage; what is of use in it stays, everything else goes.
     pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
-        let (missing, left, places) = (HashMap::new(), Vec::new(), Vec::new());
-        let mut stage = Self { shared, owns, places, taken, missing, left };
+        let (missing, single) = (HashMap::new(), HashMap::new());
+        let (left, places) = (Vec::new(), Vec::new());
+        let mut stage = Self { shared, owns, places, taken, missing, single, left };
         for make in stage.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
             let entry = stage.taken.offer.manifest.entries().get(make.entry as usize);
             if let Some(Entry { path, kind: Kind::File { size, hash }, .. }) = entry {
                 let need = Need { entry: make.entry, size: *size };
-                stage.missing.entry((path.root(), *hash)).or_insert(need);
+                match stage.missing.entry((path.root(), *hash)) {
+                    hash_map::Entry::Vacant(place) => {
+                        place.insert(need);
+                        stage.single.insert(make.entry, make.number);
+                    }
+                    hash_map::Entry::Occupied(first) => {
+                        stage.single.remove(&first.get().entry);
+                    }
+                }
             }
         }
         for at in 0..stage.owns.len() {
@@ -132,7 +140,6 @@ impl SetStage {
     /// Looks through what is left of an earlier attempt. Nothing of it is believed before it was hashed again.
     fn resume(&mut self, root: u16) -> io::Result<Places> {
         let stage = self.own(root)?.make(STAGE)?;
-        stage.remove_tree("f".as_ref())?;
         let [complete, parts, ready] = ["c", "p", "f"].map(|name| stage.make(name));
         let (complete, parts, ready) = (complete?, parts?, ready?);
         let wanted: HashMap<String, Hash> = self
@@ -146,7 +153,9 @@ impl SetStage {
         for name in complete.list()? {
             let hash = name.to_str().and_then(|name| wanted.get(name));
             let good = match hash {
-                Some(hash) => hashing::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash,
+                Some(hash) => {
+                    hashing::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash
+                }
                 None => false,
             };
             match hash.filter(|_| good) {
@@ -160,14 +169,35 @@ impl SetStage {
                 }
             }
         }
+        // What was made ready and never put in place is content as well.
+        for name in ready.list()? {
+            let hash = match ready.file(&name) {
+                Ok(mut file) => Some(hashing::hash(&mut file, &mut buffer, look)?.1),
+                // A link.
+                Err(_) => None,
+            };
+            match hash.filter(|hash| self.missing.contains_key(&(root, *hash))) {
+                Some(hash) => {
+                    ready.rename(name.as_ref(), &complete, hex(&hash).as_ref())?;
+                    self.missing.remove(&(root, hash));
+                }
+                None => {
+                    look.look()?;
+                    ready.remove_tree(name.as_ref())?;
+                }
+            }
+        }
+        let mut left = false;
         for name in parts.list()? {
             let hash = name.to_str().and_then(|name| name.get(..64)).and_then(|n| wanted.get(n));
             if !hash.is_some_and(|hash| self.missing.contains_key(&(root, *hash))) {
                 look.look()?;
                 parts.remove_tree(name.as_ref())?;
+            } else {
+                left = true;
             }
         }
-        Ok(Places { complete, parts, ready })
+        Ok(Places { complete, parts, left, finished: Mutex::default(), ready })
     }
 }
 
@@ -197,22 +227,15 @@ impl Stage for SetStage {
     }
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
-        let Kind::File { size, hash } = entry.kind else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
-        };
         let root = entry.path.root();
         let places = Arc::clone(self.places(root)?);
-        let (parts, part, prev) =
-            (&places.parts, part_name(&hash, "part"), part_name(&hash, "prev"));
-        // What an earlier attempt wrote is what this one may copy from.
-        let length = |path: &Path| io::Result::Ok(parts.see(path)?.map(|seen| seen.size));
-        if length(&part)? > length(&prev)? {
-            parts.rename(&part, parts, &prev)?;
+        let at = self.taken.offer.manifest.entries().binary_search_by(|e| e.path.cmp(&entry.path));
+        let number = at.ok().and_then(|at| self.single.get(&u32::try_from(at).ok()?).copied());
+        let part = Part::create(self.shared.clone(), places, entry, number)?;
+        if let Some(hash) = hash_of(entry) {
+            self.missing.remove(&(root, *hash));
         }
-        let sink = Sink::new(parts.create(&part)?);
-        self.missing.remove(&(root, hash));
-        let (shared, segments) = (self.shared.clone(), Segments::new(size));
-        Ok(Box::new(Part { shared, places, sink, segments, hash, size }))
+        Ok(Box::new(part))
     }
 
     fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
@@ -356,6 +379,15 @@ impl SetStage {
 
     /// Nothing of it is in place, and nothing says that it is to be. Contents stay for the next attempt.
     fn drop_prepared(&self) {
+        for make in self.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
+            if let Some(entry) = self.entry(make)
+                && let (Some(hash), Ok(places)) = (hash_of(entry), self.places(entry.path.root()))
+            {
+                // Most are not ready yet; what was being copied is complete there still.
+                let name = PathBuf::from(make.number.to_string());
+                let _ = places.ready.rename_new(&name, &places.complete, hex(hash).as_ref());
+            }
+        }
         for own in &self.owns {
             let _ = own.remove_tree(&Path::new(STAGE).join("f"));
             let _ = own.remove_tree(swap::NEXT.as_ref());
@@ -366,17 +398,22 @@ impl SetStage {
     fn prepare(&self, roots: &[Root]) -> Result<Vec<(u16, u64)>, Error> {
         for root in roots {
             let own = self.own(root.ix).map_err(|error| Error::io(&root.path, error))?;
-            let mut first: HashMap<Hash, ()> = HashMap::new();
             let makes =
                 self.taken.plan.makes.iter().filter(|make| {
                     self.entry(make).is_some_and(|entry| entry.path.root() == root.ix)
                 });
             let makes: Vec<_> = makes.collect();
             let singly = makes.len() <= SINGLY;
+            let mut uses: HashMap<Hash, usize> = HashMap::new();
+            for make in makes.iter().filter(|make| make.from == From::Staged) {
+                if let Some(hash) = self.entry(make).and_then(hash_of) {
+                    *uses.entry(*hash).or_default() += 1;
+                }
+            }
             for make in &makes {
                 let Some(entry) = self.entry(make) else { continue };
                 self.shared.standby_still()?;
-                self.make(roots, make, entry, &mut first, singly)
+                self.make(roots, make, entry, &mut uses, singly)
                     .map_err(|error| Error::io(root.path.join(entry.path.as_path()), error))?;
             }
             let sync = || {
@@ -404,10 +441,10 @@ impl SetStage {
         roots: &[Root],
         make: &Make,
         entry: &Entry,
-        first: &mut HashMap<Hash, ()>,
+        uses: &mut HashMap<Hash, usize>,
         singly: bool,
     ) -> io::Result<()> {
-        let Places { complete, ready, .. } = &**self.places(entry.path.root())?;
+        let Places { complete, ready, finished, .. } = &**self.places(entry.path.root())?;
         let number = PathBuf::from(make.number.to_string());
         let (size, hash) = match &entry.kind {
             Kind::Link { target } => {
@@ -418,12 +455,24 @@ impl SetStage {
             Kind::File { size, hash } => (*size, *hash),
         };
         match &make.from {
-            From::Staged if first.insert(hash, ()).is_none() => {
-                complete.link(Path::new(&hex(&hash)), ready, &number)?;
-            }
             From::Staged => {
-                let (mut from, look) = (complete.file(hex(&hash))?, self.shared.halt.standby());
-                copy(&mut from, ready, &number, (size, &hash), look)?;
+                let finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+                let finished = finished.get(&hash).copied();
+                let left = uses.get_mut(&hash).ok_or(io::ErrorKind::NotFound)?;
+                *left -= 1;
+                if finished == Some(Some(make.number)) {
+                    // It was made there.
+                } else if *left == 0 {
+                    // Not by a second name, which would have to go again.
+                    complete.rename(Path::new(&hex(&hash)), ready, &number)?;
+                } else {
+                    let mut from = complete.file(hex(&hash))?;
+                    let look = self.shared.halt.standby();
+                    copy(&mut from, ready, &number, (size, &hash), look)?;
+                }
+                if !singly && finished.is_some() && self.single.contains_key(&make.entry) {
+                    return Ok(());
+                }
             }
             From::Local(path) => {
                 let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
@@ -436,121 +485,5 @@ impl SetStage {
         let file = ready.file(&number)?;
         meta::apply(&file, entry, &self.shared.config)?;
         if singly { disk::sync_file(&file) } else { Ok(()) }
-    }
-}
-
-/// Copies `from`, which must have that size and hash.
-fn copy(
-    from: &mut File,
-    folder: &Dir,
-    to: &Path,
-    (size, hash): (u64, &Hash),
-    look: Look<'_>,
-) -> io::Result<()> {
-    let mut sink = Sink::new(folder.create(to)?);
-    let (mut buffer, mut hasher) = (hashing::buffer(), blake3::Hasher::new());
-    loop {
-        look.look()?;
-        let length = from.read(&mut buffer)?;
-        let octets = buffer.get(..length).unwrap_or_default();
-        if octets.is_empty() {
-            break;
-        }
-        hasher.update(octets);
-        sink.put(sink.length, octets)?;
-    }
-    sink.end()?;
-    if sink.length == size && hasher.finalize().as_bytes() == hash {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "changed while it was copied"))
-}
-
-/// Writes with holes where there are zeros; nothing twice.
-struct Sink {
-    file: File,
-    /// Behind the last octet that was put.
-    length: u64,
-}
-
-impl Sink {
-    const fn new(file: File) -> Self {
-        Self { file, length: 0 }
-    }
-
-    fn put(&mut self, mut offset: u64, mut octets: &[u8]) -> io::Result<()> {
-        while !octets.is_empty() {
-            let zeros: usize =
-                octets.chunks(HOLE).take_while(|piece| hole(piece)).map(<[u8]>::len).sum();
-            octets = octets.get(zeros..).unwrap_or_default();
-            let data = octets.chunks(HOLE).take_while(|p| !hole(p)).map(<[u8]>::len).sum();
-            let (write, rest) = octets.split_at_checked(data).unwrap_or_default();
-            offset += zeros as u64;
-            self.file.write_all_at(write, offset)?;
-            offset += data as u64;
-            octets = rest;
-        }
-        self.length = self.length.max(offset);
-        Ok(())
-    }
-
-    /// A hole at the end belongs to the file too.
-    fn end(&self) -> io::Result<()> {
-        self.file.set_len(self.length)
-    }
-}
-
-fn hole(piece: &[u8]) -> bool {
-    piece.len() == HOLE && piece.iter().all(|octet| *octet == 0)
-}
-
-/// A file that comes in.
-struct Part {
-    shared: Arc<Shared>,
-    places: Arc<Places>,
-    sink: Sink,
-    segments: Segments,
-    /// What it is to become.
-    hash: Hash,
-    size: u64,
-}
-
-impl StageFile for Part {
-    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        if offset.saturating_add(octets.len() as u64) > self.size {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "more octets than announced"));
-        }
-        self.sink.put(offset, octets)?;
-        self.segments.put(offset, octets);
-        Ok(())
-    }
-
-    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let value = layout.hash(at, octets);
-        if segment::tag(&value) != tag {
-            return Ok(false);
-        }
-        self.sink.put(layout.offset(at), octets)?;
-        self.segments.set(at, Some(value));
-        Ok(true)
-    }
-
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
-        let Places { complete, parts, .. } = &*self.places;
-        self.sink.end()?;
-        if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
-            parts.unlink(&part)?;
-            let text = "the content is not what the manifest says";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        fail::point("staged")?;
-        parts.rename(&part, complete, Path::new(&hex(&self.hash)))?;
-        parts.unlink(&prev)?;
-        let mut state = self.shared.state();
-        let (files, octets) = state.pending;
-        state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));
-        Ok(())
     }
 }

@@ -19,6 +19,8 @@ use crate::set::{Place, Scope};
 use crate::stage::SetStage;
 use crate::state::{Shared, State, Work, some_of};
 use crate::tree::{self, Tree};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A set as a [`Target`].
@@ -237,7 +239,9 @@ impl Shared {
                     needed = needed.saturating_add(*size);
                 }
             }
-            let free = own.free().map_err(|error| disk(Error::io(&root.path, error)))?;
+            // What an earlier attempt made ready is used, or goes.
+            let free = || io::Result::Ok(own.free()?.saturating_add(ready(own)?));
+            let free = free().map_err(|error| disk(Error::io(&root.path, error)))?;
             if needed > 0 && needed.saturating_add(needed / 20) > free {
                 return Err(Refusal::Disk(format!(
                     "{}: {needed} octets are to come and {free} are free (5 % more are asked for): make room",
@@ -299,6 +303,20 @@ impl Shared {
             self.alarm_error("record", &error);
         }
     }
+}
+
+/// Octets of what is ready in the stage.
+fn ready(own: &Dir) -> io::Result<u64> {
+    let folder = Path::new(crate::stage::STAGE).join("f");
+    if own.see(&folder)?.is_none() {
+        return Ok(0);
+    }
+    let folder = own.at(&folder)?;
+    let mut octets = 0_u64;
+    for name in folder.list()? {
+        octets = octets.saturating_add(folder.see_here(&name)?.map_or(0, |seen| seen.size));
+    }
+    Ok(octets)
 }
 
 /// The guard has a say: nobody accepted, and there is something in common that could be deleted by mistake.

@@ -13,6 +13,7 @@ mod property;
 mod rot;
 mod scale;
 mod session;
+mod staged;
 mod swapped;
 mod takeover;
 mod transfer;

@@ -212,7 +212,8 @@ fn a_host_with_another_configuration_takes_nothing() {
 fn what_was_staged_before_a_cut_is_not_sent_again_unless_it_is_corrupt() {
     let (a, b) = (Host::new("a"), Host::new("b"));
     for name in ["1", "2", "3", "4"] {
-        a.write(name, format!("content of {name}"));
+        // Large ones: small ones are of no use in part.
+        a.write(name, format!("content of {name}").repeat(100_000));
     }
     a.claim(1, 1);
     let offer = a.set().source().offer().unwrap();

@@ -11,6 +11,7 @@ use crate::segment::{Layout, Run, Tag};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// Octets that are copied at once.
 const COPY: usize = 64 * 1024;
@@ -75,6 +76,12 @@ impl Large {
     /// Compares the next segments and puts those that are the same: which are lacking?
     pub(super) fn compare(&mut self, tags: &[Tag]) -> io::Result<Vec<bool>> {
         let from = self.lacks.len();
+        let file = self.base.as_deref().and_then(ReadSeek::as_file);
+        let kept = file.and_then(|base| self.file.keep_all(base, from, tags));
+        if let Some(kept) = kept {
+            self.lacks.extend(kept?.iter().map(|kept| !kept));
+            return Ok(self.compared(from));
+        }
         for tag in tags {
             let at = self.lacks.len();
             self.buffer.resize(self.layout.len(at), 0);
@@ -84,11 +91,16 @@ impl Large {
             let same = !self.ended && self.file.keep(at, &self.buffer, *tag)?;
             self.lacks.push(!same);
         }
+        Ok(self.compared(from))
+    }
+
+    /// Segments from `from` on were compared: which are lacking?
+    fn compared(&mut self, from: usize) -> Vec<bool> {
         if self.outlined() {
             self.moved =
                 self.layout.runs(&self.lacks).into_iter().filter(|run| run.moved).collect();
         }
-        Ok(self.lacks[from..].to_vec())
+        self.lacks[from..].to_vec()
     }
 
     /// What comes over the link without more ado, once the outline is complete.
@@ -167,7 +179,7 @@ impl Large {
         while done < u64::from(piece.len) && !self.spoilt {
             let len = (u64::from(piece.len) - done).min(COPY as u64);
             self.buffer.resize(len as usize, 0);
-            if read_at(self.base.as_mut(), from + done, &mut self.buffer).is_err() {
+            if read_at(self.base.as_deref_mut(), from + done, &mut self.buffer).is_err() {
                 self.spoilt = true;
                 return Ok(());
             }
@@ -188,8 +200,17 @@ impl Large {
     }
 }
 
-fn read_at(base: Option<&mut Box<dyn ReadSeek>>, at: u64, into: &mut [u8]) -> io::Result<()> {
+fn read_at(
+    base: Option<&mut (dyn ReadSeek + 'static)>,
+    at: u64,
+    into: &mut [u8],
+) -> io::Result<()> {
     let base = base.ok_or(ErrorKind::NotFound)?;
-    base.seek(SeekFrom::Start(at))?;
-    base.read_exact(into)
+    match (*base).as_file() {
+        Some(file) => file.read_exact_at(into, at),
+        None => {
+            base.seek(SeekFrom::Start(at))?;
+            base.read_exact(into)
+        }
+    }
 }

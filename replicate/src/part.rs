@@ -1,0 +1,266 @@
+//! A file that comes in: written where it belongs, hashed on the way, and under way to the disk before it is complete.
+//!
+//! Made by a stage for each content that is to come, and used where files are copied on this host. Must never let a content
+//! count as complete that is not what its manifest says.
+
+use crate::disk::{self, Dir};
+use crate::fail;
+use crate::halt::Look;
+use crate::hashing;
+use crate::manifest::{Entry, Hash, Kind};
+use crate::meta;
+use crate::ports::StageFile;
+use crate::segment::{self, Segments, Tag};
+use crate::stage::Places;
+use crate::state::Shared;
+use crate::store::hex;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+/// Zeros in pieces of this size become holes.
+const HOLE: usize = 4096;
+/// From so many octets on what was written starts its way to the disk, so that little is left to wait for in the end.
+const START: u64 = 8 << 20;
+/// Files below this are small: they go to the disk all together, and are of no use in part.
+const WORTH: u64 = 1 << 20;
+
+pub(crate) fn part_name(hash: &Hash, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{suffix}", hex(hash)))
+}
+
+/// A file that comes in.
+pub(crate) struct Part {
+    shared: Arc<Shared>,
+    places: Arc<Places>,
+    sink: Sink,
+    segments: Segments,
+    /// What it is to become.
+    entry: Entry,
+    /// It is made where it will be ready, under this number.
+    number: Option<u32>,
+    hash: Hash,
+    size: u64,
+    /// There is what an earlier attempt wrote.
+    earlier: bool,
+}
+
+impl Part {
+    /// The file that is to become `entry`; `number`: under which it is ready then, where only one place has that content.
+    pub(crate) fn create(
+        shared: Arc<Shared>,
+        places: Arc<Places>,
+        entry: &Entry,
+        number: Option<u32>,
+    ) -> io::Result<Self> {
+        let Kind::File { size, hash } = entry.kind else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
+        };
+        let (parts, part, prev) =
+            (&places.parts, part_name(&hash, "part"), part_name(&hash, "prev"));
+        let number = number.filter(|_| size < WORTH);
+        let mut earlier = false;
+        if places.left && number.is_none() {
+            // What an earlier attempt wrote is what this one may copy from.
+            let length = |path: &Path| io::Result::Ok(parts.see(path)?.map(|seen| seen.size));
+            let (written, before) = (length(&part)?, length(&prev)?);
+            if written > before {
+                parts.rename(&part, parts, &prev)?;
+            }
+            earlier = written.max(before).is_some();
+        }
+        // A small file is no use to anybody in part: it is made where it is taken from, and each name of it costs.
+        let file = match number {
+            Some(number) => places.ready.create(number.to_string())?,
+            None => parts.create(&part)?,
+        };
+        let (sink, segments, entry) = (Sink::new(file), Segments::new(size), entry.clone());
+        Ok(Self { shared, places, sink, segments, entry, number, hash, size, earlier })
+    }
+}
+
+impl StageFile for Part {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        if offset.saturating_add(octets.len() as u64) > self.size {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "more octets than announced"));
+        }
+        self.sink.put(offset, octets)?;
+        self.segments.put(offset, octets);
+        Ok(())
+    }
+
+    fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
+        let layout = self.segments.layout();
+        let value = layout.hash(at, octets);
+        if segment::tag(&value) != tag {
+            return Ok(false);
+        }
+        self.sink.put(layout.offset(at), octets)?;
+        self.segments.set(at, Some(value));
+        Ok(true)
+    }
+
+    fn keep_all(
+        &mut self,
+        base: &File,
+        from: usize,
+        tags: &[Tag],
+    ) -> Option<io::Result<Vec<bool>>> {
+        let (layout, sink) = (self.segments.layout(), &self.sink);
+        let values = hashing::shared(tags.len(), |n, buffer| {
+            let at = from + n;
+            buffer.resize(layout.len(at), 0);
+            // Where it ends, or cannot be read, it is not the same.
+            if base.read_exact_at(buffer, layout.offset(at)).is_err() {
+                return Ok(None);
+            }
+            let value = layout.hash(at, buffer);
+            if tags.get(n) != Some(&segment::tag(&value)) {
+                return Ok(None);
+            }
+            sink.write(layout.offset(at), buffer).map(|()| Some(value))
+        });
+        let keep = |values: Vec<Option<Hash>>| {
+            for (n, value) in values.iter().enumerate().filter(|(_, value)| value.is_some()) {
+                let at = from + n;
+                self.segments.set(at, *value);
+                self.sink.wrote(layout.offset(at), layout.offset(at + 1));
+            }
+            values.iter().map(Option::is_some).collect()
+        };
+        Some(values.map(keep))
+    }
+
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
+        let Places { complete, parts, ready, finished, .. } = &*self.places;
+        self.sink.end()?;
+        if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
+            match self.number {
+                Some(number) => ready.unlink(number.to_string().as_ref())?,
+                None => parts.unlink(&part)?,
+            }
+            let text = "the content is not what the manifest says";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        // While it is open: of many files that saves opening each once more.
+        meta::apply(&self.sink.file, &self.entry, &self.shared.config)?;
+        fail::point("staged")?;
+        if self.number.is_none() {
+            parts.rename(&part, complete, Path::new(&hex(&self.hash)))?;
+            if self.earlier {
+                parts.unlink(&prev)?;
+            }
+        }
+        finished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.hash, self.number);
+        let mut state = self.shared.state();
+        let (files, octets) = state.pending;
+        state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));
+        Ok(())
+    }
+}
+
+/// Copies `from`, which must have that size and hash.
+pub(crate) fn copy(
+    from: &mut File,
+    folder: &Dir,
+    to: &Path,
+    (size, hash): (u64, &Hash),
+    look: Look<'_>,
+) -> io::Result<()> {
+    let mut sink = Sink::new(folder.create(to)?);
+    let (mut buffer, mut hasher) = (hashing::buffer(), blake3::Hasher::new());
+    loop {
+        look.look()?;
+        let length = from.read(&mut buffer)?;
+        let octets = buffer.get(..length).unwrap_or_default();
+        if octets.is_empty() {
+            break;
+        }
+        hasher.update(octets);
+        sink.put(sink.length, octets)?;
+    }
+    sink.end()?;
+    if sink.length == size && hasher.finalize().as_bytes() == hash {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "changed while it was copied"))
+}
+
+/// Writes with holes where there are zeros; nothing twice.
+struct Sink {
+    file: File,
+    /// Behind the last octet that was put.
+    length: u64,
+    /// Octets in the file as the disk has it: holes at its end do not count yet.
+    there: AtomicU64,
+    /// What did not start its way to the disk: octets, and where they begin and end.
+    waiting: (u64, Range<u64>),
+}
+
+impl Sink {
+    /// Into `file`, which is empty.
+    const fn new(file: File) -> Self {
+        Self { file, length: 0, there: AtomicU64::new(0), waiting: (0, u64::MAX..0) }
+    }
+
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.write(offset, octets)?;
+        self.wrote(offset, offset + octets.len() as u64);
+        Ok(())
+    }
+
+    /// Several threads may write at once; [`Sink::wrote`] has to follow.
+    fn write(&self, mut offset: u64, mut octets: &[u8]) -> io::Result<()> {
+        while !octets.is_empty() {
+            let zeros: usize =
+                octets.chunks(HOLE).take_while(|piece| hole(piece)).map(<[u8]>::len).sum();
+            octets = octets.get(zeros..).unwrap_or_default();
+            let data = octets.chunks(HOLE).take_while(|p| !hole(p)).map(<[u8]>::len).sum();
+            let (write, rest) = octets.split_at_checked(data).unwrap_or_default();
+            offset += zeros as u64;
+            self.file.write_all_at(write, offset)?;
+            offset += data as u64;
+            octets = rest;
+            if data > 0 {
+                self.there.fetch_max(offset, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there from `from` to `to` was written.
+    fn wrote(&mut self, from: u64, to: u64) {
+        self.length = self.length.max(to);
+        let (octets, place) = &mut self.waiting;
+        *octets += to - from;
+        *place = place.start.min(from)..place.end.max(to);
+        if *octets >= START {
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        let (_, place) = std::mem::replace(&mut self.waiting, (0, u64::MAX..0));
+        disk::start_writing(&self.file, place);
+    }
+
+    /// A hole at the end belongs to the file too.
+    fn end(&mut self) -> io::Result<()> {
+        if *self.there.get_mut() < self.length {
+            self.file.set_len(self.length)?;
+        }
+        if self.length >= WORTH {
+            self.start();
+        }
+        Ok(())
+    }
+}
+
+fn hole(piece: &[u8]) -> bool {
+    piece.len() == HOLE && piece.iter().all(|octet| *octet == 0)
+}
