@@ -24,8 +24,11 @@ use std::sync::{Arc, PoisonError};
 
 /// Zeros in pieces of this size become holes.
 const HOLE: usize = 4096;
-/// From so many octets on what was written starts its way to the disk, so that little is left to wait for in the end.
-const START: u64 = 8 << 20;
+/// From so many octets on what was written starts its way to the disk, so that little is left to wait for in the end. Not more: the
+/// kernel drops from memory what is on the disk already when the call that starts it returns, and the next tree is compared with it.
+const START: u64 = 1 << 20;
+/// Nothing waits.
+const NOTHING: (u64, Range<u64>) = (0, Range { start: u64::MAX, end: 0 });
 /// Files below this are small: they go to the disk all together, and are of no use in part.
 const WORTH: u64 = 1 << 20;
 
@@ -205,7 +208,7 @@ struct Sink {
 impl Sink {
     /// Into `file`, which is empty.
     const fn new(file: File) -> Self {
-        Self { file, length: 0, there: AtomicU64::new(0), waiting: (0, u64::MAX..0) }
+        Self { file, length: 0, there: AtomicU64::new(0), waiting: NOTHING }
     }
 
     fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
@@ -245,7 +248,7 @@ impl Sink {
     }
 
     fn start(&mut self) {
-        let (_, place) = std::mem::replace(&mut self.waiting, (0, u64::MAX..0));
+        let (_, place) = std::mem::replace(&mut self.waiting, NOTHING);
         disk::start_writing(&self.file, place);
     }
 
