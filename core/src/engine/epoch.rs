@@ -190,6 +190,7 @@ impl Engine {
     pub(super) fn follow_epochs(&mut self) {
         for ix in self.stateful.clone() {
             self.go_above(ix);
+            self.follow_owners(ix);
             let active = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
             let mine = self.epoch_of(ix);
             let (highest, heard) = (self.newest(ix).number, self.heard(ix));

@@ -25,6 +25,7 @@ impl Watch {
         self.judge_kept(now, host, addr);
         let at = self.addrs.iter().position(|a| a.addr == addr).unwrap_or_default();
         self.judge_copy(now, host, at);
+        self.state_taken(host);
         let view = self.addr(addr);
         view.held[host] = Some(now);
         view.vacant = None;

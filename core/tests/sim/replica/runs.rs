@@ -3,6 +3,7 @@
 use crate::directed::{changes, fault, holders, pair_with_heartbeats};
 use crate::engine::real;
 use crate::invariants::Rule;
+use crate::reloads::Edit;
 use crate::replica::Setup;
 use crate::run::Case;
 use crate::scenario::Scenario;
@@ -235,4 +236,20 @@ fn without_its_replicator_a_move_is_given_up_and_the_owner_stays() {
     let faults = vec![fault(12_000, 9000, Fault::ReplicatorDown(0)), fault(13_000, 0, to(1))];
     let world = kept(scenario, faults, 60_000);
     assert_eq!((holders(&world), changes(&world, 12_000)), (vec![0], vec![]));
+}
+
+/// Seed 5078: the only standby dies while a hard reload brings it the state. Who let go has everything, and nobody else
+/// owned: it claims again, also where a copy that is unknown keeps it from that.
+#[test]
+fn who_begins_anew_without_a_successor_claims_again() {
+    let accept = OperatorOrder::Promote { accept_data_loss: true };
+    let faults = vec![
+        fault(6000, 0, Fault::Order(Some(0), Some(InstanceIx(0)), accept)),
+        fault(12_000, 0, Fault::Reload(0, Edit::anew())),
+        fault(12_002, 60_000, Fault::PowerOff(1)),
+    ];
+    let scenario = Scenario { operators: true, ..pair(Gate::Require) };
+    let world = kept(scenario, faults, 40_000);
+    let moved = changes(&world, 12_000);
+    assert!(matches!(moved[..], [(0, false, _), (0, true, _)]), "{moved:?}");
 }
