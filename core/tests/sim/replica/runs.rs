@@ -2,7 +2,8 @@
 
 use crate::directed::{changes, fault, holders, pair_with_heartbeats};
 use crate::engine::real;
-use crate::invariants::Rule;
+use crate::host::Agent;
+use crate::invariants::{Fact, Rule, Watch};
 use crate::reloads::Edit;
 use crate::replica::Setup;
 use crate::run::Case;
@@ -236,6 +237,59 @@ fn without_its_replicator_a_move_is_given_up_and_the_owner_stays() {
     let faults = vec![fault(12_000, 9000, Fault::ReplicatorDown(0)), fault(13_000, 0, to(1))];
     let world = kept(scenario, faults, 60_000);
     assert_eq!((holders(&world), changes(&world, 12_000)), (vec![0], vec![]));
+}
+
+/// Three of the kind.
+fn three(gate: Gate) -> Scenario {
+    Scenario { hosts: 3, priorities: vec![200, 150, 100], ..pair(gate) }
+}
+
+/// What the rules say of these facts, each at its ms, after all agents have run and the first host has owned for long.
+fn judged(scenario: &Scenario, facts: Vec<(u64, Fact)>) -> Option<Rule> {
+    let mut watch = Watch::new(scenario);
+    let starts = (0..scenario.hosts).map(|host| (0, Fact::Agent(host, Agent::Running)));
+    let claims = Fact::Holds(0, scenario.vips()[0].addr);
+    for (at, fact) in starts.chain([(1000, claims)]).chain(facts) {
+        watch.note(Instant::from_millis(at), &fact);
+    }
+    watch.violations.first().map(|violation| violation.rule)
+}
+
+/// Seed 4558: the successor of a stop has it, and its power goes before the overlap is over.
+#[test]
+fn a_successor_that_dies_in_the_overlap_of_a_stop_is_missed_by_nobody_yet() {
+    let scenario = three(Gate::Ignore);
+    let stop = fault(20_000, 20_000, Fault::Stop(0));
+    let mut world = World::new(1, scenario, Schedule(vec![stop.clone()]), None, real);
+    assert_eq!(world.run(Instant::from_millis(25_000)), None);
+    let [(1, true, taken), (0, false, let_go)] = changes(&world, 20_000)[..] else {
+        panic!("{:?}", changes(&world, 20_000))
+    };
+    for at in [taken + 20, let_go - 20] {
+        kept(
+            three(Gate::Ignore),
+            vec![stop.clone(), fault(at, 60_000, Fault::PowerOff(1))],
+            70_000,
+        );
+    }
+}
+
+/// Who lets go long after that is found.
+#[test]
+fn a_stop_that_lets_go_after_its_successor_has_died_is_found() {
+    let scenario = three(Gate::Ignore);
+    let addr = scenario.vips()[0].addr;
+    let let_go = |after: u64| {
+        let facts = vec![
+            (30_000, Fact::Agent(0, Agent::Leaving)),
+            (32_000, Fact::Holds(1, addr)),
+            (32_100, Fact::Agent(1, Agent::Off)),
+            (32_100, Fact::Drops(1, addr)),
+            (32_100 + after, Fact::Drops(0, addr)),
+        ];
+        judged(&scenario, facts)
+    };
+    assert_eq!((let_go(110), let_go(300)), (None, Some(Rule::Gap)));
 }
 
 /// Seed 5078: the only standby dies while a hard reload brings it the state. Who let go has everything, and nobody else
