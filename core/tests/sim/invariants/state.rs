@@ -194,11 +194,14 @@ impl Watch {
         self.sets.hosts[host].brought.map(|(_, since)| since)
     }
 
-    /// Is this host brought everything by a weaker owner?
+    /// Is this host brought everything, by a weaker owner or by one that leaves, for another configuration too (DESIGN
+    /// 5.16)? Either brings it when it can, long after there was a reason to.
     pub(super) fn is_brought(&self, to: usize) -> bool {
         let rank = |host: usize| self.scenario.priorities[host];
         let brings = |host: &usize| {
-            self.sets.hosts[*host].brought.is_some_and(|(t, _)| t == to) && rank(*host) < rank(to)
+            let leaves = self.hosts[*host].agent == Agent::Leaving;
+            let goes = leaves || rank(*host) < rank(to);
+            self.sets.hosts[*host].brought.is_some_and(|(t, _)| t == to) && goes
         };
         (0..self.hosts.len()).any(|host| brings(&host))
     }

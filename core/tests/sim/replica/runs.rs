@@ -292,6 +292,36 @@ fn a_stop_that_lets_go_after_its_successor_has_died_is_found() {
     assert_eq!((let_go(110), let_go(300)), (None, Some(Rule::Gap)));
 }
 
+/// Seed 5188: a hard reload waits until its state can be brought to the other host, whose replicator is away.
+#[test]
+fn what_a_reload_hands_over_moves_when_its_state_is_there() {
+    let faults = vec![
+        fault(10_000, 18_000, Fault::ReplicatorDown(1)),
+        fault(10_500, 0, Fault::Reload(0, Edit::anew())),
+    ];
+    let world = kept(pair(Gate::Ignore), faults, 90_000);
+    let moved = changes(&world, 10_000);
+    let [(1, true, at), (0, false, _), ..] = moved[..] else { panic!("{moved:?}") };
+    assert!((28_000..31_000).contains(&at), "{moved:?}");
+}
+
+/// The same claim is found without a reload, and without the state.
+#[test]
+fn what_no_reload_hands_over_moves_needlessly() {
+    let scenario = pair(Gate::Ignore);
+    let addr = scenario.vips()[0].addr;
+    let claims = |leaves: bool, brings: bool| {
+        let leaving = leaves.then_some((30_000, Fact::Agent(0, Agent::Leaving)));
+        let barrier = brings.then_some((48_000, Fact::Barrier(0, 1, true)));
+        let claim = (48_000, Fact::Holds(1, addr));
+        judged(&scenario, leaving.into_iter().chain(barrier).chain([claim]).collect())
+    };
+    assert_eq!(claims(true, true), None);
+    for (leaves, brings) in [(true, false), (false, true), (false, false)] {
+        assert_eq!(claims(leaves, brings), Some(Rule::NeedlessMove), "{leaves} {brings}");
+    }
+}
+
 /// Seed 5078: the only standby dies while a hard reload brings it the state. Who let go has everything, and nobody else
 /// owned: it claims again, also where a copy that is unknown keeps it from that.
 #[test]
