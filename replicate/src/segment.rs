@@ -189,6 +189,16 @@ impl Segments {
         }
     }
 
+    /// These octets are segment `at`, if its tag is that: then it is there, and belongs at the offset that is told.
+    pub fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> Option<u64> {
+        let value = self.layout.hash(at, octets);
+        if self::tag(&value) != tag {
+            return None;
+        }
+        self.set(at, Some(value));
+        Some(self.layout.offset(at))
+    }
+
     /// The value of segment `at`; `None`: not all of it is there.
     pub fn value(&self, at: usize) -> Option<Hash> {
         self.values.get(at).copied().flatten()

@@ -18,7 +18,7 @@ use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
 use crate::scan;
-use crate::segment::{self, Segments, Tag};
+use crate::segment::{Segments, Tag};
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
@@ -526,13 +526,8 @@ impl StageFile for Part {
     }
 
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let value = layout.hash(at, octets);
-        if segment::tag(&value) != tag {
-            return Ok(false);
-        }
-        self.sink.put(layout.offset(at), octets)?;
-        self.segments.set(at, Some(value));
+        let Some(offset) = self.segments.keep(at, octets, tag) else { return Ok(false) };
+        self.sink.put(offset, octets)?;
         Ok(true)
     }
 
