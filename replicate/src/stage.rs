@@ -196,6 +196,10 @@ impl Stage for SetStage {
         Some(Box::new(file))
     }
 
+    fn look(&self) -> Result<(), Refusal> {
+        self.shared.standby_still().map_err(refusal)
+    }
+
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
         let Kind::File { size, hash } = entry.kind else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
