@@ -117,7 +117,9 @@ impl SetStage {
     }
 
     fn tell_pending(&self) {
-        let octets = self.missing.values().map(|need| need.size).sum();
+        let sizes = self.missing.values().map(|need| need.size);
+        // Only claimed.
+        let octets = sizes.fold(0, u64::saturating_add);
         self.shared.state().pending = (self.missing.len() as u64, octets);
     }
 
