@@ -18,7 +18,7 @@ use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
 use crate::root::Root;
 use crate::scan;
-use crate::segment::{self, Segments, Tag};
+use crate::segment::{Segments, Tag};
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::hex;
@@ -117,7 +117,9 @@ impl SetStage {
     }
 
     fn tell_pending(&self) {
-        let octets = self.missing.values().map(|need| need.size).sum();
+        let sizes = self.missing.values().map(|need| need.size);
+        // Only claimed.
+        let octets = sizes.fold(0, u64::saturating_add);
         self.shared.state().pending = (self.missing.len() as u64, octets);
     }
 
@@ -194,6 +196,10 @@ impl Stage for SetStage {
             (part, prev) => part.or(prev)?,
         };
         Some(Box::new(file))
+    }
+
+    fn look(&self) -> Result<(), Refusal> {
+        self.shared.standby_still().map_err(refusal)
     }
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
@@ -526,13 +532,8 @@ impl StageFile for Part {
     }
 
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let value = layout.hash(at, octets);
-        if segment::tag(&value) != tag {
-            return Ok(false);
-        }
-        self.sink.put(layout.offset(at), octets)?;
-        self.segments.set(at, Some(value));
+        let Some(offset) = self.segments.keep(at, octets, tag) else { return Ok(false) };
+        self.sink.put(offset, octets)?;
         Ok(true)
     }
 
