@@ -99,9 +99,9 @@ fn lose_nothing(plan: Plan) {
                 other.sent,
             );
             let lost = judge::lost(&seen) + judge::lost(&other);
-            let late = second.answered_after_release(&arena, at);
-            if lost > 0 || late > 0 {
-                bad.push(format!("{round} {act}: {lost} lost, {late} answered after a release: {seen:?} {other:?}"));
+            let without = second.answered_without_it(&arena, at);
+            if lost > 0 || !without.is_empty() {
+                bad.push(format!("{round} {act}: {lost} lost, answered without the address: {without:#?}: {seen:?} {other:?}"));
             }
             // The stronger host takes the address from an owner that lets go as soon as it hears of it.
             if owner == SECOND && resolved == 0 {
@@ -145,21 +145,28 @@ impl Second {
         self.resolved.lock().unwrap().iter().filter(|at| **at >= from).count()
     }
 
-    /// Answers since `from` to this client or the first, of a host that did not have the address any more.
-    fn answered_after_release(&self, arena: &Arena, from: Instant) -> usize {
+    /// Answers since `from` to this client or the first, of a host that was not seen to have the address then.
+    fn answered_without_it(&self, arena: &Arena, from: Instant) -> Vec<String> {
         let (vip, seen) = (self.prober.target(), arena.stage.eyes().seen());
         let probers = arena.stage.probers().iter().chain([&self.prober]);
         let probes = probers.flat_map(|p| p.log().read(0, now()));
-        let late = probes.filter(|probe| {
-            let Some(answer) = probe.answer.filter(|_| probe.sent >= from) else { return false };
-            let Some(host) = arena.stage.room().host_by_mac(answer.mac) else { return false };
-            let mut had = seen.holdings().iter().filter(|h| h.addr == vip && h.host == host);
-            !had.any(|h| {
-                h.from <= probe.sent + answer.round_trip + EYE
-                    && h.to.is_none_or(|to| to + EYE >= probe.sent)
-            })
+        let without = probes.filter(|probe| probe.sent >= from).filter_map(|probe| {
+            let answer = probe.answer?;
+            let host = arena.stage.room().host_by_mac(answer.mac)?;
+            let answered = probe.sent + answer.round_trip;
+            let had: Vec<_> =
+                seen.holdings().iter().filter(|h| h.addr == vip && h.host == host).collect();
+            let has = had.iter().any(|h| {
+                h.from <= answered + EYE && h.to.is_none_or(|to| to + EYE >= probe.sent)
+            });
+            // Which of the two it is tells whose fault: an answer before the claim is the eye's.
+            let released = had.iter().filter_map(|h| h.to).filter(|to| *to < probe.sent).max();
+            let claims = had.iter().map(|h| h.from).filter(|from| *from > answered).min();
+            let after = released.map(|to| millis(probe.sent.since(to)));
+            let before = claims.map(|from| millis(from.since(answered)));
+            (!has).then(|| format!("host {host}: {after:?} ms after its release, {before:?} ms before its next claim"))
         });
-        late.count()
+        without.collect()
     }
 }
 

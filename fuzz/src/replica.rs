@@ -17,7 +17,7 @@ use vipd_replicator::net::wire::{Assembler, Message, Packer};
 use vipd_replicator::net::{Me, SetId};
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
-use vipd_replicator::segment::{self, Segments, Tag};
+use vipd_replicator::segment::{Segments, Tag};
 
 /// A stream of messages (0 in front), or the kind of one (else) and its body.
 pub fn replica_wire(data: &[u8]) {
@@ -302,22 +302,25 @@ struct Growing {
     written: u64,
 }
 
-impl StageFile for Growing {
-    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+impl Growing {
+    fn count(&mut self, offset: u64, octets: &[u8]) {
         self.written += octets.len() as u64;
         assert!(self.written <= self.size, "an octet was put twice");
         assert!(offset + octets.len() as u64 <= self.size, "more than the manifest says");
+    }
+}
+
+impl StageFile for Growing {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.count(offset, octets);
         self.segments.put(offset, octets);
         Ok(())
     }
 
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let same = segment::tag(&layout.hash(at, octets)) == tag;
-        if same {
-            self.put(layout.offset(at), octets)?;
-        }
-        Ok(same)
+        let offset = self.segments.keep(at, octets, tag);
+        offset.inspect(|offset| self.count(*offset, octets));
+        Ok(offset.is_some())
     }
 
     fn finish(self: Box<Self>) -> io::Result<()> {

@@ -15,10 +15,12 @@
 //! use vipd_replicator::clock::Clock;
 //! use vipd_replicator::set::{Scope, Set};
 //! use vipd_replicator::watch::{Change, Watch};
-//! # fn config() -> Arc<vipd_core::config::model::Replicate> { unimplemented!() }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = vipd_agent::runtime::load::for_host("/etc/vipd/vipd.toml".as_ref(), "h1")?.meaning;
+//! let config = model.replicates.first().ok_or("no [replicate.NAME]")?.clone();
+//!
 //! // Once for each `[replicate.NAME]`, in any thread; cheap to clone. What a crash interrupted waits for the first role.
-//! let set = Set::open(config(), "/var/lib/vipd".as_ref(), Clock::system())?;
+//! let set = Set::open(Arc::new(config), "/var/lib/vipd".as_ref(), Clock::system())?;
 //!
 //! // From the agent, at every change of roles: first that it is so, from whichever thread, then on the disk. Both return after the disk has it; the same again is no work.
 //! let epoch = vipd_core::types::Epoch { number: 5, host: 1 };

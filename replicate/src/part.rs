@@ -97,13 +97,8 @@ impl StageFile for Part {
     }
 
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let value = layout.hash(at, octets);
-        if segment::tag(&value) != tag {
-            return Ok(false);
-        }
-        self.sink.put(layout.offset(at), octets)?;
-        self.segments.set(at, Some(value));
+        let Some(offset) = self.segments.keep(at, octets, tag) else { return Ok(false) };
+        self.sink.put(offset, octets)?;
         Ok(true)
     }
 

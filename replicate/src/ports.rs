@@ -139,6 +139,13 @@ pub trait Stage: Send {
     fn needs(&self) -> Vec<Need>;
     /// The version of the file that this host has now, or what was staged of it before: what deltas copy from.
     fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>>;
+    /// Goes on: asked before each step of work that takes long, such as looking through [`Stage::base`].
+    ///
+    /// # Errors
+    /// It must not: the set is closed, or this host becomes the owner.
+    fn look(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
     /// A file to be filled with the content of `entry`.
     ///
     /// # Errors

@@ -144,6 +144,7 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Segments {
     layout: Layout,
+    /// Up to the last segment that is known: how large the file is to become is only claimed.
     values: Vec<Option<Hash>>,
     /// The one that is coming, and its octets so far.
     current: Option<(usize, usize, Hasher)>,
@@ -152,8 +153,7 @@ pub struct Segments {
 impl Segments {
     /// Of a file of `size` octets, nothing of which is there.
     pub fn new(size: u64) -> Self {
-        let layout = Layout::of(size);
-        Self { layout, values: vec![None; layout.count()], current: None }
+        Self { layout: Layout::of(size), values: Vec::new(), current: None }
     }
 
     /// How the file is divided.
@@ -189,6 +189,16 @@ impl Segments {
         }
     }
 
+    /// These octets are segment `at`, if its tag is that: then it is there, and belongs at the offset that is told.
+    pub fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> Option<u64> {
+        let value = self.layout.hash(at, octets);
+        if self::tag(&value) != tag {
+            return None;
+        }
+        self.set(at, Some(value));
+        Some(self.layout.offset(at))
+    }
+
     /// The value of segment `at`; `None`: not all of it is there.
     pub fn value(&self, at: usize) -> Option<Hash> {
         self.values.get(at).copied().flatten()
@@ -197,6 +207,9 @@ impl Segments {
     /// Segment `at` has this value.
     pub fn set(&mut self, at: usize, value: Option<Hash>) {
         self.current.take_if(|(of, ..)| *of == at);
+        if value.is_some() && (self.values.len()..self.layout.count()).contains(&at) {
+            self.values.resize(at + 1, None);
+        }
         if let Some(known) = self.values.get_mut(at) {
             *known = value;
         }
@@ -206,6 +219,9 @@ impl Segments {
     pub fn whole(&self) -> Option<Hash> {
         if self.layout.size == 0 {
             return Some(self.layout.whole(&[]));
+        }
+        if self.values.len() < self.layout.count() {
+            return None;
         }
         let values: Option<Vec<Hash>> = self.values.iter().copied().collect();
         values.map(|values| self.layout.whole(&values))
@@ -275,6 +291,16 @@ mod tests {
         assert_eq!(segments.whole(), Some(*blake3::hash(&content).as_bytes()));
         // And what is put again half is half there.
         segments.put(0, &content[..10]);
+        assert_eq!(segments.whole(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_only_claimed_takes_no_memory() {
+        // A list of its segments would take terabytes.
+        let mut segments = Segments::new(i64::MAX as u64);
+        segments.put(0, &[1; 100]);
+        segments.set(usize::MAX, Some([1; 32]));
+        assert!(segments.values.is_empty());
         assert_eq!(segments.whole(), None);
     }
 

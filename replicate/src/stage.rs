@@ -125,7 +125,9 @@ impl SetStage {
     }
 
     fn tell_pending(&self) {
-        let octets = self.missing.values().map(|need| need.size).sum();
+        let sizes = self.missing.values().map(|need| need.size);
+        // Only claimed.
+        let octets = sizes.fold(0, u64::saturating_add);
         self.shared.state().pending = (self.missing.len() as u64, octets);
     }
 
@@ -224,6 +226,10 @@ impl Stage for SetStage {
             (part, prev) => part.or(prev)?,
         };
         Some(Box::new(file))
+    }
+
+    fn look(&self) -> Result<(), Refusal> {
+        self.shared.standby_still().map_err(refusal)
     }
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {

@@ -7,6 +7,7 @@ use super::clock::now;
 use super::netlink::{Rtnl, address_of, is_shut, messages};
 use super::ownership::Ownership;
 use super::topology::Topology;
+use crate::sys::sched;
 use anyhow::Context as _;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -24,6 +25,10 @@ use vipd_core::time::Instant;
 const GROUPS: [u32; 3] = [1, 5, 9];
 /// How long an eye sleeps when nothing happens, before it looks whether to close.
 const IDLE_MS: u16 = 20;
+/// Real-time priority of an eye.
+const PRIORITY: u8 = 1;
+/// An eye never computes for so long without a pause.
+const BRAKE: Duration = Duration::from_secs(5);
 
 /// Watches some addresses on every host of a room.
 #[derive(Debug)]
@@ -172,6 +177,9 @@ impl Shared {
 }
 
 fn look(ix: usize, events: &Socket, mut dump: Rtnl, shared: &Shared, stop: &AtomicBool) {
+    // An event is stamped when this thread runs: before whatever merely computes, behind the agents that it judges.
+    // Where that is refused, in a user namespace, a busy machine may make stamps late.
+    let _ = sched::real_time(PRIORITY, BRAKE);
     // Subscribed before the first dump: nothing falls between them.
     let mut stale = true;
     // An address behind `protodown` is not had: FRR shuts a Backup's device instead of emptying it.

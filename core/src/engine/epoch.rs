@@ -3,6 +3,9 @@
 //!
 //! Numbers are reserved on disk ahead of their use, so that a claim waits for no disk: what is stored is a ceiling that no
 //! number has passed yet, and a start goes on above it. Where heartbeats know of higher numbers those count.
+//!
+//! Under which number an ownership goes on that was adopted after a crash the disk may not know: it is asked for the claim
+//! while the claim goes on. The peers know, and until one has said so this host pushes nothing.
 
 use super::io::{Alarm, EpochRecord, EventKind};
 use super::snapshot::RoleView;
@@ -16,6 +19,8 @@ use std::sync::Arc;
 const AHEAD: u64 = 64;
 /// When fewer are left, more are asked for: claims do not come faster than a disk answers, whatever goes wrong.
 const LOW: u64 = 32;
+/// Heartbeat intervals in which a living peer has said what it knows of an ownership that was adopted.
+const TOLD: u32 = 3;
 
 /// The epochs of one instance on this host, beside the newest one of its own (`Holding::epoch`).
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,8 @@ pub(super) struct Epochs {
     heard: Epoch,
     /// This ownership goes on from a run of the agent that may have known more than it stored.
     adopted: bool,
+    /// That it is the newest one no peer has said yet, who would have by then.
+    unsure: Option<Instant>,
     /// Another host owned at the same time.
     disputed: bool,
     /// What was told last.
@@ -87,7 +94,10 @@ impl Engine {
         let recalled = self.epochs_mut(ix).recalled.take();
         self.epochs_mut(ix).adopted = adopted;
         if let Some(epoch) = recalled.filter(|epoch| adopted && heard <= *epoch) {
-            // What was written under it was written by this ownership.
+            // What was written under it was written by this ownership, if the disk took its claim.
+            let interval = self.peers.as_ref().map(|peers| peers.config.interval.duration());
+            let told = self.now.mono + interval.unwrap_or_default() * TOLD;
+            self.epochs_mut(ix).unsure = Some(told);
             return self.raise_epoch_to(ix, epoch);
         }
         self.raise_epoch(ix);
@@ -96,6 +106,7 @@ impl Engine {
     fn raise_epoch(&mut self, ix: InstanceIx) {
         // A peer's word may be the highest there is; the host then tells two claims apart.
         let (number, host) = (self.next_number(ix), self.own_number());
+        self.epochs_mut(ix).unsure = None;
         self.holdings[usize::from(ix.0)].epoch = Epoch { number, host };
     }
 
@@ -164,19 +175,22 @@ impl Engine {
     /// No claim of a set with gate `require` takes a number that is not reserved: after a power cut the same number
     /// could name another ownership. `Some`: ask again then. All other claims take it, and the alarm stands.
     pub(super) fn epoch_forbids(&mut self, u: UnitIx) -> Option<Instant> {
-        let unreserved = |ix: &InstanceIx| {
-            self.stateful.contains(ix)
-                && self.model.sets_of(*ix).any(|set| set.gate == Gate::Require)
-                && self.next_number(*ix) > self.epochs(*ix).stored
-        };
         let interval = self.units[u].interval();
-        self.group(u).iter().any(unreserved).then(|| self.now.mono + interval)
+        let unreserved = self.group(u).iter().any(|ix| self.unreserved(*ix));
+        unreserved.then(|| self.now.mono + interval)
+    }
+
+    fn unreserved(&self, ix: InstanceIx) -> bool {
+        self.stateful.contains(&ix)
+            && self.model.sets_of(ix).any(|set| set.gate == Gate::Require)
+            && self.next_number(ix) > self.epochs(ix).stored
     }
 
     /// After each input: reserves, lets the winner of a dispute go on above it, and tells who owns.
     pub(super) fn follow_epochs(&mut self) {
         for ix in self.stateful.clone() {
             self.go_above(ix);
+            self.follow_owners(ix);
             let active = self.units_of(ix).into_iter().any(|u| self.units[u].is_active());
             let mine = self.epoch_of(ix);
             let (highest, heard) = (self.newest(ix).number, self.heard(ix));
@@ -206,7 +220,8 @@ impl Engine {
     /// forgot, or a host that it moved to gave the address back.
     fn go_above(&mut self, ix: InstanceIx) {
         let Some(u) = self.units_of(ix).into_iter().find(|u| self.units[*u].is_active()) else {
-            self.epochs_mut(ix).disputed = false;
+            let epochs = self.epochs_mut(ix);
+            (epochs.disputed, epochs.unsure) = (false, None);
             return;
         };
         if let Some(other) = self.living_owner(u) {
@@ -218,17 +233,29 @@ impl Engine {
         }
         let (mine, heard) = (self.epoch_of(ix), self.heard(ix));
         let disputed = std::mem::take(&mut self.epochs_mut(ix).disputed);
-        if !disputed && heard <= mine {
+        if !disputed && heard <= mine && !self.in_vain(ix) {
             return;
         }
-        if !disputed && heard.host == self.own_number() && self.epochs(ix).adopted {
+        if !disputed && heard > mine && heard.host == self.own_number() && self.epochs(ix).adopted {
             // This very ownership, which the agent before this one could not store.
+            self.epochs_mut(ix).unsure = None;
             self.raise_epoch_to(ix, heard);
         } else {
             self.epochs_mut(ix).adopted = false;
             self.raise_epoch(ix);
         }
         self.urgent();
+    }
+
+    /// Is an adopted ownership still not known to be the newest, and no peer left to wait for? A new number is then the only
+    /// one that no ownership of this host can have had. The word of a peer ends the doubt.
+    fn in_vain(&mut self, ix: InstanceIx) -> bool {
+        let Some(told) = self.epochs(ix).unsure else { return false };
+        if self.highest_epoch_heard(ix) >= self.epoch_of(ix) {
+            self.epochs_mut(ix).unsure = None;
+            return false;
+        }
+        self.now.mono >= told && !self.unreserved(ix)
     }
 
     /// Who owns the instance, as far as this host knows.
@@ -241,14 +268,18 @@ impl Engine {
         let newer =
             active.zip(other).and_then(|(u, host)| Some((host, self.record(host, u)?.epoch)));
         let newer = newer.filter(|(_, theirs)| *theirs > epoch);
+        let unsure = self.epochs(ix).unsure.is_some();
         match (active, newer) {
-            (Some(_), None) => RoleView { owns: true, owner: Some(self.model.host), epoch },
+            (Some(_), None) if !unsure => {
+                RoleView { owns: true, owner: Some(self.model.host), epoch }
+            }
             (_, newer) => {
                 let heard = || {
                     let unit = &self.units[*units.first()?];
                     self.host_of(unit.vr.heard()?.src)
                 };
-                let owner = newer.map(|(host, _)| host).or(other).or_else(heard);
+                let own = active.map(|_| self.model.host);
+                let owner = newer.map(|(host, _)| host).or(own).or(other).or_else(heard);
                 RoleView { owns: false, owner, epoch: self.newest(ix) }
             }
         }

@@ -18,10 +18,17 @@ const EARLY: Duration = Duration::from_millis(50);
 /// A lease ends at least this long before the peers' patience, where whole seconds allow it (DESIGN 5.1).
 const MARGIN: Duration = Duration::from_millis(400);
 
-/// When leases were last renewed, all of the host in one burst.
+/// When leases were last renewed, all of the host in one burst, and who is still to be renewed after it.
 #[derive(Clone, Default)]
 pub(super) struct RenewClock {
     last: Instant,
+    /// The next burst; `None`: nothing is leased.
+    next: Option<Instant>,
+    /// Their adverts were too old for the last burst, or the kernel was too late for them: each is renewed right
+    /// after its next advert.
+    missed: BTreeSet<InstanceIx>,
+    /// When to look at those again; `None`: there are none.
+    again: Option<Instant>,
     /// Number of the newest order of any kind.
     pub(super) order: u64,
     /// Number of the newest renewal, until it is answered.
@@ -45,14 +52,53 @@ impl RenewClock {
         self.void = self.order;
         self.asked.take().is_some()
     }
+
+    /// Instances have other numbers: who missed the last burst is renewed with all others.
+    pub(super) fn renumber(&mut self) {
+        self.missed.clear();
+        self.next = [self.next, self.again.take()].into_iter().flatten().min();
+    }
+}
+
+/// How long a renewal is harmless.
+#[derive(Copy, Clone)]
+struct Room {
+    /// After the advert that permits it.
+    whole: Duration,
+    /// The end of it.
+    until: Instant,
+}
+
+impl Room {
+    /// Is there enough of it left for the kernel thread to take its turn? Less is no order but a race with `not_after`.
+    fn will_do(self, now: Instant) -> bool {
+        now + self.whole / 4 <= self.until
+    }
+
+    /// Did the advert leave a moment ago?
+    fn is_fresh(self, now: Instant) -> bool {
+        now + self.whole * 3 / 4 <= self.until
+    }
 }
 
 impl Engine {
     /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
     pub(super) fn advert_accepted(&mut self) {
         if let Some(pace) = self.renew.pace {
-            self.set_slot(Slot::Renew, self.now.mono.max(self.renew.last + pace.soonest));
+            self.renew_all_at(self.now.mono.max(self.renew.last + pace.soonest));
         }
+    }
+
+    /// Every lease is renewed then.
+    pub(super) fn renew_all_at(&mut self, at: Instant) {
+        self.renew.next = Some(at);
+        self.set_renew_slot();
+    }
+
+    /// Whichever comes first of the next burst and of who missed the last one.
+    pub(super) fn set_renew_slot(&mut self) {
+        let at = [self.renew.next, self.renew.again].into_iter().flatten().min();
+        self.set_slot(Slot::Renew, at.unwrap_or(Instant::MAX));
     }
 
     fn leased(&self) -> impl Iterator<Item = (InstanceIx, &Holding)> {
@@ -74,8 +120,16 @@ impl Engine {
                 Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
             }
         });
-        let at = self.renew.pace.map_or(Instant::MAX, |pace| self.renew.last + pace.latest);
-        self.set_slot(Slot::Renew, at);
+        self.renew.next = self.renew.pace.map(|pace| self.renew.last + pace.latest);
+        self.set_renew_slot();
+    }
+
+    /// Some leases may be shorter than before: the burst that was planned is not put off.
+    pub(super) fn plan_renewal_by_reload(&mut self) {
+        let planned = self.renew.next;
+        self.plan_renewal();
+        self.renew.next = self.renew.next.map(|next| planned.map_or(next, |at| at.min(next)));
+        self.set_renew_slot();
     }
 
     /// Length of the next lease: by the interval that peers count with, once they all had the chance to hear of it.
@@ -91,54 +145,71 @@ impl Engine {
 
     /// Until when peers cannot have claimed, so that a renewal at that time is harmless; `None`: no
     /// advert was accepted since the claim.
-    fn renewable_until(&self, ix: InstanceIx) -> Option<Instant> {
+    fn room(&self, ix: InstanceIx) -> Option<Room> {
         let lease = Duration::from_secs(u64::from(self.holding(ix).lease_secs?));
-        let mut until = None;
-        for u in self.units_of(ix) {
+        let rooms = self.units_of(ix).into_iter().filter_map(|u| {
             let unit = &self.units[u];
-            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some());
+            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some())?;
             let interval = unit.counted.duration();
             let patience = interval * 3;
             // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
             // (DESIGN 5.1), and every advert that was accepted is good until the next one is due.
-            let room = if patience > lease + MARGIN {
+            let whole = if patience > lease + MARGIN {
                 patience - lease
             } else {
                 interval.max(patience.min(ORDER_SLACK))
             };
-            until = until.max(sent.map(|t| t + room));
-        }
-        until
+            Some(Room { whole, until: sent + whole })
+        });
+        rooms.max_by_key(|room| room.until)
     }
 
     pub(super) fn renew_due(&mut self) {
         let now = self.now.mono;
-        let held: Vec<InstanceIx> = self.leased().map(|(ix, _)| ix).collect();
+        let all = self.renew.next.is_some_and(|next| next <= now);
+        let mut missed = std::mem::take(&mut self.renew.missed);
+        self.renew.again = None;
+        let leased: Vec<_> = self.leased().map(|(ix, _)| ix).collect();
+        if all {
+            // Without anybody to renew now, the next advert that is accepted brings it.
+            self.renew.next = (!leased.is_empty()).then(|| now + RENEW_GAP);
+        }
+        let due = leased.into_iter().filter(|ix| all || missed.contains(ix));
         let mut instances = Vec::new();
         let mut not_after = Instant::MAX;
-        for ix in held {
-            if let (Some(until), Some(secs)) = (self.renewable_until(ix), self.lease_wanted(ix))
-                && until >= now
-            {
+        for ix in due.collect::<Vec<_>>() {
+            let (Some(room), Some(secs)) = (self.room(ix), self.lease_wanted(ix)) else { continue };
+            // Who missed a burst for want of room must not lose the next race as well.
+            let ready = if missed.contains(&ix) { room.is_fresh(now) } else { room.will_do(now) };
+            if ready {
+                missed.remove(&ix);
                 // Asking again prolongs the lease as well: only what may be renewed is doubted.
                 self.doubt_lease(ix);
-                not_after = not_after.min(until);
+                not_after = not_after.min(room.until);
                 instances.push((ix, secs));
+            } else {
+                self.renew_again(ix, now + room.whole / 4);
             }
         }
-        if instances.is_empty() {
-            // The next advert that is accepted brings the renewal.
-            self.set_slot(Slot::Renew, now + RENEW_GAP);
-            return;
+        if !instances.is_empty() {
+            let order = self.next_order();
+            self.renew.asked = Some(order);
+            for (ix, secs) in &instances {
+                self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
+            }
+            self.push(Output::Renew(Renew { instances, order, not_after }));
+            if all {
+                self.renew.last = now;
+                self.plan_renewal();
+            }
         }
-        self.renew.last = now;
-        let order = self.next_order();
-        self.renew.asked = Some(order);
-        for (ix, secs) in &instances {
-            self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
-        }
-        self.push(Output::Renew(Renew { instances, order, not_after }));
-        self.plan_renewal();
+        self.set_renew_slot();
+    }
+
+    /// This one is still to be renewed; it is looked at again then.
+    fn renew_again(&mut self, ix: InstanceIx, at: Instant) {
+        self.renew.missed.insert(ix);
+        self.renew.again = Some(self.renew.again.map_or(at, |again| again.min(at)));
     }
 
     /// A lease not confirmed for half its life is asked for again as a claim is (DESIGN 5.1).
@@ -174,16 +245,27 @@ impl Engine {
         let failed: BTreeSet<InstanceIx> = renewed.failed.iter().map(|(ix, _)| *ix).collect();
         for (n, holding) in self.holdings.iter_mut().enumerate() {
             let ix = InstanceIx(u16::try_from(n).unwrap_or(u16::MAX));
-            // A renewal that was overtaken by a newer order of the instance says nothing about that one.
-            if holding.applied() && holding.order < renewed.order && !failed.contains(&ix) {
+            // A renewal that was overtaken by a newer order of the instance says nothing about that one, nor about
+            // an instance that it does not name.
+            let named = holding.asked_lease.filter(|(order, _)| *order == renewed.order);
+            if let Some((_, secs)) = named
+                && holding.applied()
+                && holding.order < renewed.order
+                && !failed.contains(&ix)
+            {
                 holding.confirmed = holding.confirmed.max(Some(renewed.at));
-                if let Some((_, secs)) = holding.asked_lease.filter(|(o, _)| *o == renewed.order) {
-                    holding.lease_secs = Some(secs);
-                }
+                holding.lease_secs = Some(secs);
             }
         }
         for (ix, fault) in &renewed.failed {
-            if *fault == KernelFault::Late || !self.holding(*ix).applied() {
+            if !self.holding(*ix).applied() {
+                continue;
+            }
+            if *fault == KernelFault::Late {
+                // By now the advert is an old one: the next is awaited.
+                if let Some(room) = self.room(*ix) {
+                    self.renew_again(*ix, self.now.mono + room.whole / 4);
+                }
                 continue;
             }
             self.event(Some(*ix), None, EventKind::KernelFailed(fault.clone()));
@@ -191,6 +273,7 @@ impl Engine {
                 self.order_hold(u);
             }
         }
+        self.set_renew_slot();
     }
 
     /// Could the kernel have dropped the addresses by itself?

@@ -232,6 +232,7 @@ impl Engine {
 
     fn left_for_good(&mut self, u: UnitIx, cause: Cause) {
         let now = self.now.mono;
+        self.copies_after(self.units[u].instance, &cause);
         let (instance, priority) = (self.units[u].instance, self.units[u].vr.params().priority);
         let epoch = self.epoch_of(instance);
         self.units[u].since = now;

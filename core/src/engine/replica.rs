@@ -99,7 +99,8 @@ impl Engine {
     }
 
     /// This host does not own the instance any more, for `cause`. Whom it handed over to had to come from here: its copy
-    /// was complete. Where another host owned meanwhile nobody knows before the replicator says.
+    /// was complete, and stays that while nobody comes, whatever the replicator says, which knows what it has from owners
+    /// alone. Where another host owned meanwhile nobody knows before the replicator says.
     pub(super) fn copies_after(&mut self, ix: InstanceIx, cause: &Cause) {
         let handed = matches!(
             cause,
@@ -108,13 +109,34 @@ impl Engine {
                 | Cause::CheckFailed(_)
                 | Cause::SyncGroup
                 | Cause::LinkDown
+                | Cause::Reload
         );
-        let complete = handed.then_some((Some(self.now.mono), 0));
+        let complete = handed.then_some(self.now.mono);
         for (set, copy) in self.model.replicates.iter().zip(&mut self.copies) {
             if set.instance == ix {
-                copy.tell(complete);
+                copy.tell(complete.map(|at| (Some(at), 0)));
+                copy.let_go(complete);
             }
         }
+    }
+
+    /// After each input: where another host has owned since this one let go, only the replicator knows how much of that is
+    /// here.
+    pub(super) fn follow_owners(&mut self, ix: InstanceIx) {
+        let Some(owned) = self.copies(ix).filter_map(|(_, copy)| copy.owned()).max() else {
+            return;
+        };
+        let heard = |u: UnitIx| self.units[u].vr.heard().is_some_and(|heard| heard.at > owned);
+        let newer = self.newest(ix) > self.epoch_of(ix);
+        if self.owns_or_hands_over(ix) || !newer && !self.units_of(ix).into_iter().any(heard) {
+            return;
+        }
+        for (set, copy) in self.model.replicates.iter().zip(&mut self.copies) {
+            if set.instance == ix {
+                copy.let_go(None);
+            }
+        }
+        self.replica_changed(ix);
     }
 
     /// How old the copies are, in words.

@@ -97,7 +97,7 @@ impl Engine {
         if told && leads {
             unit.stretched_sent = unit.stretched_sent.saturating_add(1);
             if unit.stretched_sent == STRETCHED_ADVERTS {
-                self.set_slot(Slot::Renew, self.now.mono);
+                self.renew_all_at(self.now.mono);
                 self.lengthened(u);
             }
         }

@@ -42,7 +42,7 @@ pub struct Snapshot {
 /// Who owns an instance, as far as this host knows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RoleView {
-    /// This host owns it, and knows of no living owner with a newer epoch: it pushes.
+    /// This host owns it, knows of no living owner with a newer epoch, and knows that its own is the newest: it pushes.
     pub owns: bool,
     /// Who owns, where known.
     pub owner: Option<HostIx>,

@@ -1,6 +1,7 @@
 //! Is the copy of a set of state files good enough to be served (DESIGN 5.13)?
 //!
-//! Called by the engine. It knows nothing of owners: a copy is judged by what the owner last said of it.
+//! Called by the engine. It knows nothing of owners: a copy is judged by what the owner last said of it, and by when this
+//! host let go if nobody has owned since.
 
 use crate::config::model::{Gate, Replicate};
 use crate::time::{Duration, Instant};
@@ -22,6 +23,9 @@ pub enum Staleness {
 pub struct Copy {
     /// The owner said that everything up to then is here, and so many octets were still to come.
     known: Option<(Option<Instant>, u64)>,
+    /// This host owned until then, and nobody is known to have owned since: all that was written is here, though no owner
+    /// ever said so.
+    owned: Option<Instant>,
 }
 
 impl Copy {
@@ -31,6 +35,21 @@ impl Copy {
         self.known = known;
     }
 
+    /// This host let go then, and whoever owns next has it from here; `None`: somebody owned meanwhile, or may have.
+    pub fn let_go(&mut self, owned: Option<Instant>) {
+        self.owned = owned;
+    }
+
+    /// When this host let go, if nobody is known to have owned since.
+    pub fn owned(&self) -> Option<Instant> {
+        self.owned
+    }
+
+    /// Everything up to then is here.
+    fn complete(&self) -> Option<Instant> {
+        self.known.and_then(|(at, _)| at).max(self.owned)
+    }
+
     /// Did anybody say something of it?
     pub fn told(&self) -> bool {
         self.known.is_some()
@@ -38,7 +57,7 @@ impl Copy {
 
     /// Time since it was complete; `None`: it never was, or nobody knows.
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        self.known?.0.map(|at| now.since(at))
+        self.complete().map(|at| now.since(at))
     }
 
     /// Octets that are still to come.
@@ -62,7 +81,7 @@ impl Copy {
 
     /// When its age alone makes it stale; `None`: it is, as far as age goes, or that does not matter.
     pub fn stale_at(&self, set: &Replicate) -> Option<Instant> {
-        let at = self.known?.0? + set.max_age;
+        let at = self.complete()? + set.max_age;
         (set.gate != Gate::Ignore).then_some(at)
     }
 }

@@ -1,9 +1,9 @@
 //! The address lease (DESIGN 5.1): finite, renewed only after adverts that sendmsg accepted.
 
-use crate::bench::{Bench, Orders, VIP, model, ms, plain};
-use vipd_core::engine::io::{Cause, KernelFault, Want};
+use crate::bench::{Bench, Orders, VIP, ip, model, ms, plain};
+use vipd_core::engine::io::{Cause, Input, KernelFault, Renewed, Want};
 use vipd_core::time::Duration;
-use vipd_core::types::{Interval, State};
+use vipd_core::types::{Family, InstanceIx, Interval, State, Vrid};
 
 #[test]
 fn lengths() {
@@ -149,4 +149,108 @@ fn a_lease_not_confirmed_for_half_its_life_is_asked_for_again() {
     lb1.run(ms(12_000));
     let asked = lb1.owns()[0].0 - confirmed;
     assert!((ms(7000)..ms(11_000)).contains(&asked), "{asked:?}");
+}
+
+/// Forty more instances on the same link, each with an interval of 100 ms and in a phase of its own: they were claimed
+/// one after the other.
+fn out_of_step() -> Bench {
+    let mut text = plain("advert-interval = \"100ms\"\n");
+    for n in 0..40 {
+        text += &format!(
+            "[instance.i{n}]\nvrid = {}\ninterface = \"eth0\"\naddresses = [\"192.0.2.{}/24\", \"192.0.2.{}/24\"]\n\
+             priority = {{ lb1 = 150, lb2 = 100 }}\nadvert-interval = \"100ms\"\npreempt-delay = \"0s\"\nsettle = \"off\"\n",
+            100 + n,
+            60 + 2 * n,
+            61 + 2 * n
+        );
+    }
+    let mut lb1 = Bench::up(&text, 1);
+    let advert = |lb1: &Bench, n: u8, priority| {
+        let mut advert = lb1.advert(Family::V4, priority);
+        advert.vrid = Vrid::new(100 + n).unwrap();
+        advert.addresses =
+            vec![ip(&format!("192.0.2.{}", 60 + 2 * n)), ip(&format!("192.0.2.{}", 61 + 2 * n))];
+        advert
+    };
+    for n in 0..40 {
+        let theirs = advert(&lb1, n, 200);
+        lb1.hear_advert(&theirs, "192.0.2.13");
+    }
+    for n in 0..40 {
+        let last = advert(&lb1, n, 0);
+        lb1.hear_advert(&last, "192.0.2.13");
+        lb1.run(Duration::from_micros(2470));
+    }
+    lb1.run(ms(1000));
+    assert_eq!(lb1.holds(), 41);
+    lb1.log.clear();
+    lb1
+}
+
+#[test]
+fn each_order_leaves_the_kernel_time_and_each_lease_is_renewed_before_it_ends() {
+    let mut lb1 = out_of_step();
+    let start = lb1.now;
+    lb1.run(ms(10_000));
+    let renewals = lb1.renewals();
+    for (at, renew) in &renewals {
+        assert!(renew.not_after >= *at + ms(25), "{at}: until {}", renew.not_after);
+    }
+    for n in 0..41 {
+        let of = renewals.iter().filter(|(_, r)| r.instances.iter().any(|(ix, _)| ix.0 == n));
+        let mut last = start;
+        for (at, _) in of {
+            assert!(at.since(last) <= ms(700), "instance {n}: {:?} at {at}", at.since(last));
+            last = *at;
+        }
+        assert!(lb1.now.since(last) <= ms(700), "instance {n}");
+    }
+    // Two bursts a second, and after each what was not ready.
+    assert!(renewals.len() <= 20 * 3, "{} orders in 10 s", renewals.len());
+}
+
+#[test]
+fn what_the_kernel_was_too_late_for_is_renewed_after_the_next_advert() {
+    let mut lb1 = out_of_step();
+    while lb1.renewals().is_empty() {
+        lb1.orders = Orders::Failed(KernelFault::Late);
+        lb1.run(ms(5));
+    }
+    lb1.orders = Orders::Done;
+    let (late_at, late) = lb1.renewals()[0].clone();
+    lb1.run(ms(150));
+    let again = lb1.renewals();
+    for (ix, _) in &late.instances {
+        let next = again.iter().skip(1).find(|(_, r)| r.instances.iter().any(|(i, _)| i == ix));
+        let (at, renew) = next.unwrap_or_else(|| panic!("instance {} waits", ix.0));
+        assert!(at.since(late_at) <= ms(130));
+        assert!(renew.not_after >= *at + ms(75), "with nearly all of the time that there is");
+    }
+    assert!(lb1.causes().is_empty());
+}
+
+/// A burst renews whom it names. To believe more would let a host serve on a lease that has ended (P1).
+#[test]
+fn an_answer_says_nothing_of_an_instance_that_the_order_did_not_name() {
+    let mut lb1 = out_of_step();
+    while !lb1.renewals().iter().any(|(_, r)| r.instances.len() > 20) {
+        lb1.run(ms(1));
+    }
+    // From that burst on the kernel thread says nothing.
+    lb1.orders = Orders::Pending;
+    lb1.log.clear();
+    lb1.run(ms(60));
+    let (_, one) = lb1.renewals().into_iter().min_by_key(|(_, r)| r.instances.len()).unwrap();
+    assert!(one.instances.len() < 20, "there is an order that names a few");
+    let left = |lb1: &Bench| -> Vec<_> {
+        let units = lb1.snapshot().units.into_iter();
+        units.map(|unit| (unit.instance, unit.lease_left.unwrap())).collect()
+    };
+    let before = left(&lb1);
+    let (order, at) = (one.order, lb1.now);
+    lb1.give(Input::Renewed(Renewed { order, at, failed: Vec::new() }));
+    let named = |ix: InstanceIx| one.instances.iter().any(|(named, _)| *named == ix);
+    for ((ix, before), (_, after)) in before.into_iter().zip(left(&lb1)) {
+        assert_eq!(after > before, named(ix), "instance {}: {before:?} to {after:?}", ix.0);
+    }
 }

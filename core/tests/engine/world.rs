@@ -3,6 +3,8 @@
 use crate::bench::{Bench, Said, ip, mac, ms};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use vipd_core::config::model::Model;
 use vipd_core::engine::io::{HeartbeatIn, Input, NeighbourIn, Probe, Renew, Want};
 use vipd_core::time::{Duration, Instant};
 use vipd_core::types::State;
@@ -129,11 +131,17 @@ impl World {
         self.deliver();
     }
 
-    /// A reload on one host: what goes leaves first.
-    pub(crate) fn reload(&mut self, host: usize, text: &str) {
+    /// One host is to let go what another file has no more, or otherwise.
+    pub(crate) fn retire(&mut self, host: usize, text: &str) -> Arc<Model> {
         self.hosts[host].now = self.now;
         let next = self.hosts[host].retire(text);
         self.deliver();
+        next
+    }
+
+    /// A reload on one host: what goes leaves first.
+    pub(crate) fn reload(&mut self, host: usize, text: &str) {
+        let next = self.retire(host, text);
         self.until(ms(60_000), |w| w.hosts[host].engine.retired());
         self.hosts[host].now = self.now;
         self.hosts[host].put_in_force(next);

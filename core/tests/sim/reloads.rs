@@ -52,6 +52,11 @@ impl Edit {
         }
     }
 
+    /// The instance begins anew, and nothing else changes.
+    pub(crate) fn anew() -> Self {
+        Self { anew: true, ..Self::default() }
+    }
+
     fn of(self, mut model: Model) -> Model {
         let web = &mut model.instances[0];
         if self.flap {
@@ -207,7 +212,7 @@ fn in_place_nothing_moves() {
 /// An instance that begins anew is handed over; the stronger host takes it back, and nobody is ever without it.
 #[test]
 fn what_begins_anew_is_handed_over() {
-    let edit = Edit { anew: true, ..Edit::default() };
+    let edit = Edit::anew();
     for scenario in [pair(), pair_with_heartbeats()] {
         let world = kept(scenario, vec![fault(8000, 0, Fault::Reload(0, edit))], 30_000);
         let moved = changes(&world, 8000);

@@ -262,3 +262,20 @@ fn that_files_are_of_two_trees_is_said_until_an_operator_saw_it_or_a_whole_tree_
         assert!(!said(&b));
     }
 }
+
+#[test]
+fn whoever_fills_the_stage_sees_a_claim_and_a_stop() {
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    a.write("file", "content");
+    a.claim(1, 1);
+    b.set().follow(epoch(1, 1)).unwrap();
+    let offer = a.set().source().offer().unwrap();
+    let stage = b.set().target().take("a", &offer).unwrap();
+    assert_eq!(stage.look(), Ok(()));
+    b.set().announce(true);
+    assert!(matches!(stage.look(), Err(Refusal::NotHere(_))));
+    b.set().announce(false);
+    assert_eq!(stage.look(), Ok(()));
+    b.set().stop();
+    assert!(matches!(stage.look(), Err(Refusal::NotHere(_))));
+}

@@ -139,6 +139,23 @@ fn other_content_than_the_manifest_says_is_never_taken() {
     assert_eq!(target.lock().tree, Tree::of(&[("a", b"12345".to_vec())]));
 }
 
+#[test]
+fn files_of_eight_exbibytes_cost_what_came_of_them() {
+    let size = i64::MAX as u64;
+    let huge = |name| entry(name, Kind::File { size, hash: [1; 32] });
+    let entries = [huge("a"), huge("b"), huge("c")];
+    let begun = vec![piece(0, true, false, b"12345"), Message::Sent];
+    refused(&offer(&entries, begun), "not all that was asked for");
+    // The same where there is a version to compare with.
+    let before = Tree::of(&[("a", octets(1, 3 << 20))]);
+    let target = MemTarget::new(before.clone(), at(0, 1));
+    let outline = Message::Outline(Outline { entry: 0, tags: vec![9; 512] });
+    let messages = offer(&entries, vec![outline, Message::Sent]);
+    let error = standby_hears(&target, &messages).to_string();
+    assert!(error.contains("not all that was asked for"), "{error}");
+    assert!(target.lock().tree == before);
+}
+
 /// A large file and a small one, both of which become other.
 fn large_before() -> Tree {
     Tree::of(&[("large", octets(1, 3 << 20)), ("small", b"1".to_vec())])

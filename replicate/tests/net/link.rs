@@ -3,7 +3,7 @@
 use crate::pipe::{me, pusher};
 use crate::trees::*;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -323,6 +323,41 @@ fn a_link_that_is_cut_without_a_word_is_noticed() {
     assert!(end.is_err());
     assert_eq!(target.lock().tree, Tree::default());
     drop(carried);
+}
+
+#[test]
+fn who_vanishes_on_tcp_is_told_by_silence_and_who_is_slow_is_not_cut_off_by_tcp() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (there, _) = listener.accept().unwrap();
+    let sockets = [&here, &there].map(|socket| socket.try_clone().unwrap());
+    let key = me("b").key;
+    let gone = thread::spawn({
+        let key = key.clone();
+        move || {
+            // Says nothing, takes nothing off the link, and does not close it.
+            let never = Duration::from_secs(3600);
+            let options = Options { inbox: 1, ping_after: never, dead_after: never, ..hurried() };
+            Link::answer(Arc::new(there), &key, options).unwrap()
+        }
+    });
+    let mut link = Link::call(Arc::new(here), &key, hurried()).unwrap();
+    let gone = gone.join().unwrap();
+    // TCP counts octets that a full window keeps back as not acknowledged: looking through a file of 100 GB takes minutes.
+    for socket in &sockets {
+        let limit = socket2::SockRef::from(socket).tcp_user_timeout().unwrap();
+        assert!(limit.is_some_and(|limit| limit >= Duration::from_secs(300)), "{limit:?}");
+    }
+    let begun = SystemTime::now();
+    let noise = octets(1, 200_000);
+    let error = loop {
+        if let Err(error) = link.send(&Message::Data(noise.clone())) {
+            break error;
+        }
+    };
+    assert!(matches!(error, NetError::Silent(_)), "{error}");
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(4), "ten times what silence may last");
+    drop((link, gone));
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod hostile;
 mod link;
 mod listen;
 mod memory;
+mod middle;
 mod pipe;
+mod prompt;
 mod sessions;
 mod trees;

@@ -15,7 +15,7 @@ use vipd_replicator::net::receive::Receiver;
 use vipd_replicator::net::send::{Handle, Memory};
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
-use vipd_replicator::segment::{self, Segments, Tag};
+use vipd_replicator::segment::{Segments, Tag};
 
 /// Set in the process that is measured: `whole` or `delta`.
 const CHILD: &str = "VIPD_TEST_MEMORY";
@@ -155,12 +155,7 @@ impl StageFile for Forgotten {
         Ok(())
     }
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let value = self.0.layout().hash(at, octets);
-        let same = segment::tag(&value) == tag;
-        if same {
-            self.0.set(at, Some(value));
-        }
-        Ok(same)
+        Ok(self.0.keep(at, octets, tag).is_some())
     }
     fn finish(self: Box<Self>) -> io::Result<()> {
         assert!(self.0.whole() == Some(MadeUp::hash(true)), "other content");

@@ -199,7 +199,7 @@ fn a_version_that_misleads_is_not_copied_from_twice() {
     let mut before = some();
     before.put("large", [octets(9, 100), octets(2, 3 << 20)].concat());
     let target = MemTarget::new(before, at(1, 1));
-    target.lock().false_bases = true;
+    target.lock().false_bases = vec![path("large")];
     let source = MemSource::new(some(), at(1, 2));
     let run = push(&source, &target, 1);
     assert_eq!(target.lock().tree, some());

@@ -8,7 +8,7 @@ use vipd_replicator::manifest::{Entry, Hash, Kind, Manifest};
 use vipd_replicator::net::send::Handle;
 use vipd_replicator::path::RelPath;
 use vipd_replicator::ports::*;
-use vipd_replicator::segment::{self, Segments, Tag};
+use vipd_replicator::segment::{Segments, Tag};
 
 pub(crate) fn path(name: &str) -> RelPath {
     RelPath::new(0, name.as_bytes()).unwrap()
@@ -85,6 +85,8 @@ pub(crate) struct Owner {
     pub(crate) pending: (u64, u64),
     pub(crate) acknowledged: Vec<(Position, Hash)>,
     pub(crate) refused: Vec<Refusal>,
+    /// Called at each refusal.
+    pub(crate) after_refusal: Option<Then>,
     pub(crate) changed: Vec<RelPath>,
     /// Called at each acknowledgement.
     pub(crate) after: Option<Then>,
@@ -92,6 +94,10 @@ pub(crate) struct Owner {
     pub(crate) rescan: Option<Then>,
     /// Files that read otherwise than their entry says.
     pub(crate) drifted: HashMap<RelPath, Vec<u8>>,
+    /// Files that read otherwise once they have been opened.
+    pub(crate) drifting: HashMap<RelPath, Vec<u8>>,
+    /// Files that read otherwise from the second place on that is looked up in them.
+    pub(crate) fickle: Vec<RelPath>,
     /// Files that are not sent.
     pub(crate) withheld: Vec<RelPath>,
     /// Files that the standby was said to lack.
@@ -130,11 +136,17 @@ impl Source for MemSource {
     }
 
     fn open(&self, path: &RelPath) -> io::Result<Box<dyn ReadSeek>> {
-        let owner = self.lock();
+        let mut owner = self.lock();
         if let Some(other) = owner.drifted.get(path) {
             return Ok(Box::new(Cursor::new(other.clone())));
         }
+        if let Some(other) = owner.drifting.remove(path) {
+            owner.drifted.insert(path.clone(), other);
+        }
         let content = owner.tree.contents.get(path).ok_or(ErrorKind::NotFound)?;
+        if owner.fickle.contains(path) {
+            return Ok(Box::new(Fickle::new(content)));
+        }
         Ok(Box::new(Cursor::new(Shared(Arc::clone(content)))))
     }
 
@@ -169,7 +181,12 @@ impl Source for MemSource {
     }
 
     fn refused(&mut self, _: &str, refusal: &Refusal) {
-        self.lock().refused.push(refusal.clone());
+        let mut owner = self.lock();
+        owner.refused.push(refusal.clone());
+        if let Some(mut after) = owner.after_refusal.take() {
+            after(&mut owner);
+            owner.after_refusal = Some(after);
+        }
     }
 }
 
@@ -198,8 +215,15 @@ pub(crate) struct Standby {
     pub(crate) pendings: Vec<(u64, u64)>,
     /// Octets that came into files from anywhere.
     pub(crate) written: u64,
-    /// What a base reads, in place of the version that is there.
-    pub(crate) false_bases: bool,
+    /// Files whose version that is there reads otherwise than it did.
+    pub(crate) false_bases: Vec<RelPath>,
+    /// Files in the making, now and at most.
+    pub(crate) open: usize,
+    pub(crate) most_open: usize,
+    /// Octets that were read of versions that are there.
+    pub(crate) looked_through: u64,
+    /// When it has looked through so many octets it becomes the owner.
+    pub(crate) claims_at: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -273,16 +297,30 @@ impl Stage for MemStage {
     fn base(&self, entry: &Entry) -> Option<Box<dyn ReadSeek>> {
         let standby = self.standby.lock().unwrap();
         let content = standby.tree.contents.get(&entry.path)?;
-        if standby.false_bases {
-            let content = Cursor::new(content.to_vec());
-            return Some(Box::new(Fickle { content, sought: false }));
+        let file: Box<dyn ReadSeek> = if standby.false_bases.contains(&entry.path) {
+            Box::new(Fickle::new(content))
+        } else {
+            Box::new(Cursor::new(Shared(Arc::clone(content))))
+        };
+        Some(Box::new(Counted { file, standby: Arc::clone(&self.standby) }))
+    }
+
+    fn look(&self) -> Result<(), Refusal> {
+        let standby = self.standby.lock().unwrap();
+        match standby.claims_at {
+            Some(at) if standby.looked_through >= at => Err(Refusal::NotHere("it claims".into())),
+            _ => Ok(()),
         }
-        Some(Box::new(Cursor::new(Shared(Arc::clone(content)))))
     }
 
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
         let Kind::File { hash, size } = entry.kind else { return Err(ErrorKind::Other.into()) };
         let (standby, segments) = (Arc::clone(&self.standby), Segments::new(size));
+        {
+            let mut standby = standby.lock().unwrap();
+            standby.open += 1;
+            standby.most_open = standby.most_open.max(standby.open);
+        }
         Ok(Box::new(MemFile { standby, content: Vec::new(), segments, hash }))
     }
 
@@ -319,8 +357,8 @@ struct MemFile {
     hash: Hash,
 }
 
-impl StageFile for MemFile {
-    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+impl MemFile {
+    fn write(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
         let mut standby = self.standby.lock().unwrap();
         standby.written += octets.len() as u64;
         if standby.room.is_some_and(|room| standby.written > room) {
@@ -329,28 +367,61 @@ impl StageFile for MemFile {
         let (from, to) = (offset as usize, offset as usize + octets.len());
         self.content.resize(self.content.len().max(to), 0);
         self.content[from..to].copy_from_slice(octets);
-        self.segments.put(offset, octets);
         Ok(())
+    }
+}
+
+impl StageFile for MemFile {
+    fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.segments.put(offset, octets);
+        self.write(offset, octets)
     }
 
     fn keep(&mut self, at: usize, octets: &[u8], tag: Tag) -> io::Result<bool> {
-        let layout = self.segments.layout();
-        let same = segment::tag(&layout.hash(at, octets)) == tag;
-        if same {
-            self.put(layout.offset(at), octets)?;
-        }
-        Ok(same)
+        let Some(offset) = self.segments.keep(at, octets, tag) else { return Ok(false) };
+        self.write(offset, octets)?;
+        Ok(true)
     }
 
-    fn finish(self: Box<Self>) -> io::Result<()> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
         // What the session put together by segments is what it is as a whole.
         let whole = *blake3::hash(&self.content).as_bytes();
         assert!(self.segments.whole().is_none_or(|hash| hash == whole));
         if whole != self.hash {
             return Err(ErrorKind::InvalidData.into());
         }
-        self.standby.lock().unwrap().staged.insert(self.hash, Arc::new(self.content));
+        let content = Arc::new(std::mem::take(&mut self.content));
+        self.standby.lock().unwrap().staged.insert(self.hash, content);
         Ok(())
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        // A test that has failed may hold it.
+        if let Ok(mut standby) = self.standby.lock() {
+            standby.open -= 1;
+        }
+    }
+}
+
+/// Counts what is read.
+struct Counted {
+    file: Box<dyn ReadSeek>,
+    standby: Arc<Mutex<Standby>>,
+}
+
+impl io::Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(into)?;
+        self.standby.lock().unwrap().looked_through += len as u64;
+        Ok(len)
+    }
+}
+
+impl io::Seek for Counted {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 
@@ -358,6 +429,12 @@ impl StageFile for MemFile {
 struct Fickle {
     content: Cursor<Vec<u8>>,
     sought: bool,
+}
+
+impl Fickle {
+    fn new(content: &[u8]) -> Self {
+        Self { content: Cursor::new(content.to_vec()), sought: false }
+    }
 }
 
 impl io::Read for Fickle {

@@ -1,8 +1,9 @@
 //! What operators order: judged first, then carried out; each operation is reported until it is done or aborted.
 //!
 //! Rooms: `judge` would it be carried out; `eligible` who may take over; `handover` the move at its source, `barrier`
-//! its state, `takeover` the move at its target, `preempt` one that a stronger host asks for; `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `memory` what of it
-//! outlives a restart.
+//! its state, `takeover` the move at its target, `preempt` one that a stronger host asks for; `promote` this host is to own;
+//! `drain`, `freeze`, `pins` (pin, failback, priority) what stands until it is taken back; `operation` what is reported of all of
+//! them; `memory` what outlives a restart.
 //!
 //! An operation lives in the agent that was told of it: it waits for instances, each of which ends by itself and within a
 //! bounded time, and ends with the last of them.
@@ -14,29 +15,29 @@ mod freeze;
 mod handover;
 mod judge;
 mod memory;
+mod operation;
 mod pins;
 mod preempt;
+mod promote;
 mod takeover;
 
-use super::io::{Away, Cause, EventKind, OperationStep, OperatorOrder, OrderRecord};
+use super::io::{Away, Cause, OperationStep, OperatorOrder, OrderRecord};
 use super::reload::Renumber;
 use super::snapshot::MoveView;
 use super::{Engine, Slot, UnitIx};
 use crate::config::model::{Model, StandbyKind};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{Epoch, HostIx, InstanceIx, State};
 use crate::wire::heartbeat::{self, InstanceRecord, MoveAnswer, Refusal};
 pub(super) use barrier::{Closing, NOBODY};
 use drain::Drain;
 use freeze::FreezeWord;
 use handover::{LONGEST, Moving};
+use operation::{Operation, Waits};
 use pins::PriorityOrder;
 use preempt::Tried;
 use std::collections::BTreeSet;
 use takeover::Takeover;
-
-/// What a promotion may take beyond what it waits for: a silent holder, an activation.
-const PROMOTION: Duration = Duration::from_secs(60);
 
 /// What operators ordered of this host.
 #[derive(Clone, Default)]
@@ -82,33 +83,6 @@ struct Ordered {
     answer: Option<MoveAnswer>,
     /// What was stored.
     told: OrderRecord,
-}
-
-/// An order that is being carried out.
-#[derive(Clone)]
-struct Operation {
-    id: u64,
-    instance: Option<InstanceIx>,
-    waits: Waits,
-    /// Instances that have not ended yet.
-    pending: BTreeSet<InstanceIx>,
-    done: Vec<String>,
-    failed: Vec<String>,
-    /// What still waits then is given up.
-    until: Instant,
-}
-
-/// What the instances of an operation wait for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Waits {
-    /// That they are somewhere else.
-    Move,
-    /// The same, and nothing of it is left here.
-    Drain,
-    /// That this host owns.
-    Promotion,
-    /// That no host is pinned.
-    Failback,
 }
 
 impl Orders {
@@ -236,112 +210,6 @@ impl Engine {
         instances.into_iter().map(|ix| self.name(ix)).collect::<Vec<_>>().join(", ")
     }
 
-    // Operations --------------------------------------------------------------------------------------------
-
-    fn operation(&mut self, id: u64, instance: Option<InstanceIx>, step: OperationStep) {
-        self.event(instance, None, EventKind::Operation { id, step });
-    }
-
-    /// Opens an operation that waits for `pending`; [`Engine::close_operations`] ends it.
-    fn open(
-        &mut self,
-        id: u64,
-        instance: Option<InstanceIx>,
-        waits: Waits,
-        pending: impl IntoIterator<Item = InstanceIx>,
-        patience: Duration,
-    ) {
-        self.orders.running.push(Operation {
-            id,
-            instance,
-            waits,
-            pending: pending.into_iter().collect(),
-            done: Vec::new(),
-            failed: Vec::new(),
-            until: self.now.mono + patience,
-        });
-    }
-
-    /// The instance has come to the end of what the operation ordered for it.
-    fn leg_ended(&mut self, id: u64, ix: InstanceIx, result: Result<String, String>) {
-        let Some(operation) = self.orders.running.iter_mut().find(|o| o.id == id) else { return };
-        if operation.pending.remove(&ix) {
-            match result {
-                Ok(done) => operation.done.push(done),
-                Err(failed) => operation.failed.push(failed),
-            }
-        }
-        self.close_operations();
-    }
-
-    fn progress(&mut self, id: u64, text: String) {
-        // What nobody ordered is told to nobody.
-        let Some(instance) = self.orders.running.iter().find(|o| o.id == id).map(|o| o.instance)
-        else {
-            return;
-        };
-        self.operation(id, instance, OperationStep::Progress(text.into()));
-    }
-
-    /// Ends what waits for nothing any more.
-    fn close_operations(&mut self) {
-        while let Some(n) = self.orders.running.iter().position(|o| o.pending.is_empty()) {
-            let operation = self.orders.running.swap_remove(n);
-            let Operation { id, instance, waits, mut done, mut failed, .. } = operation;
-            if waits == Waits::Drain {
-                self.drain_ended(instance, &mut done, &mut failed);
-            }
-            let step = if failed.is_empty() {
-                OperationStep::Done(done.join("; ").into())
-            } else {
-                failed.extend(done);
-                OperationStep::Aborted(failed.join("; ").into())
-            };
-            self.operation(id, instance, step);
-        }
-        self.plan_orders();
-    }
-
-    /// Is the instance on its way already?
-    fn busy(&self, ix: InstanceIx) -> bool {
-        let ordered = self.ordered_of(ix);
-        ordered.moving.is_some()
-            || ordered.takeover.as_ref().is_some_and(|t| t.claimed.is_none())
-            || self.orders.running.iter().any(|o| o.pending.contains(&ix))
-    }
-
-    fn start_promotion(&mut self, id: u64, instance: Option<InstanceIx>) {
-        let Some(ix) = instance else { return };
-        self.acknowledge(ix);
-        let activation = self.model.instance(ix).standby.activation();
-        let activation = activation.map(|a| a.program.timeout);
-        let patience: Duration =
-            activation.into_iter().chain(self.preparation(ix)).chain([PROMOTION]).sum();
-        self.open(id, instance, Waits::Promotion, [ix], patience);
-        self.promote(ix);
-        self.plan_orders();
-    }
-
-    /// Pre-promote hooks of `ix` refuse: what was ordered is not done, for nothing that moves with it. Nobody's fault, and
-    /// tried again only when ordered again.
-    pub(super) fn promotion_vetoed(&mut self, ix: InstanceIx, why: &str) {
-        self.event(Some(ix), None, EventKind::Vetoed(why.into()));
-        let member = self.name(ix).to_owned();
-        let together = self.together(ix);
-        // None of them is asked again meanwhile: the order of one would be that of all.
-        for o in &together {
-            self.takeover_failed(*o, Refusal::Vetoed);
-            self.withdraw(*o);
-        }
-        for o in together {
-            self.end_waits(o, Waits::Promotion, |name| {
-                let with =
-                    if o == ix { String::new() } else { format!("{member} moves with it, ") };
-                Err(format!("{name} is not promoted: {with}{why}"))
-            });
-        }
-    }
-
     /// The unit changed its state for `cause`: what was ordered of its instance may have come to its end.
     pub(super) fn orders_follow(&mut self, u: UnitIx, cause: &Cause) {
         let ix = self.units[u].instance;
@@ -367,21 +235,6 @@ impl Engine {
             self.end_waits(ix, Waits::Promotion, |name| {
                 Err(format!("{name} cannot be active here any more: see `vipd status`"))
             });
-        }
-    }
-
-    /// Ends the operations of this kind that wait for the instance.
-    fn end_waits(
-        &mut self,
-        ix: InstanceIx,
-        waits: Waits,
-        result: impl Fn(&str) -> Result<String, String>,
-    ) {
-        let running = self.orders.running.iter();
-        let ids: Vec<u64> =
-            running.filter(|o| o.waits == waits && o.pending.contains(&ix)).map(|o| o.id).collect();
-        for id in ids {
-            self.leg_ended(id, ix, result(self.name(ix)));
         }
     }
 
@@ -486,40 +339,6 @@ impl Engine {
         self.close();
         self.follow_retirement();
         self.plan_orders();
-    }
-
-    /// What has taken too long is given up.
-    fn operations_due(&mut self) {
-        let now = self.now.mono;
-        let late = |o: &&Operation| o.until <= now;
-        let late: Vec<(u64, Waits, Vec<InstanceIx>)> = self
-            .orders
-            .running
-            .iter()
-            .filter(late)
-            .map(|o| (o.id, o.waits, o.pending.iter().copied().collect()))
-            .collect();
-        for (id, waits, pending) in late {
-            for ix in pending {
-                let name = self.name(ix).to_owned();
-                let why = match waits {
-                    Waits::Promotion => {
-                        self.withdraw(ix);
-                        format!("{name} could not claim in time: see `vipd why {name}`")
-                    }
-                    Waits::Failback => format!(
-                        "{name} is still pinned on the host that owns it: is that host reached by heartbeats?"
-                    ),
-                    Waits::Move | Waits::Drain => {
-                        // Each leg has an end of its own; this is the end of one that lost its way.
-                        self.ordered_mut(ix).moving = None;
-                        self.barrier_over(ix);
-                        format!("{name} did not move in time")
-                    }
-                };
-                self.leg_ended(id, ix, Err(why));
-            }
-        }
     }
 
     // Peers -------------------------------------------------------------------------------------------------

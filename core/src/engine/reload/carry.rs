@@ -98,7 +98,7 @@ impl Engine {
         unit.stretched_sent = 0;
         unit.vr.change_interval(now, interval);
         self.fastest_anew();
-        self.set_slot(super::Slot::Renew, now);
+        self.renew_all_at(now);
         self.rearm(u);
     }
 }

@@ -54,7 +54,9 @@ impl Engine {
         self.begun = old.begun;
         self.global = std::mem::take(&mut old.global);
         self.renew = std::mem::take(&mut old.renew);
-        for (slot, kept) in [Slot::Heartbeat, Slot::Reach, Slot::Alarms, Slot::Renew].map(|s| {
+        self.renew.renumber();
+        self.set_renew_slot();
+        for (slot, kept) in [Slot::Heartbeat, Slot::Reach, Slot::Alarms].map(|s| {
             let at = old.agenda.at(s.index(old.units.len()));
             (s, at)
         }) {
@@ -140,10 +142,7 @@ impl Engine {
         self.fastest_anew();
         self.plan_orders();
         if followed.touched.contains(&true) {
-            let renewal = Slot::Renew.index(self.units.len());
-            let at = self.agenda.at(renewal);
-            self.plan_renewal();
-            self.set_slot(Slot::Renew, at.min(self.agenda.at(renewal)));
+            self.plan_renewal_by_reload();
         }
         self.renew_if_lost(now);
         if self.model.hash != old.model.hash {
@@ -166,7 +165,7 @@ impl Engine {
     /// A renewal that was on its way is void: another one takes its place.
     fn renew_if_lost(&mut self, now: Instant) {
         if self.renew.order_lost() {
-            self.set_slot(Slot::Renew, now);
+            self.renew_all_at(now);
         }
     }
 

@@ -408,8 +408,7 @@ fn a_hard_reload_brings_the_state_first_and_hands_over_in_any_case() {
     let text = beating(&set("prefer")).replace("vrid = 51", "vrid = 53");
     for barrier in [Barrier::Passes, Barrier::Fails, Barrier::Hangs] {
         let mut world = stateful("prefer", |_| {});
-        world.hosts[0].now = world.now;
-        let next = world.hosts[0].retire(&text);
+        let next = world.retire(0, &text);
         world.run(ms(100));
         let order = world.hosts[0].barriers()[0].1;
         assert_eq!((world.owners(), world.hosts[0].engine.retired()), (vec![0], false));
@@ -438,8 +437,7 @@ fn a_hard_reload_brings_the_state_first_and_hands_over_in_any_case() {
     }
     // Told to stop meanwhile: the stop brings it.
     let mut world = stateful("prefer", |_| {});
-    world.hosts[0].now = world.now;
-    drop(world.hosts[0].retire(&text));
+    drop(world.retire(0, &text));
     world.run(ms(100));
     world.give(0, Input::Stop);
     world.run(ms(100));
@@ -468,7 +466,7 @@ fn a_stop_or_a_retirement_in_the_overlap_does_not_resume_the_writer() {
         assert_eq!((world.holders(), world.hosts[0].over().len()), (vec![0, 1], 0));
         if retires {
             let text = beating(&set("prefer")).replace("vrid = 51", "vrid = 53");
-            drop(world.hosts[0].retire(&text));
+            drop(world.retire(0, &text));
         } else {
             world.give(0, Input::Stop);
         }

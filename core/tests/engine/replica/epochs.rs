@@ -94,10 +94,10 @@ fn a_claim_is_stored_with_its_epoch() {
     assert_eq!(lb1.stored().epoch.owned, Some(lb1.unit().epoch));
 }
 
-#[test]
-fn an_adopted_ownership_that_the_disk_forgot_is_learnt_from_the_peers() {
+/// The address is moved away from lb1 and back, `rounds` times; what lb1 has then claimed under.
+fn moved_and_back(rounds: usize) -> (World, Epoch) {
     let mut world = stateful("prefer", |_| {});
-    for n in [1, 0, 1, 0] {
+    for n in [1, 0].repeat(rounds) {
         let from = world.owners()[0];
         world.give(from, crate::fit::of_web(crate::replica::barrier::to(n)));
         world.run(ms(100));
@@ -109,6 +109,21 @@ fn an_adopted_ownership_that_the_disk_forgot_is_learnt_from_the_peers() {
     }
     assert_eq!(world.owners(), [0]);
     let epoch = world.hosts[0].unit().epoch;
+    (world, epoch)
+}
+
+/// Ownerships under which a host said that it pushes.
+fn pushed(agent: &Bench) -> Vec<Epoch> {
+    let roles = agent.events().into_iter().filter_map(|e| match e {
+        EventKind::Role(role) if role.owns => Some(role.epoch),
+        _ => None,
+    });
+    roles.collect()
+}
+
+#[test]
+fn an_adopted_ownership_that_the_disk_forgot_is_learnt_from_the_peers() {
+    let (mut world, epoch) = moved_and_back(2);
     assert!(epoch.number >= 5, "{epoch}");
     let agent = started(&world, 1, "prefer", Memory::default());
     come_up(&mut world, 1, agent, &[kept()]);
@@ -116,6 +131,41 @@ fn an_adopted_ownership_that_the_disk_forgot_is_learnt_from_the_peers() {
     assert_eq!(world.owners(), [0]);
     assert_eq!(world.hosts[0].unit().epoch, epoch, "this very ownership");
     assert!(world.hosts[0].role().owns);
+}
+
+/// Killed while its disk stored nothing, an owner finds the ownership there that it had before the last one: nothing is
+/// pushed under that.
+#[test]
+fn an_adopted_ownership_is_not_taken_for_the_one_before() {
+    let (mut world, epoch) = moved_and_back(1);
+    let before = Epoch { number: epoch.number - 2, host: epoch.host };
+    let memory = Memory { epoch: record(64, Some(before)), ..Memory::default() };
+    let agent = started(&world, 1, "prefer", memory);
+    come_up(&mut world, 1, agent, &[kept()]);
+    assert_eq!(world.owners(), [0]);
+    world.run(secs(5));
+    assert_eq!((world.owners(), pushed(&world.hosts[0])), (vec![0], vec![epoch]));
+}
+
+/// With nobody there who knows, it goes on under a number that no ownership can have had.
+#[test]
+fn an_adopted_ownership_that_nobody_knows_takes_a_number_of_its_own() {
+    for gate in ["prefer", "require"] {
+        let mut world = stateful("prefer", |_| {});
+        let before = world.hosts[0].unit().epoch;
+        world.off.extend([1, 2]);
+        let memory = Memory { epoch: record(64, Some(before)), ..Memory::default() };
+        let agent = started(&world, 1, gate, memory);
+        come_up(&mut world, 1, agent, &[kept()]);
+        world.run(secs(5));
+        let own = Epoch { number: 65, host: before.host };
+        // Where numbers have to be reserved it waits for its disk as well.
+        let waits = gate == "require";
+        assert_eq!(pushed(&world.hosts[0]), if waits { vec![] } else { vec![own] }, "{gate}");
+        confirm(&mut world);
+        world.run(secs(2));
+        assert_eq!((world.owners(), pushed(&world.hosts[0])), (vec![0], vec![own]), "{gate}");
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The promote gate: what an old or unknown copy does to a claim.
 
 use super::*;
+use crate::bench::{ETH0, eth0};
 use crate::fit::of_web;
 use vipd_core::engine::explain::Gate;
-use vipd_core::engine::io::{Alarm, OperatorOrder, StandingReason};
+use vipd_core::engine::io::{Alarm, LinkState, OperatorOrder, StandingReason};
 use vipd_core::policy::Closed;
 use vipd_core::types::{Class, State};
 
@@ -193,4 +194,61 @@ fn the_alarm_of_a_copy_ends_with_its_set() {
     world.reload(1, &beating(""));
     world.run(secs(1));
     assert!(!world.hosts[1].alarms().contains(&Alarm::ReplicaStale));
+}
+
+/// What the replicator says of a copy of which no owner ever spoke: so of one that was written here.
+fn of_no_owner() -> Input<'static> {
+    Input::Replica { set: SetIx(0), state: Some(ReplicaState { age: None, pending: 0 }) }
+}
+
+/// lb1 alone under `require`, which still owns.
+fn alone() -> World {
+    let mut world = stateful("require", |_| {});
+    world.off.extend([1, 2]);
+    world.run(secs(6));
+    assert_eq!(world.owners(), [0]);
+    world
+}
+
+#[test]
+fn who_let_go_and_was_not_followed_has_everything_whatever_its_replicator_knows() {
+    let mut world = alone();
+    let anew = format!("prefix-route = true\n{}", set("require"));
+    world.reload(0, &beating(&anew));
+    world.give(0, of_no_owner());
+    assert_eq!((world.owners(), world.holders()), (vec![], vec![]));
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0], "the instance began anew");
+
+    world.give(0, Input::Link { link: ETH0, state: LinkState { running: false, ..eth0(1) } });
+    world.give(0, of_no_owner());
+    world.run(secs(2));
+    assert_eq!(world.owners(), [] as [usize; 0]);
+    world.give(0, Input::Link { link: ETH0, state: eth0(1) });
+    world.run(secs(5));
+    assert_eq!(world.owners(), [0], "its cable was out");
+}
+
+#[test]
+fn what_was_let_go_ages_as_any_copy() {
+    let mut world = alone();
+    world.give(0, Input::Link { link: ETH0, state: LinkState { running: false, ..eth0(1) } });
+    world.give(0, of_no_owner());
+    world.run(secs(61));
+    world.give(0, Input::Link { link: ETH0, state: eth0(1) });
+    world.run(secs(30));
+    assert_eq!(world.owners(), [] as [usize; 0]);
+}
+
+#[test]
+fn who_let_go_and_was_followed_does_not_know_what_it_has() {
+    let mut world = stateful("require", |_| {});
+    world.give(0, Input::Link { link: ETH0, state: LinkState { running: false, ..eth0(1) } });
+    world.run(secs(2));
+    assert_eq!(world.owners(), [1]);
+    world.give(0, of_no_owner());
+    world.off.extend([1, 2]);
+    world.give(0, Input::Link { link: ETH0, state: eth0(1) });
+    world.run(secs(30));
+    assert_eq!(world.owners(), [] as [usize; 0]);
 }

@@ -57,7 +57,7 @@ impl Watch {
             || self.orders.moved_lately(b, from);
         // Whoever stops, or yields to a host of the group, keeps the address until the other one's word that it holds
         // it, which comes with a heartbeat, and for the overlap at most (DESIGN 5.5).
-        let overlap = OVERLAP + per_address(self.addrs.len());
+        let overlap = self.overlap();
         // Long after the last disturbance a second owner is a preempting one, whom the first hears at once.
         // A third host that cleans up says priority 0, which a Backup may read after the owner's answer to it; then it
         // is the owner's next advert that settles it, for answers are rate-limited.
@@ -76,6 +76,11 @@ impl Watch {
             );
             self.fail(from + most, Rule::TwoOwners, what);
         }
+    }
+
+    /// How long a host that hands over keeps the addresses beside its successor (DESIGN 5.5).
+    pub(super) fn overlap(&self) -> Duration {
+        OVERLAP + per_address(self.addrs.len())
     }
 
     /// Did this host hand over, or try to, a moment before `at`, because its service fails?
@@ -100,8 +105,7 @@ impl Watch {
                 let end = since
                     + self.scenario.t()
                     + Duration::from_millis(100)
-                    + OVERLAP
-                    + per_address(self.addrs.len())
+                    + self.overlap()
                     + self.barrier()
                     + SLACK;
                 if now > end {

@@ -25,6 +25,7 @@ impl Watch {
         self.judge_kept(now, host, addr);
         let at = self.addrs.iter().position(|a| a.addr == addr).unwrap_or_default();
         self.judge_copy(now, host, at);
+        self.state_taken(host);
         let view = self.addr(addr);
         view.held[host] = Some(now);
         view.vacant = None;
@@ -139,13 +140,18 @@ impl Watch {
         };
         // A successor that took it and lost its power or its agent during the overlap is missed by nobody yet: who
         // leaves lets go when the overlap ends, and knows no more than that it was taken. Who moves and would have
-        // claimed as a Backup by now does know.
+        // claimed as a Backup by now does know. Where state is brought over first, the overlap is what comes before the
+        // release.
+        let begun = match me.agent {
+            Agent::Leaving if self.scenario.replica.is_some() => now.before(self.overlap() + SLACK),
+            _ => moment,
+        };
         let died = |h: usize| {
-            let gone = view.dropped[h].is_some_and(|at| at > moment);
+            let gone = view.dropped[h].is_some_and(|at| at > begun);
             let known =
                 me.agent == Agent::Running && now - self.hosts[h].since > self.longest_down * 2;
-            let off = !self.hosts[h].agent.runs() && self.hosts[h].since > moment && !known;
-            gone && (off || self.hosts[h].started > moment)
+            let off = !self.hosts[h].agent.runs() && self.hosts[h].since > begun && !known;
+            gone && (off || self.hosts[h].started > begun)
         };
         let moves = self.orders.moving(Some(host)) || self.brought_since(host).is_some();
         let succeeded = (me.agent == Agent::Leaving || moves) && others().any(died);

@@ -43,6 +43,8 @@ struct SetView {
     brought: Option<(usize, Instant)>,
     /// That stronger host waits for it in vain.
     waiting: Option<usize>,
+    /// This run of its agent let go then, and no kernel has had the address since: nobody wrote what it lacks.
+    left: Option<Instant>,
 }
 
 /// All of it.
@@ -139,7 +141,7 @@ impl Watch {
         if matches!(agent, Agent::Dead | Agent::Off) {
             let view = &mut self.sets.hosts[host];
             (view.owning, view.newest) = (None, Epoch::default());
-            (view.brought, view.waiting) = (None, None);
+            (view.brought, view.waiting, view.left) = (None, None, None);
         }
     }
 
@@ -192,11 +194,14 @@ impl Watch {
         self.sets.hosts[host].brought.map(|(_, since)| since)
     }
 
-    /// Is this host brought everything by a weaker owner?
+    /// Is this host brought everything, by a weaker owner or by one that leaves, for another configuration too (DESIGN
+    /// 5.16)? Either brings it when it can, long after there was a reason to.
     pub(super) fn is_brought(&self, to: usize) -> bool {
         let rank = |host: usize| self.scenario.priorities[host];
         let brings = |host: &usize| {
-            self.sets.hosts[*host].brought.is_some_and(|(t, _)| t == to) && rank(*host) < rank(to)
+            let leaves = self.hosts[*host].agent == Agent::Leaving;
+            let goes = leaves || rank(*host) < rank(to);
+            self.sets.hosts[*host].brought.is_some_and(|(t, _)| t == to) && goes
         };
         (0..self.hosts.len()).any(|host| brings(&host))
     }
@@ -259,11 +264,21 @@ impl Watch {
         if self.scenario.replica.is_none() {
             return;
         }
-        if let Some((_, kept)) = &mut self.sets.hosts[host].last {
+        let others = self.addrs.iter().flat_map(|view| view.held.iter().enumerate());
+        let last = others.filter(|(h, _)| *h != host).all(|(_, held)| held.is_none());
+        let view = &mut self.sets.hosts[host];
+        view.left = (last && self.hosts[host].agent.runs()).then_some(now);
+        if let Some((_, kept)) = &mut view.last {
             *kept = false;
         }
         // Who owned had what there was.
         self.age_is(now, host, Some(Duration::ZERO));
+    }
+
+    /// The kernel of the host has an address: who let go before it may lack what is written there.
+    pub(super) fn state_taken(&mut self, host: usize) {
+        let others = self.sets.hosts.iter_mut().enumerate().filter(|(other, _)| *other != host);
+        others.for_each(|(_, view)| view.left = None);
     }
 
     /// A tree was made.
@@ -337,6 +352,9 @@ impl Watch {
         let repairs = view.owning.is_some_and(|(_, since)| now - since > CLAIM);
         let allowed = view.allowed.is_some_and(|at| now - at < COUNTS);
         let stale = !self.is_fresh(now.before(SLACK), host) && !self.is_fresh(now, host);
+        // What its replicator knows it has from owners: of what this host wrote itself nobody tells it. As any copy, it
+        // counts for a while.
+        let stale = stale && view.left.is_none_or(|at| now - at >= self.max_age());
         if repairs || allowed || !stale {
             return;
         }

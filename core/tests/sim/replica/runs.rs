@@ -2,7 +2,9 @@
 
 use crate::directed::{changes, fault, holders, pair_with_heartbeats};
 use crate::engine::real;
-use crate::invariants::Rule;
+use crate::host::Agent;
+use crate::invariants::{Fact, Rule, Watch};
+use crate::reloads::Edit;
 use crate::replica::Setup;
 use crate::run::Case;
 use crate::scenario::Scenario;
@@ -235,4 +237,103 @@ fn without_its_replicator_a_move_is_given_up_and_the_owner_stays() {
     let faults = vec![fault(12_000, 9000, Fault::ReplicatorDown(0)), fault(13_000, 0, to(1))];
     let world = kept(scenario, faults, 60_000);
     assert_eq!((holders(&world), changes(&world, 12_000)), (vec![0], vec![]));
+}
+
+/// Three of the kind.
+fn three(gate: Gate) -> Scenario {
+    Scenario { hosts: 3, priorities: vec![200, 150, 100], ..pair(gate) }
+}
+
+/// What the rules say of these facts, each at its ms, after all agents have run and the first host has owned for long.
+fn judged(scenario: &Scenario, facts: Vec<(u64, Fact)>) -> Option<Rule> {
+    let mut watch = Watch::new(scenario);
+    let starts = (0..scenario.hosts).map(|host| (0, Fact::Agent(host, Agent::Running)));
+    let claims = Fact::Holds(0, scenario.vips()[0].addr);
+    for (at, fact) in starts.chain([(1000, claims)]).chain(facts) {
+        watch.note(Instant::from_millis(at), &fact);
+    }
+    watch.violations.first().map(|violation| violation.rule)
+}
+
+/// Seed 4558: the successor of a stop has it, and its power goes before the overlap is over.
+#[test]
+fn a_successor_that_dies_in_the_overlap_of_a_stop_is_missed_by_nobody_yet() {
+    let scenario = three(Gate::Ignore);
+    let stop = fault(20_000, 20_000, Fault::Stop(0));
+    let mut world = World::new(1, scenario, Schedule(vec![stop.clone()]), None, real);
+    assert_eq!(world.run(Instant::from_millis(25_000)), None);
+    let [(1, true, taken), (0, false, let_go)] = changes(&world, 20_000)[..] else {
+        panic!("{:?}", changes(&world, 20_000))
+    };
+    for at in [taken + 20, let_go - 20] {
+        kept(
+            three(Gate::Ignore),
+            vec![stop.clone(), fault(at, 60_000, Fault::PowerOff(1))],
+            70_000,
+        );
+    }
+}
+
+/// Who lets go long after that is found.
+#[test]
+fn a_stop_that_lets_go_after_its_successor_has_died_is_found() {
+    let scenario = three(Gate::Ignore);
+    let addr = scenario.vips()[0].addr;
+    let let_go = |after: u64| {
+        let facts = vec![
+            (30_000, Fact::Agent(0, Agent::Leaving)),
+            (32_000, Fact::Holds(1, addr)),
+            (32_100, Fact::Agent(1, Agent::Off)),
+            (32_100, Fact::Drops(1, addr)),
+            (32_100 + after, Fact::Drops(0, addr)),
+        ];
+        judged(&scenario, facts)
+    };
+    assert_eq!((let_go(110), let_go(300)), (None, Some(Rule::Gap)));
+}
+
+/// Seed 5188: a hard reload waits until its state can be brought to the other host, whose replicator is away.
+#[test]
+fn what_a_reload_hands_over_moves_when_its_state_is_there() {
+    let faults = vec![
+        fault(10_000, 18_000, Fault::ReplicatorDown(1)),
+        fault(10_500, 0, Fault::Reload(0, Edit::anew())),
+    ];
+    let world = kept(pair(Gate::Ignore), faults, 90_000);
+    let moved = changes(&world, 10_000);
+    let [(1, true, at), (0, false, _), ..] = moved[..] else { panic!("{moved:?}") };
+    assert!((28_000..31_000).contains(&at), "{moved:?}");
+}
+
+/// The same claim is found without a reload, and without the state.
+#[test]
+fn what_no_reload_hands_over_moves_needlessly() {
+    let scenario = pair(Gate::Ignore);
+    let addr = scenario.vips()[0].addr;
+    let claims = |leaves: bool, brings: bool| {
+        let leaving = leaves.then_some((30_000, Fact::Agent(0, Agent::Leaving)));
+        let barrier = brings.then_some((48_000, Fact::Barrier(0, 1, true)));
+        let claim = (48_000, Fact::Holds(1, addr));
+        judged(&scenario, leaving.into_iter().chain(barrier).chain([claim]).collect())
+    };
+    assert_eq!(claims(true, true), None);
+    for (leaves, brings) in [(true, false), (false, true), (false, false)] {
+        assert_eq!(claims(leaves, brings), Some(Rule::NeedlessMove), "{leaves} {brings}");
+    }
+}
+
+/// Seed 5078: the only standby dies while a hard reload brings it the state. Who let go has everything, and nobody else
+/// owned: it claims again, also where a copy that is unknown keeps it from that.
+#[test]
+fn who_begins_anew_without_a_successor_claims_again() {
+    let accept = OperatorOrder::Promote { accept_data_loss: true };
+    let faults = vec![
+        fault(6000, 0, Fault::Order(Some(0), Some(InstanceIx(0)), accept)),
+        fault(12_000, 0, Fault::Reload(0, Edit::anew())),
+        fault(12_002, 60_000, Fault::PowerOff(1)),
+    ];
+    let scenario = Scenario { operators: true, ..pair(Gate::Require) };
+    let world = kept(scenario, faults, 40_000);
+    let moved = changes(&world, 12_000);
+    assert!(matches!(moved[..], [(0, false, _), (0, true, _)]), "{moved:?}");
 }

@@ -137,7 +137,7 @@ impl<'a> Filling<'a> {
             let mut whole = match self.whole.take() {
                 None if piece.first && self.large.is_empty() => {
                     let (entry, size) = self.entry(&self.files[wanted]);
-                    let file = self.stage.create(entry).map_err(|e| disk(entry, &e))?;
+                    let file = self.stage.create(entry).map_err(|e| disk(entry, e))?;
                     Whole { wanted, file, size, left: size }
                 }
                 Some(whole) if !piece.first && whole.wanted == wanted => whole,
@@ -148,7 +148,7 @@ impl<'a> Filling<'a> {
             };
             let entry = self.manifest_entry(wanted);
             let offset = whole.size - whole.left;
-            whole.file.put(offset, piece.octets).map_err(|e| disk(entry, &e))?;
+            whole.file.put(offset, piece.octets).map_err(|e| disk(entry, e))?;
             whole.left = left;
             if !piece.last {
                 self.whole = Some(whole);
@@ -178,7 +178,7 @@ impl<'a> Filling<'a> {
             _ if self.large.len() >= MAX_OPEN => return wrong("too many files at once"),
             _ => {
                 let base = self.stage.base(entry);
-                let file = self.stage.create(entry).map_err(|e| disk(entry, &e))?;
+                let file = self.stage.create(entry).map_err(|e| disk(entry, e))?;
                 self.large.push((wanted, Large::new(file, base, size)));
             }
         }
@@ -187,7 +187,8 @@ impl<'a> Filling<'a> {
         if outline.tags.len() > large.unseen() {
             return wrong("more segments than its manifest says");
         }
-        let lacks = large.compare(&outline.tags).map_err(|e| disk(entry, &e))?;
+        let look = || self.stage.look().map_err(io::Error::other);
+        let lacks = large.compare(&outline.tags, &look).map_err(|e| disk(entry, e))?;
         if large.outlined() {
             let (pieces, last) = (large.short_runs(), large.complete());
             self.open(List { wanted, pieces, last }, "outline")?;
@@ -205,6 +206,7 @@ impl<'a> Filling<'a> {
         if chunks.list.iter().any(|(_, len)| *len == 0 || *len as usize > longest(chunks.average)) {
             return wrong("a chunk of an impossible length");
         }
+        let entry = self.manifest_entry(wanted);
         let large = self.large.iter_mut().find(|(of, _)| *of == wanted);
         let Some((_, large)) = large.filter(|(_, large)| large.outlined() && !large.complete())
         else {
@@ -214,7 +216,9 @@ impl<'a> Filling<'a> {
         if octets == 0 || octets > large.left_of_run() {
             return wrong("another length than the run that is lacking");
         }
-        let pieces = large.find(&chunks.list, chunks.average);
+        let look = || self.stage.look().map_err(io::Error::other);
+        let pieces = large.find(&chunks.list, chunks.average, &look);
+        let pieces = pieces.map_err(|e| disk(entry, e))?;
         let lacks = pieces.iter().map(|piece| matches!(piece.from, Origin::Link)).collect();
         let last = large.complete();
         self.open(List { wanted, pieces, last }, "chunks")?;
@@ -250,7 +254,7 @@ impl<'a> Filling<'a> {
             let wanted = list.wanted;
             if let Some((_, large)) = self.large.iter_mut().find(|(of, _)| *of == wanted) {
                 let put = large.put(at, now);
-                put.map_err(|e| disk(self.manifest_entry(wanted), &e))?;
+                put.map_err(|e| disk(self.manifest_entry(wanted), e))?;
             }
         }
         self.copy()
@@ -266,9 +270,10 @@ impl<'a> Filling<'a> {
             match list.pieces.front() {
                 Some(Piece { from: Origin::Link, .. }) => return Ok(()),
                 Some(piece) => {
-                    let copied = self.large[at].1.copy(*piece);
+                    let look = || self.stage.look().map_err(io::Error::other);
+                    let copied = self.large[at].1.copy(*piece, &look);
                     list.pieces.pop_front();
-                    copied.map_err(|e| disk(self.manifest_entry(wanted), &e))?;
+                    copied.map_err(|e| disk(self.manifest_entry(wanted), e))?;
                 }
                 None => {
                     self.lists.pop_front();
@@ -298,7 +303,7 @@ impl<'a> Filling<'a> {
             Ok(()) => self.files[wanted].done = true,
             Err(error) if error.kind() == ErrorKind::InvalidData => self.again(wanted),
             Err(error) => {
-                return Err(disk(self.manifest_entry(wanted), &error).into());
+                return Err(disk(self.manifest_entry(wanted), error).into());
             }
         }
         Ok(())
@@ -336,6 +341,10 @@ impl From<Refusal> for Trouble {
     }
 }
 
-fn disk(entry: &Entry, error: &io::Error) -> Refusal {
-    Refusal::Disk(format!("{}: {error}", entry.path))
+/// What the disk says of a file, or why the stage does not go on.
+fn disk(entry: &Entry, error: io::Error) -> Refusal {
+    match error.downcast() {
+        Ok(refusal) => refusal,
+        Err(error) => Refusal::Disk(format!("{}: {error}", entry.path)),
+    }
 }

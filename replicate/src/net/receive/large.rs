@@ -3,18 +3,21 @@
 //! First its outline is compared with the version that is here, segment by segment: what is the same is there at once, in one
 //! pass of reading, hashing and writing. Short runs of what is lacking come over the link; long ones may only have moved: they
 //! come as lists of chunks, which are looked for in those parts of the old version that were not the same. Nothing here is
-//! believed: the hash of the whole decides.
+//! believed: the hash of the whole decides. Looking through a large version takes long, and gives way to a claim and to a stop.
 
 use crate::net::chunk::Index;
 use crate::ports::{ReadSeek, StageFile};
 use crate::segment::{Layout, Run, Tag};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Octets that are copied at once.
 const COPY: usize = 64 * 1024;
+
+/// Goes on, or says why not.
+pub(super) type Look<'l> = &'l dyn Fn() -> io::Result<()>;
 
 /// Something that has to be put at an offset.
 #[derive(Copy, Clone, Debug)]
@@ -74,7 +77,8 @@ impl Large {
     }
 
     /// Compares the next segments and puts those that are the same: which are lacking?
-    pub(super) fn compare(&mut self, tags: &[Tag]) -> io::Result<Vec<bool>> {
+    pub(super) fn compare(&mut self, tags: &[Tag], look: Look<'_>) -> io::Result<Vec<bool>> {
+        look()?;
         let from = self.lacks.len();
         let file = self.base.as_deref().and_then(ReadSeek::as_file);
         let kept = file.and_then(|base| self.file.keep_all(base, from, tags));
@@ -83,6 +87,7 @@ impl Large {
             return Ok(self.compared(from));
         }
         for tag in tags {
+            look()?;
             let at = self.lacks.len();
             self.buffer.resize(self.layout.len(at), 0);
             let base = self.base.as_mut().filter(|_| !self.ended);
@@ -130,16 +135,24 @@ impl Large {
     }
 
     /// Looks for these chunks, which are the next of the run whose turn it is and not longer than it.
-    pub(super) fn find(&mut self, list: &[(Tag, u32)], average: u8) -> VecDeque<Piece> {
+    pub(super) fn find(
+        &mut self,
+        list: &[(Tag, u32)],
+        average: u8,
+        look: Look<'_>,
+    ) -> io::Result<VecDeque<Piece>> {
         if self.index.is_none() {
             let places = self.other_places();
             let base = self.base.as_mut();
             // What cannot be read is looked for in vain.
-            let index = base.and_then(|base| Index::build(base, &places, average).ok());
-            self.index = Some(index.unwrap_or_default());
+            let index = base
+                .and_then(|base| Index::build(Looking { base, look }, &places, average).ok())
+                .unwrap_or_default();
+            look()?;
+            self.index = Some(index);
         }
         let (Some(run), Some(index)) = (self.moved.front(), &self.index) else {
-            return VecDeque::new();
+            return Ok(VecDeque::new());
         };
         let mut at = self.next(run);
         let mut pieces = VecDeque::with_capacity(list.len());
@@ -152,7 +165,7 @@ impl Large {
             self.moved.pop_front();
         }
         self.told = at;
-        pieces
+        Ok(pieces)
     }
 
     /// The parts of the version that is here which are not the same as in the new one.
@@ -173,10 +186,11 @@ impl Large {
     }
 
     /// Copies what is here.
-    pub(super) fn copy(&mut self, piece: Piece) -> io::Result<()> {
+    pub(super) fn copy(&mut self, piece: Piece, look: Look<'_>) -> io::Result<()> {
         let Origin::Base(from) = piece.from else { return Ok(()) };
         let mut done = 0;
         while done < u64::from(piece.len) && !self.spoilt {
+            look()?;
             let len = (u64::from(piece.len) - done).min(COPY as u64);
             self.buffer.resize(len as usize, 0);
             if read_at(self.base.as_deref_mut(), from + done, &mut self.buffer).is_err() {
@@ -197,6 +211,25 @@ impl Large {
     /// The file, which is complete; `None`: it did not work.
     pub(super) fn into_file(self) -> Option<Box<dyn StageFile>> {
         (!self.spoilt).then_some(self.file)
+    }
+}
+
+/// Reads no further when it must not go on.
+struct Looking<'a> {
+    base: &'a mut Box<dyn ReadSeek>,
+    look: Look<'a>,
+}
+
+impl Read for Looking<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        (self.look)()?;
+        self.base.read(into)
+    }
+}
+
+impl Seek for Looking<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.base.seek(to)
     }
 }
 

@@ -84,7 +84,11 @@ fn take(
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(Trouble::Net(error)) => return Err(error),
-            Err(Trouble::Refused(refusal)) => return refuse(channel, refusal),
+            Err(Trouble::Refused(refusal)) => {
+                // What is open would stay so until the sender has heard it.
+                drop(filling);
+                return refuse(channel, refusal);
+            }
         }
         if !filling.has_again() {
             break;

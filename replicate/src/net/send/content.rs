@@ -149,11 +149,20 @@ impl<'a> Content<'a> {
         }
         let (files, octets) = std::mem::take(done);
         self.handle.done(files, octets);
-        match self.channel.receive(Duration::ZERO)? {
-            None | Some(Message::AskAgain) => Ok(()),
+        match self.hear(Duration::ZERO)? {
+            None => Ok(()),
+            Some(other) => Err(NetError::protocol(other.name(), "nothing was asked").into()),
+        }
+    }
+
+    /// What the other side says to contents. What ends them ends them whenever it is heard.
+    fn hear(&mut self, wait: Duration) -> Result<Option<Message>, Break> {
+        match self.channel.receive(wait)? {
+            // It crossed what is sent.
+            Some(Message::AskAgain) | None => Ok(None),
             Some(Message::Refused(refusal)) => Err(Break::Outcome(Outcome::Refused(refusal))),
-            Some(Message::Bye(text)) => Err(Break::Net(NetError::Bye(text))),
-            Some(other) => Err(Break::Net(NetError::protocol(other.name(), "nothing was asked"))),
+            Some(Message::Bye(text)) => Err(NetError::Bye(text).into()),
+            Some(message) => Ok(Some(message)),
         }
     }
 
@@ -162,17 +171,10 @@ impl<'a> Content<'a> {
             return Ok(early);
         }
         loop {
-            match self.channel.receive(Duration::from_secs(1))? {
+            match self.hear(Duration::from_secs(1))? {
+                None => {}
                 Some(Message::Lacks(lacks)) => return Ok(lacks),
-                Some(Message::Refused(refusal)) => {
-                    return Err(Break::Outcome(Outcome::Refused(refusal)));
-                }
-                Some(Message::Bye(text)) => return Err(Break::Net(NetError::Bye(text))),
-                Some(Message::AskAgain) | None => {}
-                Some(other) => {
-                    let error = NetError::protocol(other.name(), "lacks must come here");
-                    return Err(Break::Net(error));
-                }
+                Some(other) => return Err(no_answer(&other)),
             }
             if self.handle.stopped() {
                 return Err(Break::Net(NetError::Stopped("it stops")));
@@ -192,18 +194,12 @@ impl<'a> Content<'a> {
 
     /// In the middle of what may be gigabytes: does the other side still want them?
     fn look_up(&mut self) -> Result<(), Break> {
-        match self.channel.receive(Duration::ZERO)? {
-            None | Some(Message::AskAgain) => Ok(()),
-            Some(Message::Lacks(lacks)) => {
-                self.early.push_back(lacks);
-                Ok(())
-            }
-            Some(Message::Refused(refusal)) => Err(Break::Outcome(Outcome::Refused(refusal))),
-            Some(Message::Bye(text)) => Err(Break::Net(NetError::Bye(text))),
-            Some(other) => {
-                Err(Break::Net(NetError::protocol(other.name(), "lacks must come here")))
-            }
+        match self.hear(Duration::ZERO)? {
+            None => {}
+            Some(Message::Lacks(lacks)) => self.early.push_back(lacks),
+            Some(other) => return Err(no_answer(&other)),
         }
+        Ok(())
     }
 
     /// Sends what is left of `data`.
@@ -213,4 +209,8 @@ impl<'a> Content<'a> {
         }
         Ok(())
     }
+}
+
+fn no_answer(message: &Message) -> Break {
+    NetError::protocol(message.name(), "lacks must come here").into()
 }
