@@ -2,7 +2,7 @@
 //! while both hosts have it.
 
 use crate::arena::{Arena, FIRST, SECOND, is_long, wait};
-use crate::judge::{self, EYE};
+use crate::judge::{self, EYE, STARVED};
 use libtest_mimic::Trial;
 use std::net::IpAddr;
 use std::process::Command;
@@ -146,7 +146,7 @@ impl Second {
     }
 
     /// Answers since `from` to this client or the first, of a host that had released the address: when, after that.
-    /// What is nearer to the next claim is the claim, which a busy machine let the eye see late.
+    /// What comes just before the next claim is the claim, which a busy machine let the eye see late.
     fn answered_after_release(&self, arena: &Arena, from: Instant) -> Vec<String> {
         let (vip, seen) = (self.prober.target(), arena.stage.eyes().seen());
         let probers = arena.stage.probers().iter().chain([&self.prober]);
@@ -164,7 +164,7 @@ impl Second {
             let claim = had.iter().map(|h| h.from).filter(|from| *from > answered).min();
             let after = released.map(|to| probe.sent.since(to));
             let before = claim.map(|from| from.since(answered));
-            let early = before.is_some_and(|before| after.is_none_or(|after| before < after));
+            let early = before.is_some_and(|before| before < STARVED);
             let text = || {
                 format!(
                     "host {host}: {after:?} after its release, {before:?} before its next claim"

@@ -95,6 +95,10 @@ impl Engine {
         self.epochs_mut(ix).adopted = adopted;
         if let Some(epoch) = recalled.filter(|epoch| adopted && heard <= *epoch) {
             // What was written under it was written by this ownership, if the disk took its claim.
+            if self.resumed_from.is_some() {
+                // The agent before this one said it itself.
+                return self.raise_epoch_to(ix, epoch);
+            }
             let interval = self.peers.as_ref().map(|peers| peers.config.interval.duration());
             let told = self.now.mono + interval.unwrap_or_default() * TOLD;
             self.epochs_mut(ix).unsure = Some(told);

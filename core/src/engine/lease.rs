@@ -75,9 +75,15 @@ impl Room {
         now + self.whole / 4 <= self.until
     }
 
-    /// Did the advert leave a moment ago?
+    /// Did the advert leave not long ago? Twice as long as the time between two looks: a look that is late, or that comes
+    /// just before the advert is accepted, costs no more than the next one.
     fn is_fresh(self, now: Instant) -> bool {
-        now + self.whole * 3 / 4 <= self.until
+        now + self.whole / 2 <= self.until
+    }
+
+    /// When to look again at who was not ready.
+    fn look_again(self, now: Instant) -> Instant {
+        now + self.whole / 4
     }
 }
 
@@ -85,7 +91,9 @@ impl Engine {
     /// An advert was accepted by sendmsg: leases may be renewed, best at once, while peers have just heard us.
     pub(super) fn advert_accepted(&mut self) {
         if let Some(pace) = self.renew.pace {
-            self.renew_all_at(self.now.mono.max(self.renew.last + pace.soonest));
+            let at = self.now.mono.max(self.renew.last + pace.soonest);
+            // What was to be renewed earlier is not put off.
+            self.renew_all_at(self.renew.next.map_or(at, |next| at.min(next)));
         }
     }
 
@@ -120,15 +128,10 @@ impl Engine {
                 Pace { soonest: RENEW_GAP, latest: RENEW_GAP.max(half / 2) }
             }
         });
-        self.renew.next = self.renew.pace.map(|pace| self.renew.last + pace.latest);
-        self.set_renew_slot();
-    }
-
-    /// Some leases may be shorter than before: the burst that was planned is not put off.
-    pub(super) fn plan_renewal_by_reload(&mut self) {
         let planned = self.renew.next;
-        self.plan_renewal();
-        self.renew.next = self.renew.next.map(|next| planned.map_or(next, |at| at.min(next)));
+        let next = self.renew.pace.map(|pace| self.renew.last + pace.latest);
+        // Nor is what was to be renewed earlier put off.
+        self.renew.next = next.map(|next| planned.map_or(next, |at| at.min(next)));
         self.set_renew_slot();
     }
 
@@ -149,7 +152,8 @@ impl Engine {
         let lease = Duration::from_secs(u64::from(self.holding(ix).lease_secs?));
         let rooms = self.units_of(ix).into_iter().filter_map(|u| {
             let unit = &self.units[u];
-            let sent = unit.last_sent.filter(|_| unit.is_active() || unit.leaving.is_some())?;
+            let leaves = unit.leaving.as_ref().is_some_and(|leaving| !leaving.released());
+            let sent = unit.last_sent.filter(|_| unit.is_active() || leaves)?;
             let interval = unit.counted.duration();
             let patience = interval * 3;
             // Where even the shortest lease outlives the peers' patience the stale-holder wait bounds the overlap
@@ -184,11 +188,11 @@ impl Engine {
             if ready {
                 missed.remove(&ix);
                 // Asking again prolongs the lease as well: only what may be renewed is doubted.
-                self.doubt_lease(ix);
+                self.doubt_lease(ix, room);
                 not_after = not_after.min(room.until);
                 instances.push((ix, secs));
             } else {
-                self.renew_again(ix, now + room.whole / 4);
+                self.renew_again(ix, room.look_again(now));
             }
         }
         if !instances.is_empty() {
@@ -199,7 +203,7 @@ impl Engine {
             }
             self.push(Output::Renew(Renew { instances, order, not_after }));
             if all {
-                self.renew.last = now;
+                (self.renew.last, self.renew.next) = (now, None);
                 self.plan_renewal();
             }
         }
@@ -213,7 +217,7 @@ impl Engine {
     }
 
     /// A lease not confirmed for half its life is asked for again as a claim is (DESIGN 5.1).
-    fn doubt_lease(&mut self, ix: InstanceIx) {
+    fn doubt_lease(&mut self, ix: InstanceIx, room: Room) {
         let now = self.now.mono;
         let holding = self.holding(ix);
         let (Some(left), Some(secs)) = (holding.lease_left(now), holding.lease_secs) else {
@@ -221,9 +225,12 @@ impl Engine {
         };
         let lease = Duration::from_secs(u64::from(secs));
         let half = lease / 2;
-        // Where renewals are half a lease apart, that much is left each time and proves nothing.
+        // Where renewals are half a lease apart, that much is left each time and proves nothing; who misses a burst is
+        // renewed after its next advert.
         let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
-        let enough = half.min(lease.saturating_sub(pace * 3 / 2));
+        let behind = self.units_of(ix).into_iter().map(|u| self.units[u].interval()).max();
+        let behind = behind.unwrap_or_default().saturating_sub(room.whole / 2);
+        let enough = half.min(lease.saturating_sub(pace + behind + EARLY));
         if left >= enough || now.since(holding.asked_at) < half {
             return;
         }
@@ -262,9 +269,11 @@ impl Engine {
                 continue;
             }
             if *fault == KernelFault::Late {
-                // By now the advert is an old one: the next is awaited.
+                // By now the advert is an old one: the next is awaited. Not at once where the interval is short: the whole
+                // instance begins anew, and what takes too long must leave time to others.
                 if let Some(room) = self.room(*ix) {
-                    self.renew_again(*ix, self.now.mono + room.whole / 4);
+                    let now = self.now.mono;
+                    self.renew_again(*ix, room.look_again(now).max(now + ORDER_SLACK));
                 }
                 continue;
             }

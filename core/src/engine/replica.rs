@@ -111,7 +111,9 @@ impl Engine {
                 | Cause::LinkDown
                 | Cause::Reload
         );
-        let complete = handed.then_some(self.now.mono);
+        // Who slept may have been followed already.
+        let slept = self.units_of(ix).into_iter().any(|u| self.units[u].overslept.is_some());
+        let complete = (handed && !slept).then_some(self.now.mono);
         for (set, copy) in self.model.replicates.iter().zip(&mut self.copies) {
             if set.instance == ix {
                 copy.tell(complete.map(|at| (Some(at), 0)));

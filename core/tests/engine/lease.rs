@@ -218,13 +218,13 @@ fn what_the_kernel_was_too_late_for_is_renewed_after_the_next_advert() {
     }
     lb1.orders = Orders::Done;
     let (late_at, late) = lb1.renewals()[0].clone();
-    lb1.run(ms(150));
+    lb1.run(ms(300));
     let again = lb1.renewals();
     for (ix, _) in &late.instances {
         let next = again.iter().skip(1).find(|(_, r)| r.instances.iter().any(|(i, _)| i == ix));
         let (at, renew) = next.unwrap_or_else(|| panic!("instance {} waits", ix.0));
-        assert!(at.since(late_at) <= ms(130));
-        assert!(renew.not_after >= *at + ms(75), "with nearly all of the time that there is");
+        assert!(at.since(late_at) <= ms(250));
+        assert!(renew.not_after >= *at + ms(50), "with half of the time that there is");
     }
     assert!(lb1.causes().is_empty());
 }
@@ -253,4 +253,70 @@ fn an_answer_says_nothing_of_an_instance_that_the_order_did_not_name() {
     for ((ix, before), (_, after)) in before.into_iter().zip(left(&lb1)) {
         assert_eq!(after > before, named(ix), "instance {}: {before:?} to {after:?}", ix.0);
     }
+}
+
+/// A wheel of the machine is always a little late, and a look may come with the very advert that it waits for.
+#[test]
+fn late_timers_lose_no_lease() {
+    for interval in [100, 460, 810, 900, 1000, 1140, 2000] {
+        for phase in 0..40 {
+            let instance = |name: &str, vrid: u8, from: u8| {
+                let all: Vec<_> =
+                    (from..from + 40).map(|n| format!("\"192.0.2.{n}/24\"")).collect();
+                format!(
+                    "[instance.{name}]\nvrid = {vrid}\ninterface = \"eth0\"\naddresses = [{}]\n\
+                     priority = {{ lb1 = 150, lb2 = 100 }}\nadvert-interval = \"{interval}ms\"\n\
+                     preempt-delay = \"0s\"\nhold-down = \"0s\"\nsettle = \"off\"\n",
+                    all.join(", ")
+                )
+            };
+            let text = format!(
+                "[hosts.lb1]\n[hosts.lb2]\n{}{}",
+                instance("web", 51, 100),
+                instance("zoo", 52, 150)
+            );
+            let mut lb1 = Bench::up(&text, 1);
+            // The second one is held off, and claims in another phase.
+            let mut theirs = lb1.advert(Family::V4, 200);
+            (theirs.vrid, theirs.addresses) = (Vrid::new(52).unwrap(), vec![ip("192.0.2.150")]);
+            lb1.hear_advert(&theirs, "192.0.2.13");
+            let step = Duration::from_micros(interval * 25 + 7);
+            lb1.run(step * phase);
+            theirs.priority = 0;
+            lb1.hear_advert(&theirs, "192.0.2.13");
+            let end = lb1.now + ms(interval * 60);
+            while lb1.now < end {
+                lb1.now = lb1.engine.deadline().max(lb1.now) + Duration::from_micros(50);
+                lb1.give(Input::Timeout);
+                for unit in lb1.snapshot().units.iter().filter(|u| u.state == State::Active) {
+                    let left = unit.lease_left;
+                    assert!(
+                        left.is_none_or(|left| left > ms(50)),
+                        "{interval} ms, phase {phase}: {left:?}"
+                    );
+                }
+            }
+            // Claimed once, and never looked into.
+            assert_eq!(lb1.holds(), 2, "{interval} ms, phase {phase}");
+        }
+    }
+}
+
+/// P1: with many addresses too, whose leases are renewed every half lease.
+#[test]
+fn a_shorter_interval_shortens_the_leases_of_many_addresses_at_once() {
+    let text = |interval| {
+        plain(&format!("addresses = [\"192.0.2.100-199/24\"]\nadvert-interval = \"{interval}\""))
+    };
+    let mut lb1 = Bench::owner(&text("40s"), 1);
+    lb1.run(ms(130_000));
+    lb1.log.clear();
+    let next = lb1.retire(&text("1s"));
+    lb1.put_in_force(next);
+    lb1.run(ms(1000));
+    let renewals = lb1.renewals();
+    assert_eq!(
+        renewals.last().map(|(_, r)| r.instances.clone()),
+        Some(vec![(crate::bench::WEB, 2)])
+    );
 }

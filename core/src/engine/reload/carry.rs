@@ -82,6 +82,8 @@ impl Engine {
             unit.lengthens = None;
             unit.stretched = None;
             unit.vr.change_interval(now, wanted);
+            // Peers wait less: leases of before would outlive them, were this agent to die now.
+            self.renew_all_at(now);
         }
         if self.units[u].is_active() && self.units[u].last_sent.is_some() {
             let priority = self.units[u].vr.params().priority;

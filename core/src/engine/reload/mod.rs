@@ -142,7 +142,7 @@ impl Engine {
         self.fastest_anew();
         self.plan_orders();
         if followed.touched.contains(&true) {
-            self.plan_renewal_by_reload();
+            self.plan_renewal();
         }
         self.renew_if_lost(now);
         if self.model.hash != old.model.hash {
