@@ -424,8 +424,8 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     let of = |name: &str| results.of(name, Who::Vipd, 10);
     let mut text = String::from(
         "## State files beside rsync\n\nThe same trees over the same link, in turn, both ends on the processors of this machine; rsync without \
-         encryption, vipd with it, with `fsync` of every file and hashes of all. *rsync --fsync*: the same command with that option. MiB sent: both \
-         ways. *Ratio*: vipd / rsync.\n\n",
+         encryption, vipd with it, with `fsync` of every file and hashes of all. Time ends with the last name; the record of the tree \
+         and the acknowledgement follow. *rsync --fsync*: the same command with that option. MiB sent: both ways. *Ratio*: vipd / rsync.\n\n",
     );
     let mut table = Table::new(&[
         "what",

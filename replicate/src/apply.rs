@@ -151,7 +151,14 @@ impl Shared {
                 && let Some(seen) = dir.see(entry.path.as_path()).map_err(here)?
                 && site_agrees(entry, &seen)
             {
-                marks.insert(entry.path.clone(), scan::placed(&seen, now_ns));
+                let mark = match act {
+                    Act::Place { .. } => scan::placed(&seen, now_ns),
+                    // Its content was looked at when the tree was offered, and the time by which a write since then would
+                    // show has just been set: read once more, by the next scan.
+                    Act::Adjust { .. } => Mark { ino: seen.ino, ..Mark::default() },
+                    _ => scan::mark(&seen, now_ns),
+                };
+                marks.insert(entry.path.clone(), mark);
             }
         }
         Ok(())
@@ -355,10 +362,17 @@ impl Site<'_> {
         expect: Option<Expect>,
     ) -> io::Result<()> {
         let number = PathBuf::from(number.to_string());
-        let ready = match &self.ready {
-            Some(ready) if ready.see(&number)?.is_some() => ready,
+        let there = match &self.ready {
+            // Of another tree, if it has other stamps.
+            Some(ready) => {
+                ready.see(&number)?.filter(|seen| site_agrees(entry, seen)).map(|_| ready)
+            }
+            None => None,
+        };
+        let ready = match there {
+            Some(ready) => ready,
             // Done before, or lost: only the former may pass.
-            _ => {
+            None => {
                 let seen = self.root().see(entry.path.as_path())?;
                 return match seen {
                     Some(seen) if site_agrees(entry, &seen) => Ok(()),

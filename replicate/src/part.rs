@@ -11,7 +11,7 @@ use crate::manifest::{Entry, Hash, Kind};
 use crate::meta;
 use crate::ports::StageFile;
 use crate::segment::{self, Segments, Tag};
-use crate::stage::Places;
+use crate::stage::{Finished, Places, SINGLY};
 use crate::state::Shared;
 use crate::store::hex;
 use std::fs::File;
@@ -146,7 +146,14 @@ impl StageFile for Part {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         // While it is open: of many files that saves opening each once more.
-        meta::apply(&self.sink.file, &self.entry, &self.shared.config)?;
+        if let Err(error) = meta::apply(&self.sink.file, &self.entry, &self.shared.config) {
+            let (name, path) = (&self.shared.config.name, &self.entry.path);
+            let text = format!("[replicate.{name}] {path}: owner, mode or attributes: {error}");
+            let mut state = self.shared.state();
+            state.count("disk");
+            state.alarm("disk", text);
+            return Err(error);
+        }
         fail::point("staged")?;
         if self.number.is_none() {
             parts.rename(&part, complete, Path::new(&hex(&self.hash)))?;
@@ -154,7 +161,12 @@ impl StageFile for Part {
                 parts.unlink(&prev)?;
             }
         }
-        finished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.hash, self.number);
+        let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of more files than that the whole file system is told to write.
+        let hold = self.size >= WORTH && finished.len() < SINGLY;
+        let file = hold.then_some(self.sink.file);
+        finished.insert(self.hash, Finished { number: self.number, file });
+        drop(finished);
         let mut state = self.shared.state();
         let (files, octets) = state.pending;
         state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));

@@ -6,6 +6,7 @@
 
 use crate::disk::{self, Dir};
 use crate::error::Error;
+use crate::halt::{Look, halted};
 use crate::hashing;
 use crate::intent::Intent;
 use crate::keep;
@@ -35,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
 /// So many files are brought to the disk one by one; more, with everything else of their file system, which others may be filling.
-const SINGLY: usize = 64;
+pub(crate) const SINGLY: usize = 64;
 
 /// What was decided when the offer was taken.
 #[derive(Debug)]
@@ -64,6 +65,14 @@ pub(crate) struct SetStage {
     left: Vec<RelPath>,
 }
 
+/// A content that came.
+pub(crate) struct Finished {
+    /// Its file is ready under this number.
+    pub(crate) number: Option<u32>,
+    /// A large one, which is on its way to the disk: what goes wrong on the way is told to who had it open since then.
+    pub(crate) file: Option<File>,
+}
+
 /// The folders of the stage of one root.
 pub(crate) struct Places {
     /// `c`: complete contents, named by their hash.
@@ -74,7 +83,7 @@ pub(crate) struct Places {
     pub(crate) left: bool,
     /// Contents that came this time, whose files have owner, mode and time of the entry that was asked for; where they are ready
     /// already, under which number.
-    pub(crate) finished: Mutex<HashMap<Hash, Option<u32>>>,
+    pub(crate) finished: Mutex<HashMap<Hash, Finished>>,
     /// `f`: files that are ready to be renamed, named by a number.
     pub(crate) ready: Dir,
 }
@@ -155,9 +164,7 @@ impl SetStage {
         for name in complete.list()? {
             let hash = name.to_str().and_then(|name| wanted.get(name));
             let good = match hash {
-                Some(hash) => {
-                    hashing::hash(&mut complete.file(&name)?, &mut buffer, look)?.1 == *hash
-                }
+                Some(hash) => content(complete.file(&name), &mut buffer, look)? == Some(*hash),
                 None => false,
             };
             match hash.filter(|_| good) {
@@ -173,11 +180,7 @@ impl SetStage {
         }
         // What was made ready and never put in place is content as well.
         for name in ready.list()? {
-            let hash = match ready.file(&name) {
-                Ok(mut file) => Some(hashing::hash(&mut file, &mut buffer, look)?.1),
-                // A link.
-                Err(_) => None,
-            };
+            let hash = content(ready.file(&name), &mut buffer, look)?;
             match hash.filter(|hash| self.missing.contains_key(&(root, *hash))) {
                 Some(hash) => {
                     ready.rename(name.as_ref(), &complete, hex(&hash).as_ref())?;
@@ -323,7 +326,10 @@ impl SetStage {
         let swap = match self.prepare(&roots) {
             Ok(swap) => swap,
             Err(error) => {
-                self.drop_prepared();
+                // A claim waits: what is left is looked through by the next attempt, or goes when this host owns.
+                if !matches!(error, Error::Interrupted) {
+                    self.drop_prepared();
+                }
                 return Err(refusal(error));
             }
         };
@@ -460,17 +466,19 @@ impl SetStage {
             Kind::Folder => return Ok(()),
             Kind::File { size, hash } => (*size, *hash),
         };
+        let mut held = None;
         match &make.from {
             From::Staged => {
-                let finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
-                let finished = finished.get(&hash).copied();
+                let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut finished = finished.get_mut(&hash);
                 let left = uses.get_mut(&hash).ok_or(io::ErrorKind::NotFound)?;
                 *left -= 1;
-                if finished == Some(Some(make.number)) {
+                if finished.as_ref().is_some_and(|made| made.number == Some(make.number)) {
                     // It was made there.
                 } else if *left == 0 {
                     // Not by a second name, which would have to go again.
                     complete.rename(Path::new(&hex(&hash)), ready, &number)?;
+                    held = finished.as_mut().and_then(|made| made.file.take());
                 } else {
                     let mut from = complete.file(hex(&hash))?;
                     let look = self.shared.halt.standby();
@@ -484,12 +492,29 @@ impl SetStage {
                 let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
                 let look = self.shared.halt.standby();
                 let mut from = root.dir.file(path.as_path())?;
-                copy(&mut from, ready, &number, (size, &hash), look)?;
+                let copied = copy(&mut from, ready, &number, (size, &hash), look);
+                if copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                    // Not what it was taken for: the next attempt reads it.
+                    self.shared.state().drifted.push(path.clone());
+                }
+                copied?;
             }
             From::Link => {}
         }
-        let file = ready.file(&number)?;
+        let file = match held {
+            Some(file) => file,
+            None => ready.file(&number)?,
+        };
         meta::apply(&file, entry, &self.shared.config)?;
         if singly { disk::sync_file(&file) } else { Ok(()) }
+    }
+}
+
+/// Hash of `file`; `None`: it cannot be read, or is none. An attempt that is over left it: it goes, and is no obstacle.
+fn content(file: io::Result<File>, buffer: &mut [u8], look: Look<'_>) -> io::Result<Option<Hash>> {
+    match file.and_then(|mut file| hashing::hash(&mut file, buffer, look)) {
+        Ok((_, hash)) => Ok(Some(hash)),
+        Err(error) if halted(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }

@@ -18,7 +18,7 @@ use crate::scan;
 use crate::set::{Place, Scope};
 use crate::stage::SetStage;
 use crate::state::{Shared, State, Work, some_of};
-use crate::tree::{self, Tree};
+use crate::tree::{self, Mark, Tree};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -128,6 +128,9 @@ impl Shared {
             )
         };
         let roots = self.roots().map_err(disk)?;
+        // What was found to be other than the tree says is read, whatever its stamps say.
+        let doubted = drifted.iter().map(|path| (path.clone(), Mark::default())).collect();
+        let doubting = standing.clone().refreshed(&doubted);
         let followed = last_from.as_deref() == Some(from) && based.epoch == epoch;
         // A tree that is swapped is built from every file that stays, not only from what the offer changes.
         let full = suspect || self.config.atomic || !(followed || descent == Descent::Same);
@@ -145,7 +148,7 @@ impl Shared {
             Scope::Places(narrowed(&standing, places))
         };
         let look = self.halt.standby();
-        let found = scan::scan(&self.config, &self.rules, &roots, &standing, &scope, look);
+        let found = scan::scan(&self.config, &self.rules, &roots, &doubting, &scope, look);
         let local = found.map_err(disk)?.tree;
         let fork = match descent {
             Descent::Fork(fork) => fork,

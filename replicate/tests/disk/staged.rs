@@ -144,3 +144,47 @@ fn what_somebody_writes_right_after_a_file_was_put_in_place_is_found() {
     b.write("late", "of b");
     assert_eq!(b.set().drift().unwrap(), [rel("late")]);
 }
+
+/// Only the time of a file is other than the owner's. To set it would hide that somebody has written to the file since it was
+/// looked at.
+#[test]
+fn a_write_on_a_standby_after_the_offer_is_found_though_its_time_is_set() {
+    let (a, b, _) = hosts();
+    push(&a, &b).unwrap();
+    settle();
+    let file = fs::File::options().write(true).open(a.path("small")).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(time - std::time::Duration::from_secs(3)).unwrap();
+    settle();
+    a.seal();
+    let offer = a.set().source().offer().unwrap();
+    let stage = take(&b, &offer);
+    assert_eq!(stage.needs(), []);
+    fs::write(b.path("small"), "sMall").unwrap();
+    stage.commit().unwrap();
+    assert_eq!(b.set().drift().unwrap(), [rel("small")]);
+    push(&a, &b).unwrap();
+    assert_same(&a, &b);
+    assert!(b.kept("rescue").iter().any(|(_, content)| content == b"sMall"));
+}
+
+/// What an attempt that is over left cannot be read: it is no reason to take no tree.
+#[test]
+fn litter_in_the_stage_that_cannot_be_read_is_removed() {
+    let (a, b, offer) = hosts();
+    let mut stage = take(&b, &offer);
+    fill(&a, &mut *stage, &offer, usize::MAX);
+    drop(stage);
+    for folder in ["f", "c"] {
+        let stage = b.own("stage").join(folder);
+        assert!(stage.exists(), "{}", stage.display());
+        for entry in fs::read_dir(&stage).unwrap() {
+            let path = entry.unwrap().path();
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
+    }
+    push(&a, &b).unwrap();
+    assert_same(&a, &b);
+    b.assert_clean();
+}

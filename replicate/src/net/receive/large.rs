@@ -13,6 +13,8 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+/// Octets that several threads compare between two looks at whether to go on.
+const BETWEEN: usize = 32 << 20;
 /// Octets that are copied at once.
 const COPY: usize = 64 * 1024;
 
@@ -78,15 +80,20 @@ impl Large {
 
     /// Compares the next segments and puts those that are the same: which are lacking?
     pub(super) fn compare(&mut self, tags: &[Tag], look: Look<'_>) -> io::Result<Vec<bool>> {
-        look()?;
         let from = self.lacks.len();
-        let file = self.base.as_deref().and_then(ReadSeek::as_file);
-        let kept = file.and_then(|base| self.file.keep_all(base, from, tags));
-        if let Some(kept) = kept {
-            self.lacks.extend(kept?.iter().map(|kept| !kept));
-            return Ok(self.compared(from));
+        let mut rest = tags;
+        if let Some(base) = self.base.as_deref().and_then(ReadSeek::as_file) {
+            let at_once = (BETWEEN / self.layout.len(0).max(1)).max(1);
+            while let Some((some, others)) = rest.split_at_checked(at_once.min(rest.len()))
+                && !some.is_empty()
+            {
+                look()?;
+                let Some(kept) = self.file.keep_all(base, self.lacks.len(), some) else { break };
+                self.lacks.extend(kept?.iter().map(|kept| !kept));
+                rest = others;
+            }
         }
-        for tag in tags {
+        for tag in rest {
             look()?;
             let at = self.lacks.len();
             self.buffer.resize(self.layout.len(at), 0);
