@@ -184,7 +184,13 @@ impl Engine {
         for ix in due.collect::<Vec<_>>() {
             let (Some(room), Some(secs)) = (self.room(ix), self.lease_wanted(ix)) else { continue };
             // Who missed a burst for want of room must not lose the next race as well.
-            let ready = if missed.contains(&ix) { room.is_fresh(now) } else { room.will_do(now) };
+            let ready = if self.is_large(ix) {
+                now <= room.until
+            } else if missed.contains(&ix) {
+                room.is_fresh(now)
+            } else {
+                room.will_do(now)
+            };
             if ready {
                 missed.remove(&ix);
                 // Asking again prolongs the lease as well: only what may be renewed is doubted.
@@ -210,6 +216,12 @@ impl Engine {
         self.set_renew_slot();
     }
 
+    /// Has it so many addresses that to renew them may take longer than there is time after an advert? Then each burst tries
+    /// all the same, and what is not renewed in half a lease is asked for as a claim is.
+    fn is_large(&self, ix: InstanceIx) -> bool {
+        self.holding(ix).count > MANY
+    }
+
     /// This one is still to be renewed; it is looked at again then.
     fn renew_again(&mut self, ix: InstanceIx, at: Instant) {
         self.renew.missed.insert(ix);
@@ -230,7 +242,8 @@ impl Engine {
         let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
         let behind = self.units_of(ix).into_iter().map(|u| self.units[u].interval()).max();
         let behind = behind.unwrap_or_default().saturating_sub(room.whole / 2);
-        let enough = half.min(lease.saturating_sub(pace + behind + EARLY));
+        let regular = if self.is_large(ix) { pace * 3 / 2 } else { pace + behind + EARLY };
+        let enough = half.min(lease.saturating_sub(regular));
         if left >= enough || now.since(holding.asked_at) < half {
             return;
         }
@@ -269,9 +282,11 @@ impl Engine {
                 continue;
             }
             if *fault == KernelFault::Late {
-                // By now the advert is an old one: the next is awaited. Not at once where the interval is short: the whole
-                // instance begins anew, and what takes too long must leave time to others.
-                if let Some(room) = self.room(*ix) {
+                // By now the advert is an old one: the next is awaited. Not where there are so many addresses that the time
+                // may never do: each attempt begins anew, and what is then asked for as a claim is (see `doubt_lease`) needs the
+                // kernel thread, too.
+                let few = !self.is_large(*ix);
+                if let Some(room) = self.room(*ix).filter(|_| few) {
                     let now = self.now.mono;
                     self.renew_again(*ix, room.look_again(now).max(now + ORDER_SLACK));
                 }
