@@ -34,6 +34,8 @@ enum Item {
 #[derive(Debug)]
 pub(super) struct Claim {
     order: Own,
+    /// Before the first request: leases run from then at the earliest.
+    begun: Instant,
     lease_secs: Option<u32>,
     /// The next chunk must begin by then.
     not_after: Instant,
@@ -86,6 +88,7 @@ impl Claim {
         let targets = device::prepare(host, instance, &name, parent, families)?;
         let mut claim = Self {
             order: order.clone(),
+            begun: clock::monotonic(),
             lease_secs,
             not_after,
             patience: not_after.since(now).max(PATIENCE),
@@ -106,6 +109,7 @@ impl Claim {
     fn nothing(order: &Own) -> Self {
         Self {
             order: order.clone(),
+            begun: clock::monotonic(),
             lease_secs: None,
             not_after: Instant::MAX,
             patience: PATIENCE,
@@ -223,6 +227,11 @@ impl Claim {
     /// Is this address of a family that is not to be held at all any more? Another host owns it by now.
     fn families_change(&self, addr: IpAddr) -> bool {
         !self.wants(Family::of(&addr))
+    }
+
+    /// When it began.
+    pub(super) const fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Is there still something to put on? What is only taken off waits for others that do.

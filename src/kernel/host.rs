@@ -201,18 +201,22 @@ impl Host {
     }
 
     /// Every message that renews what `instance` holds, in a fixed order.
-    pub(super) fn renewals(&self, instance: InstanceIx, secs: u32) -> Vec<Request> {
-        let Some(held) = self.held.get(&instance) else { return Vec::new() };
-        let addresses = held.placed.iter().map(|p| p.renew(Some(secs)));
+    pub(super) fn renewals(
+        &self,
+        instance: InstanceIx,
+        secs: u32,
+        from: usize,
+    ) -> impl Iterator<Item = Request> {
         let config = self.model.instance(instance);
-        let routes = held.routes_on.into_iter().flat_map(|index| {
-            config
-                .routes
-                .iter()
-                .filter(|r| route::has_lifetime(r))
-                .map(move |r| route::renew(r, index, r.src, Some(secs)))
-        });
-        addresses.chain(routes).collect()
+        self.held.get(&instance).into_iter().flat_map(move |held| {
+            // Of thousands only those that are asked for are made.
+            let addresses = held.placed.iter().skip(from).map(move |p| p.renew(Some(secs)));
+            let routes = held.routes_on.into_iter().flat_map(move |index| {
+                let lasting = config.routes.iter().filter(|r| route::has_lifetime(r));
+                lasting.map(move |r| route::renew(r, index, r.src, Some(secs)))
+            });
+            addresses.chain(routes.skip(from.saturating_sub(held.placed.len())))
+        })
     }
 
     /// Devices of the virtual MACs and of the anchor of `config` that exist.

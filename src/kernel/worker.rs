@@ -10,13 +10,13 @@ use super::cleanup::{Cleaned, clean};
 use super::host::Host;
 use super::netlink::{CHUNK, Refusal};
 use crate::sys::clock;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vipd_core::config::model::Model;
 use vipd_core::engine::io::{Applied, KernelAddr, KernelFault, Own, Renew, Renewed, Want};
-use vipd_core::time::Instant;
+use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{InstanceIx, LinkIx};
 
 /// What one step did.
@@ -41,7 +41,18 @@ pub struct Worker {
     /// At most one per instance: the newest.
     waiting: VecDeque<Own>,
     renewals: VecDeque<Renewal>,
+    /// Renewals whose time was over before they were done: the next one of the same instance goes on there.
+    stopped: BTreeMap<InstanceIx, Stopped>,
     claims: VecDeque<Claim>,
+}
+
+/// How far a renewal came. To begin anew each time would never renew the last of thousands of addresses.
+#[derive(Copy, Clone, Debug)]
+struct Stopped {
+    position: usize,
+    secs: u32,
+    /// When the first chunk was sent.
+    at: Instant,
 }
 
 /// A renewal in progress.
@@ -50,7 +61,7 @@ struct Renewal {
     order: Renew,
     /// Position in `order.instances`, and in what that instance holds.
     next: (usize, usize),
-    /// When the first chunk was sent.
+    /// When the first chunk was sent, of this renewal or of those that it goes on with.
     at: Option<Instant>,
     failed: Vec<(InstanceIx, KernelFault)>,
 }
@@ -67,6 +78,7 @@ impl Worker {
             runtime_dir: runtime_dir.to_owned(),
             waiting: VecDeque::new(),
             renewals: VecDeque::new(),
+            stopped: BTreeMap::new(),
             claims: VecDeque::new(),
         })
     }
@@ -89,18 +101,21 @@ impl Worker {
         if let Some(at) = self.waiting.iter().position(|o| o.want == Want::Free)
             && let Some(order) = self.waiting.remove(at)
         {
+            self.stopped.remove(&order.instance);
             let result = self.host.free(order.instance);
-            return applied(&order, result);
+            return applied(&order, clock::monotonic(), result);
         }
         if let Some(renewal) = self.renewals.pop_front() {
             return self.renew_chunk(renewal);
         }
         if let Some(order) = self.waiting.pop_front() {
+            // What is held will be in another order.
+            self.stopped.remove(&order.instance);
             return match Claim::begin(&mut self.host, &order) {
                 Ok(claim) => self.claim_chunk(claim),
                 Err(fault) => {
                     self.host.abandon(order.instance);
-                    applied(&order, Err(fault))
+                    applied(&order, clock::monotonic(), Err(fault))
                 }
             };
         }
@@ -117,6 +132,7 @@ impl Worker {
     pub fn reload(&mut self, model: Arc<Model>) {
         self.waiting.clear();
         self.renewals.clear();
+        self.stopped.clear();
         self.claims.clear();
         self.host.reload(model);
     }
@@ -125,6 +141,7 @@ impl Worker {
     pub fn cleanup(&mut self) -> Cleaned {
         self.waiting.clear();
         self.renewals.clear();
+        self.stopped.clear();
         self.claims.clear();
         clean(&mut self.host, &self.runtime_dir)
     }
@@ -143,28 +160,44 @@ impl Worker {
                 self.claims.push_back(claim);
                 Step::Busy
             }
-            Some(result) => applied(claim.order(), result),
+            Some(result) => applied(claim.order(), claim.begun(), result),
         }
     }
 
     fn renew_chunk(&mut self, mut renewal: Renewal) -> Step {
         let now = clock::monotonic();
         if now > renewal.order.not_after {
-            let rest = renewal.order.instances.iter().skip(renewal.next.0);
-            renewal.failed.extend(rest.map(|(i, _)| (*i, KernelFault::Late)));
+            self.stop(&renewal);
+            for (instance, _) in renewal.order.instances.split_off(renewal.next.0) {
+                renewal.fail(instance, KernelFault::Late);
+            }
             return renewal.finish(now);
         }
-        let at = *renewal.at.get_or_insert(now);
+        renewal.at.get_or_insert(now);
         let (mut requests, mut whose) = (Vec::new(), Vec::new());
         // What is held is looked up for each chunk: a release may have come in between, and a
         // renewal of a released address would put it on again.
         while requests.len() < CHUNK
             && let Some(&(instance, secs)) = renewal.order.instances.get(renewal.next.0)
         {
-            let all = self.host.renewals(instance, secs);
+            // A claim in progress has not listed all that is held yet, and puts a new lease on everything itself.
+            if self.claims.iter().any(|c| c.instance() == instance) {
+                renewal.fail(instance, KernelFault::Late);
+                renewal.next = (renewal.next.0 + 1, 0);
+                continue;
+            }
+            if renewal.next.1 == 0
+                && let Some(stopped) = self.stopped.remove(&instance)
+                && stopped.secs == secs
+                && now.since(stopped.at) < Duration::from_secs(secs.into())
+            {
+                renewal.next.1 = stopped.position;
+                renewal.at = renewal.at.min(Some(stopped.at));
+            }
+            let all = self.host.renewals(instance, secs, renewal.next.1);
             let room = CHUNK - requests.len();
             let mut taken = 0;
-            for request in all.into_iter().skip(renewal.next.1).take(room) {
+            for request in all.take(room) {
                 requests.push(request);
                 whose.push(instance);
                 taken += 1;
@@ -176,21 +209,41 @@ impl Worker {
             };
         }
         for (instance, answer) in whose.into_iter().zip(self.host.net.batch(&requests)) {
-            if let Err(e) = answer
-                && renewal.failed.iter().all(|(i, _)| *i != instance)
-            {
-                renewal.failed.push((instance, self.host.fault(instance, "renew a lease", &e)));
+            if let Err(e) = answer {
+                renewal.fail(instance, self.host.fault(instance, "renew a lease", &e));
             }
         }
         if renewal.next.0 < renewal.order.instances.len() {
             self.renewals.push_front(renewal);
             return Step::Busy;
         }
-        renewal.finish(at)
+        renewal.finish(now)
+    }
+
+    /// Remembers how far this came, where nothing failed so far.
+    fn stop(&mut self, renewal: &Renewal) {
+        let (n, position) = renewal.next;
+        if let (Some(&(instance, secs)), Some(at)) = (renewal.order.instances.get(n), renewal.at)
+            && position > 0
+            && !renewal.has_failed(instance)
+        {
+            self.stopped.insert(instance, Stopped { position, secs, at });
+        }
     }
 }
 
 impl Renewal {
+    fn has_failed(&self, instance: InstanceIx) -> bool {
+        self.failed.iter().any(|(i, _)| *i == instance)
+    }
+
+    /// The first fault of an instance is the one that is told.
+    fn fail(&mut self, instance: InstanceIx, fault: KernelFault) {
+        if !self.has_failed(instance) {
+            self.failed.push((instance, fault));
+        }
+    }
+
     fn finish(self, at: Instant) -> Step {
         Step::Renewed(Renewed {
             order: self.order.order,
@@ -200,7 +253,6 @@ impl Renewal {
     }
 }
 
-fn applied(order: &Own, result: Result<(), KernelFault>) -> Step {
-    let at = clock::monotonic();
+fn applied(order: &Own, at: Instant, result: Result<(), KernelFault>) -> Step {
     Step::Applied(Applied { instance: order.instance, order: order.order, at, result })
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use vipd_agent::kernel::{Claims, Step, Worker, cleanup};
 use vipd_agent::sys::clock;
 use vipd_core::config::model::Claim;
-use vipd_core::engine::io::{KernelFault, Own, Want};
-use vipd_core::time::Instant;
+use vipd_core::engine::io::{KernelFault, Own, Renew, Want};
+use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{InstanceIx, LinkIx, Priority};
 
 pub(crate) fn is_added_renewed_and_ends() {
@@ -129,6 +129,63 @@ pub(crate) fn five_thousand_are_renewed_in_time() {
     own(&mut w, free(0)).unwrap();
     took("removed", at);
     assert_eq!(addresses("v0").iter().filter(|a| a["prefixlen"] == 32).count(), 0);
+}
+
+/// To renew thousands of addresses may take longer than adverts are apart: what has been renewed is not renewed again before
+/// the rest.
+pub(crate) fn a_renewal_that_was_too_late_goes_on_where_it_stopped() {
+    let all = thousand();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let (mut w, _) = worker(model(vec![instance("many", 51, &all)]));
+    own(&mut w, hold(0, Some(20))).unwrap();
+    let order = |w: &mut Worker, not_after, secs| {
+        w.renew(Renew { instances: vec![(InstanceIx(0), secs)], order: 1, not_after });
+    };
+    let chunks = |w: &mut Worker| {
+        let mut chunks = 0;
+        loop {
+            match w.step() {
+                Step::Renewed(renewed) => return (chunks, renewed),
+                _ => chunks += 1,
+            }
+        }
+    };
+    let begun = clock::monotonic();
+    order(&mut w, Instant::MAX, 20);
+    let (whole, done) = chunks(&mut w);
+    assert!(whole >= 10 && done.failed.is_empty(), "{whole} chunks, {done:?}");
+    // Each order leaves time for a part only.
+    let (mut orders, mut sent, mut first) = (0, 0, None);
+    loop {
+        let at = clock::monotonic();
+        first.get_or_insert(at);
+        order(&mut w, at + Duration::from_micros(400), 20);
+        let (some, renewed) = chunks(&mut w);
+        (orders, sent) = (orders + 1, sent + some);
+        assert!(renewed.at >= begun && orders < 1000);
+        if renewed.failed.is_empty() {
+            assert!(
+                renewed.at <= first.unwrap() + Duration::from_millis(1),
+                "leases run from the first part"
+            );
+            break;
+        }
+        assert_eq!(renewed.failed, [(InstanceIx(0), KernelFault::Late)]);
+    }
+    assert!(
+        orders > 1 && sent <= whole + orders,
+        "{sent} chunks in {orders} orders, {whole} in one"
+    );
+    // Another lease is another renewal, and what is held may be another thing after another order.
+    order(&mut w, clock::monotonic() + Duration::from_micros(400), 20);
+    assert!(!chunks(&mut w).1.failed.is_empty());
+    order(&mut w, Instant::MAX, 30);
+    assert_eq!(chunks(&mut w).0, whole);
+    order(&mut w, clock::monotonic() + Duration::from_micros(400), 30);
+    assert!(!chunks(&mut w).1.failed.is_empty());
+    own(&mut w, hold(0, Some(30))).unwrap();
+    order(&mut w, Instant::MAX, 30);
+    assert_eq!(chunks(&mut w).0, whole);
 }
 
 fn thousand() -> Vec<String> {

@@ -24,6 +24,10 @@ fn main() {
         ("adopts_what_bears_the_tag", leases::adopts_what_bears_the_tag),
         ("lost_family_is_taken_off", leases::lost_family_is_taken_off),
         ("five_thousand_are_renewed_in_time", leases::five_thousand_are_renewed_in_time),
+        (
+            "a_renewal_that_was_too_late_goes_on_where_it_stopped",
+            leases::a_renewal_that_was_too_late_goes_on_where_it_stopped,
+        ),
         ("thousand_addresses_by_route", leases::thousand_addresses_by_route),
         ("release_overtakes_a_large_claim", leases::release_overtakes_a_large_claim),
         ("cleanup_leaves_foreign_things", leases::cleanup_leaves_foreign_things),

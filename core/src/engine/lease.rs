@@ -179,35 +179,26 @@ impl Engine {
             self.renew.next = (!leased.is_empty()).then(|| now + RENEW_GAP);
         }
         let due = leased.into_iter().filter(|ix| all || missed.contains(ix));
-        let mut instances = Vec::new();
-        let mut not_after = Instant::MAX;
+        let mut ready = Vec::new();
         for ix in due.collect::<Vec<_>>() {
             let (Some(room), Some(secs)) = (self.room(ix), self.lease_wanted(ix)) else { continue };
             // Who missed a burst for want of room must not lose the next race as well.
-            let ready = if self.is_large(ix) {
-                now <= room.until
-            } else if missed.contains(&ix) {
-                room.is_fresh(now)
-            } else {
-                room.will_do(now)
-            };
-            if ready {
+            let fits = if missed.contains(&ix) { room.is_fresh(now) } else { room.will_do(now) };
+            if fits {
                 missed.remove(&ix);
                 // Asking again prolongs the lease as well: only what may be renewed is doubted.
                 self.doubt_lease(ix, room);
-                not_after = not_after.min(room.until);
-                instances.push((ix, secs));
+                ready.push((ix, secs, room.until));
             } else {
                 self.renew_again(ix, room.look_again(now));
             }
         }
-        if !instances.is_empty() {
-            let order = self.next_order();
-            self.renew.asked = Some(order);
-            for (ix, secs) in &instances {
-                self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
-            }
-            self.push(Output::Renew(Renew { instances, order, not_after }));
+        if !ready.is_empty() {
+            // Who has many addresses may need all the time that there is, and more: it goes last and by itself.
+            let (many, few): (Vec<_>, Vec<_>) =
+                ready.into_iter().partition(|(ix, ..)| self.holding(*ix).count > MANY);
+            self.ask_renewal(&few);
+            many.chunks(1).for_each(|one| self.ask_renewal(one));
             if all {
                 (self.renew.last, self.renew.next) = (now, None);
                 self.plan_renewal();
@@ -216,10 +207,16 @@ impl Engine {
         self.set_renew_slot();
     }
 
-    /// Has it so many addresses that to renew them may take longer than there is time after an advert? Then each burst tries
-    /// all the same, and what is not renewed in half a lease is asked for as a claim is.
-    fn is_large(&self, ix: InstanceIx) -> bool {
-        self.holding(ix).count > MANY
+    /// One order for these instances, each with the length of its lease and the time until which that is harmless.
+    fn ask_renewal(&mut self, ready: &[(InstanceIx, u32, Instant)]) {
+        let Some(not_after) = ready.iter().map(|(.., until)| *until).min() else { return };
+        let order = self.next_order();
+        self.renew.asked = Some(order);
+        for (ix, secs, _) in ready {
+            self.holdings[usize::from(ix.0)].asked_lease = Some((order, *secs));
+        }
+        let instances = ready.iter().map(|(ix, secs, _)| (*ix, *secs)).collect();
+        self.push(Output::Renew(Renew { instances, order, not_after }));
     }
 
     /// This one is still to be renewed; it is looked at again then.
@@ -242,8 +239,7 @@ impl Engine {
         let pace = self.renew.pace.map_or(Duration::ZERO, |pace| pace.latest);
         let behind = self.units_of(ix).into_iter().map(|u| self.units[u].interval()).max();
         let behind = behind.unwrap_or_default().saturating_sub(room.whole / 2);
-        let regular = if self.is_large(ix) { pace * 3 / 2 } else { pace + behind + EARLY };
-        let enough = half.min(lease.saturating_sub(regular));
+        let enough = half.min(lease.saturating_sub(pace + behind + EARLY));
         if left >= enough || now.since(holding.asked_at) < half {
             return;
         }
@@ -282,11 +278,8 @@ impl Engine {
                 continue;
             }
             if *fault == KernelFault::Late {
-                // By now the advert is an old one: the next is awaited. Not where there are so many addresses that the time
-                // may never do: each attempt begins anew, and what is then asked for as a claim is (see `doubt_lease`) needs the
-                // kernel thread, too.
-                let few = !self.is_large(*ix);
-                if let Some(room) = self.room(*ix).filter(|_| few) {
+                // By now the advert is an old one: the next is awaited. The kernel thread then goes on where it stopped.
+                if let Some(room) = self.room(*ix) {
                     let now = self.now.mono;
                     self.renew_again(*ix, room.look_again(now).max(now + ORDER_SLACK));
                 }

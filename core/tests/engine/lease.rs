@@ -69,6 +69,24 @@ fn large_sets_are_renewed_every_half_lease() {
     assert!((18..=21).contains(&n), "{n} in 20 s");
 }
 
+/// It may need more time than there is; who has few addresses is not to wait for it.
+#[test]
+fn who_has_many_addresses_is_renewed_last_and_by_itself() {
+    let many = plain("addresses = [\"192.0.2.100-199/24\"]\n");
+    let few = "[instance.web2]\nvrid = 61\ninterface = \"eth0\"\naddresses = [\"192.0.2.61/24\"]\n\
+               priority = { lb1 = 150, lb2 = 100 }\npreempt-delay = \"0s\"\nsettle = \"off\"\n";
+    let mut lb1 = Bench::owner(&(many + few), 1);
+    lb1.run(ms(20_000));
+    let renewals = lb1.renewals();
+    assert!(renewals.iter().all(|(_, r)| r.instances.len() == 1), "{renewals:?}");
+    for pair in renewals.chunks(2) {
+        let [(first, small), (then, large)] = pair else { panic!("{pair:?}") };
+        assert_eq!((first, small.instances[0].0), (then, InstanceIx(1)));
+        assert_eq!(large.instances[0].0, crate::bench::WEB);
+    }
+    assert!(renewals.len() >= 36, "{}", renewals.len());
+}
+
 #[test]
 fn without_lease_nothing_is_renewed() {
     let mut lb1 = Bench::owner(&plain("lease = \"off\""), 1);

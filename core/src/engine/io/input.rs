@@ -229,7 +229,7 @@ pub struct Applied {
     pub instance: InstanceIx,
     /// The order's number.
     pub order: u64,
-    /// When the last address was confirmed.
+    /// Not after the first address was put on: leases run from here at the earliest.
     pub at: Instant,
     /// What came of it.
     pub result: Result<(), KernelFault>,
