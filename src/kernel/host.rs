@@ -200,7 +200,7 @@ impl Host {
         answers
     }
 
-    /// Every message that renews what `instance` holds, in a fixed order.
+    /// The messages that renew what `instance` holds, in a fixed order, from the one at position `from` on.
     pub(super) fn renewals(
         &self,
         instance: InstanceIx,

@@ -240,7 +240,7 @@ pub struct Applied {
 pub struct Renewed {
     /// The order's number.
     pub order: u64,
-    /// When the burst was sent: leases run from here.
+    /// When the burst was sent, or the first part of a renewal that it goes on with: leases run from here at the earliest.
     pub at: Instant,
     /// Instances whose addresses could not all be renewed, with the reason.
     pub failed: Vec<(InstanceIx, KernelFault)>,
