@@ -225,7 +225,7 @@ impl Chronicle {
         self.note(&mut inner, Event { duration_s, ..document }, event.at);
     }
 
-    /// Takes a change that was asked for.
+    /// Takes a change that was asked for. Who tells the asker that it was accepted awaits [`Self::kept`] before.
     pub(super) fn change(&self, change: Change) {
         let level = match change.outcome {
             Outcome::Accepted | Outcome::Done => Level::Info,
@@ -242,6 +242,12 @@ impl Chronicle {
         };
         let event = Event { instance: change.instance, level, ..blank(change.line, what) };
         self.note(&mut self.lock(), event, clock::monotonic());
+    }
+
+    /// Waits until the history so far is in its file, no longer than `patience`.
+    pub(super) async fn kept(&self, patience: std::time::Duration) {
+        let stored = self.lock().file.stored();
+        stored.wait(patience).await;
     }
 
     /// Another configuration is in force: what lasts, lasts on.

@@ -8,7 +8,7 @@ use crate::types::{Family, InstanceIx};
 use crate::wire::heartbeat::HeartbeatError;
 use crate::wire::receive::Reason;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// One line per source and reason in this time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -95,6 +95,26 @@ impl Engine {
             .keys()
             .filter(|(i, a)| *i == Some(instance) && which(a))
             .map(|(_, a)| a.clone())
+            .collect();
+        for alarm in over {
+            self.alarm(Some(instance), alarm, false);
+        }
+    }
+
+    /// Ends the alarms of two owners of `instance` that nothing spoke for in the last `patience`.
+    pub(super) fn rival_gone(&mut self, instance: InstanceIx, patience: Duration) {
+        let now = self.now.mono;
+        // At each advert, and an agent may have a thousand alarms: only those of these owners are looked at.
+        let lowest = Alarm::DualActive(Ipv4Addr::UNSPECIFIED.into());
+        let over: Vec<Alarm> = self
+            .reporter
+            .alarms
+            .range((Some(instance), lowest)..)
+            .take_while(|((of, alarm), _)| {
+                *of == Some(instance) && matches!(alarm, Alarm::DualActive(_))
+            })
+            .filter(|(_, at)| now.since(**at) > patience)
+            .map(|((_, alarm), _)| alarm.clone())
             .collect();
         for alarm in over {
             self.alarm(Some(instance), alarm, false);

@@ -184,6 +184,22 @@ fn two_owners_that_hear_each_other_settle_it() {
 }
 
 #[test]
+fn a_word_that_crossed_the_claim_is_no_conflict_for_long() {
+    let (mut lb1, mut lb2) = (Bench::owner(&beating(""), 1), Bench::owner(&beating(""), 2));
+    lb2.log.clear();
+    lb2.run(ms(1000));
+    let crossed = beats_of(&lb2).into_iter().find(|b| b.to.ip() == ip("192.0.2.11")).unwrap();
+    hear_beat(&mut lb1, 2, &crossed);
+    let rival = Alarm::DualActive(ip("192.0.2.12"));
+    assert!(lb1.alarms().contains(&rival));
+    lb1.run(ms(2900));
+    assert!(lb1.alarms().contains(&rival), "three intervals of silence are usual");
+    lb1.run(ms(1200));
+    assert_eq!(lb1.state(), State::Active);
+    assert!(!lb1.alarms().contains(&rival), "nothing speaks for it");
+}
+
+#[test]
 fn a_healed_network_has_one_owner_and_it_announces() {
     let mut world = World::settled(&beating(""), 3);
     world.no_adverts = World::around(0);

@@ -1,7 +1,7 @@
 //! The history on disk: a line of JSON for each entry in the state folder, so that it survives a restart.
 //!
-//! Read at the start. Written by a thread of its own, which nobody waits for; a history that cannot be kept costs its
-//! memory and nothing else, so lines are not synced one by one.
+//! Read at the start. Written by a thread of its own; a history that cannot be kept costs its memory and nothing else, so
+//! lines are not synced one by one. Nobody waits for it but who is told that his order was taken, and not for long.
 
 use super::{Entry, When};
 use crate::control::events::Event;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
+use tokio::sync::watch;
 use vipd_core::time::Instant;
 
 /// Name in the state folder.
@@ -119,8 +120,29 @@ pub(super) fn read(state_dir: &Path, keep: usize) -> Found {
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Option<SyncSender<String>>,
+    /// Lines that were given.
+    given: u64,
+    /// How many of them are written, or could not be. Closed when the thread has ended.
+    dealt_with: watch::Receiver<u64>,
     /// Breaks when all is written.
     written: Receiver<()>,
+}
+
+/// The moment when everything stored so far stands in the file.
+#[derive(Debug)]
+pub(super) struct Stored {
+    given: u64,
+    dealt_with: watch::Receiver<u64>,
+}
+
+impl Stored {
+    /// Waits for it, no longer than `patience`: nothing waits for a disk that hangs. What is in the file survives the end
+    /// of the agent, whatever ends it, not that of the machine.
+    pub(super) async fn wait(mut self, patience: Duration) {
+        let reached = self.dealt_with.wait_for(|lines| *lines >= self.given);
+        // Late, or the thread is gone: the line is in the log.
+        let _ = tokio::time::timeout(patience, reached).await;
+    }
 }
 
 impl Writer {
@@ -133,18 +155,24 @@ impl Writer {
         let mut disk =
             Disk { path: state_dir.join(FILE), keep, lines: found.lines, file: None, written: 0 };
         let (writes, written) = channel();
+        let (progress, dealt_with) = watch::channel(0);
         std::thread::Builder::new().name("history".into()).spawn(move || {
-            disk.write_all(&waiting);
+            disk.write_all(&waiting, &progress);
             drop(writes);
         })?;
-        Ok(Self { lines: Some(lines), written })
+        Ok(Self { lines: Some(lines), given: 0, dealt_with, written })
     }
 
     /// Stores `entry`, soon; not at all when the disk is far behind.
-    pub(super) fn store(&self, entry: &Entry) {
+    pub(super) fn store(&mut self, entry: &Entry) {
         if let (Some(lines), Some(line)) = (&self.lines, line(entry)) {
-            let _ = lines.try_send(line);
+            self.given += u64::from(lines.try_send(line).is_ok());
         }
+    }
+
+    /// When what was stored so far is in the file.
+    pub(super) fn stored(&self) -> Stored {
+        Stored { given: self.given, dealt_with: self.dealt_with.clone() }
     }
 }
 
@@ -167,7 +195,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn write_all(&mut self, waiting: &Receiver<String>) {
+    fn write_all(&mut self, waiting: &Receiver<String>, progress: &watch::Sender<u64>) {
         let mut told = false;
         while let Ok(first) = waiting.recv() {
             let fresh: Vec<String> = std::iter::once(first).chain(waiting.try_iter()).collect();
@@ -185,6 +213,7 @@ impl Disk {
                     }
                 }
             }
+            progress.send_modify(|lines| *lines += u64::try_from(fresh.len()).unwrap_or(u64::MAX));
         }
     }
 
@@ -235,7 +264,7 @@ mod tests {
         let dir = room.path();
         let mut seq = 0;
         for _run in 0..5 {
-            let writer = Writer::start(dir, 10, read(dir, 10)).unwrap();
+            let mut writer = Writer::start(dir, 10, read(dir, 10)).unwrap();
             for _ in 0..7 {
                 seq += 1;
                 writer.store(&number(seq));
@@ -246,6 +275,27 @@ mod tests {
         }
         let lines = fs::read_to_string(dir.join(FILE)).unwrap().lines().count();
         assert!(lines <= 20, "{lines} lines");
+    }
+
+    #[test]
+    fn who_waits_finds_his_line_in_the_file() {
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut writer = Writer::start(dir, 10, read(dir, 10)).unwrap();
+        for seq in 1..=50 {
+            writer.store(&number(seq));
+            runtime.block_on(writer.stored().wait(Duration::from_secs(60)));
+            assert_eq!(numbers(&read(dir, 10)).last(), Some(&seq));
+        }
+        // One that cannot be written is not waited for, either.
+        fs::remove_dir_all(dir).unwrap();
+        for seq in 51..=71 {
+            writer.store(&number(seq));
+        }
+        let from = std::time::Instant::now();
+        runtime.block_on(writer.stored().wait(Duration::from_secs(60)));
+        assert!(from.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
