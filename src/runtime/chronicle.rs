@@ -225,7 +225,7 @@ impl Chronicle {
         self.note(&mut inner, Event { duration_s, ..document }, event.at);
     }
 
-    /// Takes a change that was asked for. Who tells the asker that it was accepted awaits [`Self::kept`] before.
+    /// Takes a change that was asked for. Who tells the asker that it was accepted waits for [`Self::kept`] first.
     pub(super) fn change(&self, change: Change) {
         let level = match change.outcome {
             Outcome::Accepted | Outcome::Done => Level::Info,
@@ -244,7 +244,7 @@ impl Chronicle {
         self.note(&mut self.lock(), event, clock::monotonic());
     }
 
-    /// Waits until the history so far is in its file, no longer than `patience`.
+    /// Waits until the history so far is in its file or could not be written, no longer than `patience`.
     pub(super) async fn kept(&self, patience: std::time::Duration) {
         let stored = self.lock().file.stored();
         stored.wait(patience).await;

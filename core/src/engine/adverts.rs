@@ -203,22 +203,19 @@ impl Engine {
         }
     }
 
-    /// Nobody weaker was heard for 3T: the conflict is over, and the neighbours are told once more who owns. The word of
-    /// heartbeats is gone with it: an owner that was preempted says once more that it owns when that crosses our claim.
+    /// Nobody weaker was heard for 3T: the conflict is over, and the neighbours are told once more who owns. The alarm of
+    /// two owners ends by itself: heartbeats may still speak for it.
     pub(super) fn conflict_over(&mut self, u: UnitIx) {
         let now = self.now.mono;
         let unit = &mut self.units[u];
-        let (instance, patience) = (unit.instance, unit.interval() * 3);
-        if unit.weaker_run > 0 && now.since(unit.weaker_at) > patience {
+        if unit.weaker_run > 0 && now.since(unit.weaker_at) > unit.interval() * 3 {
             let run = std::mem::take(&mut unit.weaker_run);
+            let instance = unit.instance;
             if run > 1 {
                 self.announce_afresh(u);
                 self.clear_alarms(instance, |a| matches!(a, Alarm::DeafPeer(_)));
             }
         }
-        let beats =
-            self.peers.as_ref().map_or(Duration::ZERO, |p| p.config.interval.duration() * 3);
-        self.rival_gone(instance, patience.max(beats));
     }
 
     /// Sends one advert of `priority` by every voice that has a source address.

@@ -104,6 +104,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// The longest interval at which one of them says that it sends heartbeats.
+    pub(super) fn slowest(&self) -> Option<Duration> {
+        self.all.iter().map(|peer| peer.interval).max()
+    }
+
     /// `None` where the model has no heartbeats or the key is missing (the edge refuses to start then).
     pub(super) fn new(model: &Model, secrets: &Secrets, boot: u64) -> Option<Self> {
         let config = model.heartbeat.clone()?;

@@ -1,14 +1,16 @@
 //! Events, alarms and their limits: everything is told once, floods are counted.
 
 use super::io::{Alarm, Event, EventKind, Output};
+use super::peers::Peers;
 use super::reload::Renumber;
+use super::unit::Unit;
 use super::{Engine, Slot};
 use crate::time::{Duration, Instant};
 use crate::types::{Family, InstanceIx};
 use crate::wire::heartbeat::HeartbeatError;
 use crate::wire::receive::Reason;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// One line per source and reason in this time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -101,34 +103,12 @@ impl Engine {
         }
     }
 
-    /// Ends the alarms of two owners of `instance` that nothing spoke for in the last `patience`.
-    pub(super) fn rival_gone(&mut self, instance: InstanceIx, patience: Duration) {
-        let now = self.now.mono;
-        // At each advert, and an agent may have a thousand alarms: only those of these owners are looked at.
-        let lowest = Alarm::DualActive(Ipv4Addr::UNSPECIFIED.into());
-        let over: Vec<Alarm> = self
-            .reporter
-            .alarms
-            .range((Some(instance), lowest)..)
-            .take_while(|((of, alarm), _)| {
-                *of == Some(instance) && matches!(alarm, Alarm::DualActive(_))
-            })
-            .filter(|(_, at)| now.since(**at) > patience)
-            .map(|((_, alarm), _)| alarm.clone())
-            .collect();
-        for alarm in over {
-            self.alarm(Some(instance), alarm, false);
-        }
-    }
-
     /// Alarms that rest on what others send end when that stops.
     pub(super) fn alarms_due(&mut self) {
         let now = self.now.mono;
         let over: Vec<(Option<InstanceIx>, Alarm)> = self
-            .reporter
-            .alarms
-            .iter()
-            .filter(|((_, alarm), at)| rests_on_packets(alarm) && now.since(**at) >= QUIET)
+            .timed_alarms()
+            .filter(|(_, until)| *until <= now)
             .map(|(key, _)| key.clone())
             .collect();
         for (instance, alarm) in over {
@@ -138,9 +118,23 @@ impl Engine {
     }
 
     fn plan_alarms(&mut self) {
-        let timed = self.reporter.alarms.iter().filter(|((_, alarm), _)| rests_on_packets(alarm));
-        let at = timed.map(|(_, at)| *at + QUIET).min().unwrap_or(Instant::MAX);
+        let at = self.timed_alarms().map(|(_, until)| until).min().unwrap_or(Instant::MAX);
         self.set_slot(Slot::Alarms, at);
+    }
+
+    /// Alarms that end when their evidence stops, and when they do if there is no more of it.
+    fn timed_alarms(&self) -> impl Iterator<Item = (&(Option<InstanceIx>, Alarm), Instant)> {
+        let timed = self.reporter.alarms.iter().filter(|((_, alarm), _)| rests_on_packets(alarm));
+        timed.map(|(key, at)| (key, *at + self.quiet(key)))
+    }
+
+    /// How long nothing may speak for it. A second owner speaks with every advert and every heartbeat; an owner that was
+    /// preempted may do so once more, where that crosses our claim.
+    fn quiet(&self, (instance, alarm): &(Option<InstanceIx>, Alarm)) -> Duration {
+        let (Some(instance), Alarm::DualActive(_)) = (instance, alarm) else { return QUIET };
+        let adverts = self.units.iter().find(|u| u.instance == *instance).map(Unit::interval);
+        let beats = self.peers.as_ref().and_then(Peers::slowest);
+        adverts.unwrap_or(Duration::ZERO).max(beats.unwrap_or(Duration::ZERO)) * 7 / 2
     }
 
     /// A datagram was refused. The counters have it; a line is written once per source and reason a minute, and

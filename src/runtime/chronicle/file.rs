@@ -1,7 +1,7 @@
 //! The history on disk: a line of JSON for each entry in the state folder, so that it survives a restart.
 //!
 //! Read at the start. Written by a thread of its own; a history that cannot be kept costs its memory and nothing else, so
-//! lines are not synced one by one. Nobody waits for it but who is told that his order was taken, and not for long.
+//! lines are not synced one by one. Nobody waits for it but the answer to an order, and that not for long.
 
 use super::{Entry, When};
 use crate::control::events::Event;
@@ -128,7 +128,7 @@ pub(super) struct Writer {
     written: Receiver<()>,
 }
 
-/// The moment when everything stored so far stands in the file.
+/// The moment when everything stored so far is in the file, or could not be written.
 #[derive(Debug)]
 pub(super) struct Stored {
     given: u64,
@@ -170,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// When what was stored so far is in the file.
+    /// When what was stored so far is dealt with.
     pub(super) fn stored(&self) -> Stored {
         Stored { given: self.given, dealt_with: self.dealt_with.clone() }
     }
@@ -288,14 +288,17 @@ mod tests {
             runtime.block_on(writer.stored().wait(Duration::from_secs(60)));
             assert_eq!(numbers(&read(dir, 10)).last(), Some(&seq));
         }
-        // One that cannot be written is not waited for, either.
+        // What cannot be written is not waited for, either.
         fs::remove_dir_all(dir).unwrap();
+        fs::write(dir, "no folder").unwrap();
+        let from = std::time::Instant::now();
         for seq in 51..=71 {
             writer.store(&number(seq));
+            runtime.block_on(writer.stored().wait(Duration::from_secs(60)));
         }
-        let from = std::time::Instant::now();
-        runtime.block_on(writer.stored().wait(Duration::from_secs(60)));
         assert!(from.elapsed() < Duration::from_secs(30));
+        assert!(read(dir, 10).warning.is_some(), "the last could not be written");
+        fs::remove_file(dir).unwrap();
     }
 
     #[test]

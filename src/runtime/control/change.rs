@@ -18,8 +18,7 @@ use tokio::sync::oneshot;
 
 /// The protocol thread judges within microseconds, the main thread may have to read files.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// An order waits so long for its record, which takes microseconds: a disk that hangs must not keep anybody from moving
-/// away from it.
+/// The answer to an order waits so long for its record to be in the file: on a disk that hangs the log alone has it.
 const RECORD: Duration = Duration::from_millis(100);
 
 /// An order that was given.
@@ -129,14 +128,14 @@ impl Control {
             return Ok(Done::Would(said));
         }
         record(Outcome::Accepted, Some(id), &said);
-        // An agent that is killed in the middle of it finds the order when it starts again, and says how it ended.
-        self.0.chronicle.kept(RECORD).await;
         // By the names of now: another configuration may have come into force since it was judged.
         if let Order::Engine(instance, order) = understood().map_err(refused)? {
             // After the record: the history reads in the order in which things happened.
             let message = Message::Order { id, instance, order };
             self.0.protocol.send(message).map_err(|_| reporter::stopping())?;
         }
+        // The answer waits, not the order. An agent that is killed from now on finds it when it starts again.
+        self.0.chronicle.kept(RECORD).await;
         Ok(Done::Given(Given { id, said, live }))
     }
 
