@@ -244,7 +244,7 @@ impl Target for Mirror {
         Ok(Box::new(Putting { state: Arc::clone(&self.0), offer: offer.clone() }))
     }
 
-    fn current(&mut self, _: &str, at: Position) {
+    fn current(&mut self, _: &str, at: Position, _: Behind) {
         assert_eq!(at, position(1));
     }
 }

@@ -66,6 +66,23 @@ pub struct Need {
     pub size: u64,
 }
 
+/// What changed at the owner since a tree that a standby has.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Files; 0: the tree is what the owner's disk holds, as far as is known.
+    pub files: u64,
+    /// How long ago the oldest of these changes was, milliseconds; everything before it is in the tree. 0 where there are
+    /// files: not known, as older releases say it.
+    pub ms: u64,
+}
+
+impl Behind {
+    /// So long ago everything was in the tree, milliseconds; `None`: not known.
+    pub fn age_ms(self) -> Option<u64> {
+        (self.files == 0 || self.ms > 0).then_some(self.ms)
+    }
+}
+
 /// Where files are sent from.
 pub trait Source: Send {
     /// The newest sealed tree; `None`: this host is not the owner. Asked each second, each time it is woken, and before
@@ -99,10 +116,10 @@ pub trait Source: Send {
     fn lacks(&mut self, peer: &str, paths: &[RelPath]) {
         let _ = (peer, paths);
     }
-    /// Files that changed since the newest offer was sealed, as far as is known, and their octets; `(0, 0)`: the offer
-    /// is what the disk holds. Until then a standby that has it is not told that it is current.
-    fn pending(&self) -> (u64, u64) {
-        (0, 0)
+    /// What changed since the tree of `position`, which was offered under this ownership, as far as is known.
+    fn behind(&self, position: Position) -> Behind {
+        let _ = position;
+        Behind::default()
     }
     /// `peer` has taken the tree, durably.
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash);
@@ -123,10 +140,10 @@ pub trait Target: Send {
     /// # Errors
     /// Why not; nothing was changed.
     fn take(&mut self, from: &str, offer: &Offer) -> Result<Box<dyn Stage>, Refusal>;
-    /// The sender says that this host has everything up to now; without that the replica ages.
-    fn current(&mut self, from: &str, position: Position);
-    /// The sender says that so many files, with so many octets, are still to come: at the start of a transfer all
-    /// that this host lacks, later what changed since the newest tree (each second).
+    /// The sender says how far this host is behind, which has the tree of `position`; without that the replica ages. After
+    /// each tree, and each second.
+    fn current(&mut self, from: &str, position: Position, behind: Behind);
+    /// So many files, with so many octets, are still to come in the transfer that begins.
     fn pending(&mut self, from: &str, files: u64, octets: u64) {
         let _ = (from, files, octets);
     }

@@ -3,7 +3,7 @@
 use crate::disk::{Dir, Seen};
 use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
-use crate::ports::{Offer, Position, ReadSeek, Refusal, Source};
+use crate::ports::{Behind, Offer, Position, ReadSeek, Refusal, Source};
 use crate::set::Place;
 use crate::state::Shared;
 use crate::store;
@@ -76,10 +76,16 @@ impl Source for SetSource {
         state.tell_doubts(&self.0.config.name);
     }
 
-    fn pending(&self) -> (u64, u64) {
+    fn behind(&self, position: Position) -> Behind {
+        let now_ms = self.0.clock.steady_ms();
         let state = self.0.state();
-        // How large it is shows with the next scan; that there is something counts now.
-        state.unsealed.oldest_ms().map_or((0, 0), |_| ((state.hints.len() as u64).max(1), 0))
+        if position.epoch != state.record.position.epoch {
+            return Behind { files: 1, ms: 0 };
+        }
+        // How much it is shows with the next scan; that there is something counts now.
+        let files = (state.hints.len() as u64).max(1);
+        let behind = |oldest: u64| Behind { files, ms: now_ms.saturating_sub(oldest).max(1) };
+        state.oldest_lacked_ms(position.generation).map(behind).unwrap_or_default()
     }
 
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash) {

@@ -295,18 +295,11 @@ impl State {
             let counted = self.peers.get(&host).map(|peer| peer.unsent);
             let unsent = counted.filter(|unsent| unsent.of == of && self.owns);
             let unsent = unsent.unwrap_or_else(|| self.unsent(has));
+            let oldest_ms = has.and_then(|has| self.oldest_lacked_ms(has));
             let Some(peer) = self.peers.get_mut(&host) else { continue };
             peer.unsent = unsent;
             let whole = has.filter(|_| peer.lacks.is_empty());
-            let missing = |has: u64| self.sealed_ms.iter().find(|(made, _)| *made > has);
-            let rpo_ms = whole.map(|has| {
-                let oldest = missing(has)
-                    .map(|(_, at)| *at)
-                    .into_iter()
-                    .chain(self.unsealed.oldest_ms())
-                    .min();
-                oldest.map_or(0, |at| now_ms.saturating_sub(at))
-            });
+            let rpo_ms = whole.map(|_| oldest_ms.map_or(0, |at| now_ms.saturating_sub(at)));
             reports.push(PeerReport {
                 in_sync: newest.generation > 0 && whole == Some(newest.generation),
                 generation: has.unwrap_or(0),
@@ -319,6 +312,12 @@ impl State {
             });
         }
         reports
+    }
+
+    /// When the oldest change was that is not in generation `has` of this ownership; `None`: none is known of.
+    pub(crate) fn oldest_lacked_ms(&self, has: u64) -> Option<u64> {
+        let sealed = self.sealed_ms.iter().find(|(made, _)| *made > has).map(|(_, at)| *at);
+        sealed.into_iter().chain(self.unsealed.oldest_ms()).min()
     }
 
     /// Files of the newest tree that a standby does not have which has the tree `has` of this ownership.

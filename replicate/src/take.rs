@@ -11,7 +11,7 @@ use crate::owner::guard;
 use crate::path::RelPath;
 use crate::places::narrowed;
 use crate::plan::{From, Plan, Planner, parent};
-use crate::ports::{Offer, Position, Refusal, Stage, Target};
+use crate::ports::{Behind, Offer, Position, Refusal, Stage, Target};
 use crate::record::{Refused, Waits};
 use crate::root::Root;
 use crate::scan;
@@ -50,16 +50,22 @@ impl Target for SetTarget {
         Ok(Box::new(taken?))
     }
 
-    fn current(&mut self, _from: &str, position: Position) {
+    fn current(&mut self, _from: &str, position: Position, behind: Behind) {
         let now_ms = self.0.clock.steady_ms();
         let mut state = self.0.state();
         // The tree is the owner's, the files may not be: no copy to take over with.
         let other = !state.drifted.is_empty()
             || state.unsettled
             || ["root", "half", "open"].iter().any(|kind| state.alarms.contains_key(kind));
-        if !state.owns && !state.record.suspect && !other && position == state.record.position {
-            state.fresh_ms = Some(now_ms);
-            state.pending = (0, 0);
+        state.pending = (behind.files, 0);
+        if !state.owns
+            && !state.record.suspect
+            && !other
+            && position == state.record.position
+            && let Some(age_ms) = behind.age_ms()
+        {
+            // What was complete once stays so: another clock's age may be rounded.
+            state.fresh_ms = state.fresh_ms.max(Some(now_ms.saturating_sub(age_ms)));
         }
     }
 

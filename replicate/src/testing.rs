@@ -69,7 +69,7 @@ pub fn transfer(
             if !without.is_empty() {
                 source.lacks(to, &without);
             }
-            target.current(from, offer.position);
+            target.current(from, offer.position, source.behind(offer.position));
         }
         Ok(_) => {}
         Err(refusal) => source.refused(to, refusal),

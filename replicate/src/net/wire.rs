@@ -23,7 +23,7 @@ mod pack;
 use super::error::NetError;
 use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
-use crate::ports::{MAX_LINEAGE, Position, Refusal};
+use crate::ports::{Behind, MAX_LINEAGE, Position, Refusal};
 use crate::segment::Tag;
 use vipd_core::types::Epoch;
 
@@ -189,12 +189,10 @@ pub struct Chunks {
 /// How the sender stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Current {
-    /// What the receiver has acknowledged, and is the newest sealed tree.
+    /// What the receiver has acknowledged.
     pub position: Position,
-    /// Files that changed since it was sealed; 0: none that is known of.
-    pub pending_files: u64,
-    /// Octets of them.
-    pub pending_bytes: u64,
+    /// What changed since.
+    pub behind: Behind,
 }
 
 /// A piece of a whole file in [`Message::Files`].

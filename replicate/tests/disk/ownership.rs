@@ -1,7 +1,7 @@
 //! Whose tree is taken, and what becomes of the other one (DESIGN 5.13).
 
 use crate::common::{Host, assert_same, epoch, push, rel, settle, sync};
-use vipd_replicator::ports::{Position, Refusal};
+use vipd_replicator::ports::{Behind, Position, Refusal};
 use vipd_replicator::testing::Transfer;
 
 fn contents(kept: &[(String, Vec<u8>)]) -> Vec<String> {
@@ -336,15 +336,19 @@ fn the_gauge_counts_from_the_oldest_change_that_no_standby_has() {
     assert_eq!(rpo(&a), None, "nobody has anything");
     sync(&a, &b);
     assert_eq!((rpo(&a), rpo(&b)), (Some(0), Some(0)));
-    assert_eq!(a.set().source().pending(), (0, 0));
+    let has = a.set().position();
+    let behind = || a.set().source().behind(has);
+    assert_eq!(behind(), Behind::default());
     a.set().dirty(a.hands.now_ms());
-    assert_eq!(a.set().source().pending().0, 1, "nobody is told that he is current");
+    assert_eq!(behind(), Behind { files: 1, ms: 1 }, "nobody is told that he has everything");
     a.hands.pass(300);
     assert_eq!(rpo(&a), Some(300), "before the scan");
+    assert_eq!(behind(), Behind { files: 1, ms: 300 });
     a.write("file", "22");
     a.seal();
     a.hands.pass(200);
     assert_eq!(rpo(&a), Some(500), "sealed, but not sent");
+    assert_eq!(behind(), Behind { files: 1, ms: 500 });
     assert_eq!((a.set().report().pending_files, a.set().report().pending_bytes), (1, 2));
     push(&a, &b).unwrap();
     assert_eq!(rpo(&a), Some(0));
@@ -354,8 +358,22 @@ fn the_gauge_counts_from_the_oldest_change_that_no_standby_has() {
     assert_eq!((b.set().report().pending_files, b.set().report().pending_bytes), (3, 300));
     b.hands.pass(5000);
     assert_eq!(b.set().report().age_ms, Some(5000));
-    b.set().target().current("a", a.set().position());
-    assert_eq!(b.set().report().age_ms, Some(0));
+    // Of an owner whose files change all the time: all but the newest is here.
+    let current =
+        |files, ms| b.set().target().current("a", a.set().position(), Behind { files, ms });
+    current(2, 40);
+    assert_eq!((b.set().report().age_ms, b.set().report().pending_files), (Some(40), 2));
+    b.hands.pass(10);
+    current(1, 0);
+    assert_eq!(
+        b.set().report().age_ms,
+        Some(50),
+        "an older release says that something is to come"
+    );
+    current(1, 900);
+    assert_eq!(b.set().report().age_ms, Some(50), "what was complete stays it");
+    current(0, 0);
+    assert_eq!((b.set().report().age_ms, b.set().report().pending_files), (Some(0), 0));
 }
 
 #[test]

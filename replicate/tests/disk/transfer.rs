@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use vipd_replicator::manifest::Kind;
+use vipd_replicator::ports::Behind;
 use vipd_replicator::set::{Place, Scope};
 use vipd_replicator::testing::Transfer;
 
@@ -429,11 +430,11 @@ fn a_standby_whose_files_drifted_is_not_current_until_the_same_tree_repairs_it()
     assert_eq!(b.set().drift().unwrap(), [rel("file")]);
     let age = || b.set().report().age_ms.unwrap_or(u64::MAX);
     b.hands.pass(60_000);
-    b.set().target().current("a", b.set().position());
+    b.set().target().current("a", b.set().position(), Behind::default());
     assert!(age() >= 60_000, "{}", age());
     // Offered again as it is.
     assert!(matches!(push(&a, &b).unwrap(), Transfer::Done));
     assert_same(&a, &b);
-    b.set().target().current("a", b.set().position());
+    b.set().target().current("a", b.set().position(), Behind::default());
     assert_eq!(age(), 0);
 }

@@ -279,8 +279,8 @@ impl Target for Busy {
         thread::sleep(self.1);
         self.0.take(from, offer)
     }
-    fn current(&mut self, from: &str, position: Position) {
-        self.0.current(from, position);
+    fn current(&mut self, from: &str, position: Position, behind: Behind) {
+        self.0.current(from, position, behind);
     }
 }
 
@@ -410,7 +410,7 @@ fn keys_are_changed_underway() {
             let mut link = Link::answer(Arc::new(there), &key, Options::default()).unwrap();
             for number in 0..count {
                 match link.receive(Duration::from_secs(20)).unwrap() {
-                    Some(Message::Current(current)) => assert_eq!(current.pending_files, number),
+                    Some(Message::Current(current)) => assert_eq!(current.behind.files, number),
                     other => panic!("{other:?}"),
                 }
             }
@@ -418,8 +418,8 @@ fn keys_are_changed_underway() {
     });
     let mut link = Link::call(Arc::new(here), &key, Options::default()).unwrap();
     for number in 0..count {
-        let (position, pending_files, pending_bytes) = (at_one(), number, 0);
-        let current = Current { position, pending_files, pending_bytes };
+        let behind = Behind { files: number, ms: 0 };
+        let current = Current { position: at_one(), behind };
         link.send(&Message::Current(current)).unwrap();
         // A record each.
         link.flush().unwrap();

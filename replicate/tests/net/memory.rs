@@ -125,7 +125,7 @@ impl Target for Standby {
     fn take(&mut self, _: &str, _: &Offer) -> Result<Box<dyn Stage>, Refusal> {
         Ok(Box::new(Self { ..self.clone() }))
     }
-    fn current(&mut self, _: &str, _: Position) {}
+    fn current(&mut self, _: &str, _: Position, _: Behind) {}
 }
 
 impl Stage for Standby {

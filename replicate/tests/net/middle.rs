@@ -151,7 +151,7 @@ fn changes_underway(
     assert_eq!(source.lock().changed, [path("large")], "{names}");
     let (first, second) = names.split_once(" abort ").expect("it is taken back");
     assert!(!first.contains(" sent") && !first.contains("<taken"), "{first}");
-    assert!(second.ends_with("sent <taken"), "{second}");
+    assert!(second.ends_with("sent <taken current"), "{second}");
     assert_eq!(names.matches("<needs").count(), 2, "{names}");
     assert_eq!(target.lock().position, at(1, 3));
     run

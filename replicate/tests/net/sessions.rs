@@ -8,7 +8,7 @@ use vipd_replicator::manifest::Kind;
 use vipd_replicator::net::error::NetError;
 use vipd_replicator::net::send::{Ended, Memory};
 use vipd_replicator::net::wire::Message;
-use vipd_replicator::ports::{Position, Refusal};
+use vipd_replicator::ports::{Behind, Position, Refusal};
 
 /// Pushes until `count` trees are acknowledged.
 fn push(source: &MemSource, target: &MemTarget, count: usize) -> Run {
@@ -100,8 +100,11 @@ fn a_base_that_the_standby_does_not_have_is_told_whole() {
     assert_eq!(target.lock().tree, some());
 }
 
+/// Two files that changed since, the older one 300 ms ago.
+const LATE: Behind = Behind { files: 2, ms: 300 };
+
 #[test]
-fn a_standby_is_told_each_second_that_it_is_current_unless_something_is_pending() {
+fn a_standby_is_told_each_second_how_far_it_is_behind() {
     let source = MemSource::new(some(), at(1, 1));
     let target = MemTarget::default();
     let pusher = pusher();
@@ -116,18 +119,34 @@ fn a_standby_is_told_each_second_that_it_is_current_unless_something_is_pending(
                 }
             };
             wait(&|standby| standby.currents.len() >= 3);
-            owner.lock().pending = (2, 300);
-            wait(&|standby| standby.pendings.iter().filter(|p| **p == (2, 300)).count() >= 3);
+            owner.lock().behind = LATE;
+            wait(&|standby| standby.currents.iter().filter(|(_, told)| *told == LATE).count() >= 3);
             handle.stop();
         });
     }));
     run(&pusher, &source, &mut Memory::default(), &target, None);
     let standby = target.lock();
-    assert!(standby.currents.iter().all(|position| *position == at(1, 1)));
-    // While something was pending nobody was told to be current: both lists together have all that was said.
-    let pending = standby.pendings.iter().filter(|p| **p == (2, 300)).count();
-    let clean = standby.pendings.iter().filter(|p| **p == (0, 0)).count();
-    assert!(pending >= 3 && standby.currents.len() == clean, "{pending} {clean}");
+    assert!(standby.currents.iter().all(|(position, _)| *position == at(1, 1)));
+    assert!(standby.currents.iter().all(|(_, told)| [Behind::default(), LATE].contains(told)));
+}
+
+#[test]
+fn a_standby_that_never_catches_up_knows_how_far_it_is_behind() {
+    let source = MemSource::new(some(), at(1, 1));
+    let target = MemTarget::default();
+    let pusher = pusher();
+    let handle = pusher.handle.clone();
+    // Whenever a tree is taken there is a newer one.
+    source.lock().behind = LATE;
+    source.lock().after = Some(Box::new(move |owner| {
+        if owner.acknowledged.len() == 5 {
+            handle.stop();
+        }
+        owner.position.generation += 1;
+    }));
+    run(&pusher, &source, &mut Memory::default(), &target, None);
+    let told: Vec<_> = [1, 2, 3, 4].map(|generation| (at(1, generation), LATE)).into();
+    assert_eq!(target.lock().currents[..4], told);
 }
 
 #[test]
@@ -237,7 +256,9 @@ fn cut_everywhere(before: &Tree, after: &Tree) -> usize {
         let source = MemSource::new(after.clone(), at(1, 2));
         push(&source, &MemTarget::new(before.clone(), at(1, 1)), 1)
     };
-    for cut in 0..whole.seen.len() {
+    assert!(whole.names().ends_with("<taken current"), "{}", whole.names());
+    // Behind `taken` nothing is lost.
+    for cut in 0..whole.seen.len() - 1 {
         let source = MemSource::new(after.clone(), at(1, 2));
         let target = MemTarget::new(before.clone(), at(1, 1));
         let mut memory = Memory::default();

@@ -82,7 +82,7 @@ pub(crate) struct Owner {
     pub(crate) tree: Tree,
     pub(crate) position: Position,
     pub(crate) retired: bool,
-    pub(crate) pending: (u64, u64),
+    pub(crate) behind: Behind,
     pub(crate) acknowledged: Vec<(Position, Hash)>,
     pub(crate) refused: Vec<Refusal>,
     /// Called at each refusal.
@@ -167,8 +167,8 @@ impl Source for MemSource {
         self.lock().lacks.extend_from_slice(paths);
     }
 
-    fn pending(&self) -> (u64, u64) {
-        self.lock().pending
+    fn behind(&self, _: Position) -> Behind {
+        self.lock().behind
     }
 
     fn acknowledged(&mut self, _: &str, position: Position, root: Hash) {
@@ -211,7 +211,7 @@ pub(crate) struct Standby {
     /// The disk is full when so many octets have been written.
     pub(crate) room: Option<u64>,
     pub(crate) commits: u64,
-    pub(crate) currents: Vec<Position>,
+    pub(crate) currents: Vec<(Position, Behind)>,
     pub(crate) pendings: Vec<(u64, u64)>,
     /// Octets that came into files from anywhere.
     pub(crate) written: u64,
@@ -257,8 +257,8 @@ impl Target for MemTarget {
         Ok(Box::new(MemStage { standby, offer, withheld: Vec::new() }))
     }
 
-    fn current(&mut self, _: &str, position: Position) {
-        self.lock().currents.push(position);
+    fn current(&mut self, _: &str, position: Position, behind: Behind) {
+        self.lock().currents.push((position, behind));
     }
 
     fn pending(&mut self, _: &str, files: u64, octets: u64) {

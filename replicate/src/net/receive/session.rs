@@ -48,10 +48,7 @@ pub fn drive(
             Some(Message::Current(current)) => {
                 let (position, _) = target.standing();
                 if current.position == position {
-                    target.pending(from, current.pending_files, current.pending_bytes);
-                    if current.pending_files == 0 {
-                        target.current(from, position);
-                    }
+                    target.current(from, position, current.behind);
                 }
             }
             Some(Message::Bye(text)) => return Err(NetError::Bye(text)),

@@ -8,7 +8,7 @@ use crate::net::wire::{self, Current, Hello, Message, Needs, Offered, Welcome};
 use crate::path::RelPath;
 use crate::ports::Offer;
 
-/// How often the other host is told that it has everything.
+/// How often the other host is told how far it is behind, beside after each tree.
 const CURRENT_EVERY: Duration = Duration::from_secs(1);
 /// The other host may have to end an older session first.
 const WELCOME_LIMIT: Duration = Duration::from_secs(20);
@@ -52,6 +52,11 @@ pub fn drive(
                         return Ok(Ended::Stale);
                     }
                     current_at = session.channel.now();
+                    // Before the next offer: where files change all the time there always is one.
+                    if let Some((position, _)) = there.has {
+                        session.say_current(position)?;
+                        current_at += CURRENT_EVERY;
+                    }
                     continue;
                 }
             }
@@ -350,9 +355,8 @@ impl Session<'_> {
     }
 
     fn say_current(&mut self, position: Position) -> Result<(), NetError> {
-        let (pending_files, pending_bytes) = self.source.pending();
-        let current = Current { position, pending_files, pending_bytes };
-        self.channel.send(&Message::Current(current))?;
+        let behind = self.source.behind(position);
+        self.channel.send(&Message::Current(Current { position, behind }))?;
         self.count_octets();
         Ok(())
     }

@@ -56,8 +56,8 @@ impl Message {
             }
             Self::Current(current) => {
                 position(&mut out, current.position);
-                out.extend(current.pending_files.to_be_bytes());
-                out.extend(current.pending_bytes.to_be_bytes());
+                out.extend(current.behind.files.to_be_bytes());
+                out.extend(current.behind.ms.to_be_bytes());
             }
             Self::Ping | Self::Baseless | Self::Sent | Self::Abort | Self::AskAgain => {}
         }
@@ -119,8 +119,7 @@ impl Message {
             kind::TAKEN => Self::Taken(r.position()?, r.hash()?),
             kind::CURRENT => Self::Current(Current {
                 position: r.position()?,
-                pending_files: r.u64()?,
-                pending_bytes: r.u64()?,
+                behind: Behind { files: r.u64()?, ms: r.u64()? },
             }),
             kind::ASK_AGAIN => Self::AskAgain,
             _ => return Err(NetError::Unknown(kind)),

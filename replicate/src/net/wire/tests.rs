@@ -74,7 +74,7 @@ fn all() -> Vec<Message> {
         Message::Sent,
         Message::Abort,
         Message::Taken(at(3), [5; 32]),
-        Message::Current(Current { position: at(3), pending_files: 1, pending_bytes: u64::MAX }),
+        Message::Current(Current { position: at(3), behind: Behind { files: 1, ms: u64::MAX } }),
         Message::AskAgain,
         Message::Withheld(vec![0, 7, u32::MAX]),
     ]
