@@ -24,6 +24,9 @@ enum Step {
     Released,
 }
 
+/// So long an agent claims nothing that died often (DESIGN 5.7), which its peer tells as an alarm.
+const HELD: Duration = Duration::from_secs(30);
+
 const STEPS: [Step; 5] = [Step::Ordered, Step::Claimed, Step::Overlap, Step::Late, Step::Released];
 
 /// How it dies.
@@ -107,7 +110,7 @@ fn sever(arena: &mut Arena, round: usize, step: Step, victim: usize, death: Deat
         Death::PowerCut => drop(arena.stage.power_on(victim).unwrap()),
     }
     let both = |arena: &Arena| [FIRST, SECOND].map(|ix| arena.order(ix, &["status"]).code);
-    let limit = now() + arena.bound();
+    let limit = now() + HELD + arena.bound();
     // Back when each of them says that all is well.
     while both(arena) != [0, 0] {
         assert!(now() < limit, "{:?}\n{}", both(arena), arena.stage.logs(20));
