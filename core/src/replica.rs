@@ -116,7 +116,7 @@ pub struct SetReport {
     pub epoch: EpochWord,
     /// Number of the tree within it.
     pub generation: u64,
-    /// As a standby: milliseconds since the owner last said that this host has everything. As owner: 0.
+    /// As a standby: everything that the owner had so many milliseconds ago is here. As owner: 0.
     /// `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,

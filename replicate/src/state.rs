@@ -77,7 +77,7 @@ pub(crate) struct State {
     pub(crate) doubts: Doubts,
     /// As owner: of files that a session may have to outline.
     pub(crate) outlines: Outlines,
-    /// When the owner last said that this host has everything, steady milliseconds.
+    /// Everything that the owner had then is here, as it last said, steady milliseconds.
     pub(crate) fresh_ms: Option<u64>,
     /// As receiver: files and octets still to come.
     pub(crate) pending: (u64, u64),
