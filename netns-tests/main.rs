@@ -83,7 +83,7 @@ const LONG_ONLY: [&str; 11] = [
 ];
 
 /// Rooms that count lost probes or load the machine: nothing else runs beside them.
-const ALONE: [fn() -> Vec<Trial>; 13] = [
+const ALONE: [fn() -> Vec<Trial>; 14] = [
     failover::trials,
     stop::trials,
     restart::trials,
@@ -94,6 +94,7 @@ const ALONE: [fn() -> Vec<Trial>; 13] = [
     repair::trials,
     load::trials,
     hostile::trials,
+    bad_input::floods,
     pressure::trials,
     matrix::trials,
     replication::trials,
@@ -133,10 +134,19 @@ fn main() -> ExitCode {
         }
     }
     stand_apart();
-    // What a trial says is its message; where it said so is enough of a trace.
+    // What a trial says is its message, which stands at the end of the run. What was compared stands here as well: of long
+    // runs often only the place of the failure is kept.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        eprintln!("  judged at {place}");
+        println!("  judged at {place}");
+        let said = panic.payload();
+        let literal = || said.downcast_ref::<&str>().copied();
+        let message =
+            said.downcast_ref::<String>().map(String::as_str).or_else(literal).unwrap_or_default();
+        let compared = |line: &&str| line.starts_with("  left: ") || line.starts_with(" right: ");
+        for line in message.lines().take(1).chain(message.lines().filter(compared)) {
+            println!("  {line}");
+        }
     }));
     args.test_threads = Some(1);
     let (alone, patient) = (wanted(&ALONE), wanted(&PATIENT));

@@ -51,6 +51,7 @@ mod queue;
 pub mod reload;
 mod replica;
 mod report;
+mod rest;
 mod roles;
 mod scripts;
 mod slots;

@@ -1,13 +1,15 @@
 //! The protocol thread: an epoll loop around the engine. Reads everything, then lets timers act (DESIGN 5.3).
 //!
-//! Started by the runtime with the inputs of the first dump. It never blocks, never logs, touches no file and no
-//! netlink; what it has to tell goes through a bounded queue, and what does not fit is counted.
+//! Started by the runtime with the inputs of the first dump. It never blocks (it rests for a moment when a flood would keep
+//! it busy for good), never logs, touches no file and no netlink; what it has to tell goes through a bounded queue, and
+//! what does not fit is counted.
 
 mod reload;
 
 use super::neighbours::{Filter, announcement, question};
 use super::pulse::Pulse;
 use super::queue::{Inbox, Message};
+use super::rest::Rest;
 use super::slots::Slots;
 use super::sockets::{Sockets, Token};
 use super::told::{Outlet, Told};
@@ -102,6 +104,7 @@ pub(super) struct Protocol {
     sockets: Sockets,
     filters: Vec<Filter>,
     pulse: Option<Pulse>,
+    rest: Rest,
     counters: LoopCounters,
     announced: Vec<u64>,
     tokens: Vec<Token>,
@@ -173,6 +176,7 @@ impl Protocol {
             told_next: None,
             retiring: None,
             pulse,
+            rest: Rest::default(),
             counters: LoopCounters::default(),
             tokens: Vec::new(),
             buffer: vec![0; BUFFER],
@@ -197,6 +201,7 @@ impl Protocol {
             self.slept_at = clock::monotonic();
             self.tokens.clear();
             self.tokens.extend(self.poller.wait()?.filter_map(Token::decode));
+            let woke_at = clock::monotonic();
             self.drain()?;
             self.act();
             if self.engine.stopped() {
@@ -209,6 +214,10 @@ impl Protocol {
             if self.engine.may_exec() {
                 // Nothing is read or said after this.
                 return Ok(End::Replaced(Box::new(self.engine.handover())));
+            }
+            let worked = clock::monotonic().since(woke_at);
+            if let Some(rest) = self.rest.due(woke_at.since(self.slept_at), worked) {
+                std::thread::sleep(rest);
             }
         }
     }
