@@ -10,7 +10,7 @@ use crate::set::{LogLine, Scope, Sealed};
 use crate::state::{Shared, Work, some_of};
 use crate::store;
 use crate::tree::{Changes, Tree};
-use crate::unsealed::Unsealed;
+use crate::unsealed::{UNKNOWN_MS, Unsealed};
 use vipd_core::config::model::Replicate;
 use vipd_core::types::Epoch;
 
@@ -63,7 +63,10 @@ impl Shared {
         let mut state = self.state();
         if claimed || !state.owns {
             (state.owns, state.stopped, state.scanned) = (true, None, false);
-            state.unsealed.add(self.clock.steady_ms());
+            // A replicator that is started again as owner has not seen what changed while it was away.
+            let since = if state.stood { self.clock.steady_ms() } else { UNKNOWN_MS };
+            state.unsealed.add(since);
+            state.stood = true;
         }
         if claimed {
             state.sealed_ms.clear();
@@ -77,7 +80,7 @@ impl Shared {
     pub(crate) fn follow(&self, epoch: Epoch) -> Result<(), Error> {
         let was = {
             let mut state = self.state();
-            (state.stopped, state.unsealed) = (None, Unsealed::default());
+            (state.stopped, state.unsealed, state.stood) = (None, Unsealed::default(), true);
             for kind in ["stale", "rotten", "seal", "skipped"] {
                 state.clear(kind);
             }
@@ -149,6 +152,8 @@ impl Shared {
             Err(error) => {
                 state.hints.extend(hints);
                 state.unsealed.failed(covered, now_ms);
+                // Its places are in no generation: the next one looks everywhere, wherever it was asked for.
+                state.scanned = false;
                 drop(state);
                 self.alarm_error("seal", error);
             }

@@ -69,7 +69,7 @@ pub struct Need {
 /// What changed at the owner since a tree that a standby has.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behind {
-    /// Files; 0: the tree is what the owner's disk holds, as far as is known.
+    /// At least so many files; 0: the tree is what the owner's disk holds, as far as is known.
     pub files: u64,
     /// How long ago the oldest of these changes was, milliseconds; everything before it is in the tree. 0 where there are
     /// files: not known, as older releases say it.

@@ -7,6 +7,7 @@ use crate::ports::{Behind, Offer, Position, ReadSeek, Refusal, Source};
 use crate::set::Place;
 use crate::state::Shared;
 use crate::store;
+use crate::unsealed::UNKNOWN_MS;
 use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
@@ -84,8 +85,11 @@ impl Source for SetSource {
         }
         // How much it is shows with the next scan; that there is something counts now.
         let files = (state.hints.len() as u64).max(1);
-        let behind = |oldest: u64| Behind { files, ms: now_ms.saturating_sub(oldest).max(1) };
-        state.oldest_lacked_ms(position.generation).map(behind).unwrap_or_default()
+        match state.oldest_lacked_ms(position.generation) {
+            None => Behind::default(),
+            Some(UNKNOWN_MS) => Behind { files, ms: 0 },
+            Some(oldest) => Behind { files, ms: now_ms.saturating_sub(oldest).max(1) },
+        }
     }
 
     fn acknowledged(&mut self, peer: &str, position: Position, root: Hash) {

@@ -18,7 +18,7 @@ use crate::set::{LogLine, Notice, Place};
 use crate::store::Store;
 use crate::thin::Shelf;
 use crate::tree::Tree;
-use crate::unsealed::Unsealed;
+use crate::unsealed::{UNKNOWN_MS, Unsealed};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use vipd_core::config::model::Replicate;
@@ -58,6 +58,8 @@ pub(crate) struct State {
     /// Its hash.
     pub(crate) root: Hash,
     pub(crate) owns: bool,
+    /// It had a role since it was opened: of what changed since then somebody knew.
+    pub(crate) stood: bool,
     /// A tree is in place in part: a standby finishes it.
     pub(crate) unsettled: bool,
     /// A full scan was sealed since the set was opened or claimed.
@@ -77,8 +79,8 @@ pub(crate) struct State {
     pub(crate) doubts: Doubts,
     /// As owner: of files that a session may have to outline.
     pub(crate) outlines: Outlines,
-    /// Everything that the owner had then is here, as it last said, steady milliseconds.
-    pub(crate) fresh_ms: Option<u64>,
+    /// Everything that the owner of this ownership had then is here, as it last said, steady milliseconds.
+    pub(crate) fresh: Option<(Epoch, u64)>,
     /// As receiver: files and octets still to come.
     pub(crate) pending: (u64, u64),
     /// Files of the tree that are not here, because the owner has lost their content.
@@ -238,8 +240,8 @@ impl Shared {
         let mut state = self.state();
         state.look_at_doubts(&self.config.name);
         let position = state.record.position;
-        let age_ms =
-            if state.owns { Some(0) } else { state.fresh_ms.map(|at| now_ms.saturating_sub(at)) };
+        let fresh_ms = state.fresh.map(|(_, at)| now_ms.saturating_sub(at));
+        let age_ms = if state.owns { Some(0) } else { fresh_ms };
         let peers = state.standbys(now_ms);
         let (rpo_ms, pending) = if state.owns {
             // Of those that may take over the one that lacks most.
@@ -299,7 +301,11 @@ impl State {
             let Some(peer) = self.peers.get_mut(&host) else { continue };
             peer.unsent = unsent;
             let whole = has.filter(|_| peer.lacks.is_empty());
-            let rpo_ms = whole.map(|_| oldest_ms.map_or(0, |at| now_ms.saturating_sub(at)));
+            let rpo_ms = whole.and_then(|_| match oldest_ms {
+                None => Some(0),
+                Some(UNKNOWN_MS) => None,
+                Some(at) => Some(now_ms.saturating_sub(at)),
+            });
             reports.push(PeerReport {
                 in_sync: newest.generation > 0 && whole == Some(newest.generation),
                 generation: has.unwrap_or(0),
@@ -314,10 +320,12 @@ impl State {
         reports
     }
 
-    /// When the oldest change was that is not in generation `has` of this ownership; `None`: none is known of.
+    /// When the oldest change was that is not in generation `has` of this ownership, or [`UNKNOWN_MS`]; `None`: none is
+    /// known of.
     pub(crate) fn oldest_lacked_ms(&self, has: u64) -> Option<u64> {
-        let sealed = self.sealed_ms.iter().find(|(made, _)| *made > has).map(|(_, at)| *at);
-        sealed.into_iter().chain(self.unsealed.oldest_ms()).min()
+        // A later generation may hold an older change: one that nobody heard of when it was made.
+        let sealed = self.sealed_ms.iter().filter(|(made, _)| *made > has).map(|(_, at)| *at);
+        sealed.chain(self.unsealed.oldest_ms()).min()
     }
 
     /// Files of the newest tree that a standby does not have which has the tree `has` of this ownership.

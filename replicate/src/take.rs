@@ -57,15 +57,22 @@ impl Target for SetTarget {
         let other = !state.drifted.is_empty()
             || state.unsettled
             || ["root", "half", "open"].iter().any(|kind| state.alarms.contains_key(kind));
-        state.pending = (behind.files, 0);
+        // What is left of a tree that was not taken is still to come.
+        let octets = if behind.files == 0 { 0 } else { state.pending.1 };
+        state.pending = (behind.files, octets);
+        let epoch = position.epoch;
         if !state.owns
             && !state.record.suspect
             && !other
             && position == state.record.position
-            && let Some(age_ms) = behind.age_ms()
+            // A former owner that hangs and comes back has nothing to say.
+            && state.record.known <= epoch
+            // Older than this clock: no age that could be told.
+            && let Some(at) = behind.age_ms().and_then(|age_ms| now_ms.checked_sub(age_ms))
         {
-            // What was complete once stays so: another clock's age may be rounded.
-            state.fresh_ms = state.fresh_ms.max(Some(now_ms.saturating_sub(age_ms)));
+            // What was complete once under an ownership stays so: another clock's age may be rounded.
+            let before = state.fresh.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
+            state.fresh = Some((epoch, before.map_or(at, |before| before.max(at))));
         }
     }
 

@@ -6,6 +6,9 @@
 
 use std::collections::VecDeque;
 
+/// The time of a change that may be older than this process: no age can be told of it.
+pub(crate) const UNKNOWN_MS: u64 = 0;
+
 /// The oldest changes, by how far each has come.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unsealed {
@@ -35,7 +38,7 @@ impl Unsealed {
 
     /// The watch heard of a change at `at`.
     pub(crate) fn hear(&mut self, at: u64) {
-        self.heard.get_or_insert(at);
+        self.heard = Some(self.heard.map_or(at, |known| known.min(at)));
     }
 
     /// What was heard is told to who seals. Where nothing was heard, a look at everything is no change.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is told where the test is")]
 
+mod age;
 mod attributes;
 mod common;
 mod crash;

@@ -57,6 +57,7 @@ impl Message {
             Self::Current(current) => {
                 position(&mut out, current.position);
                 out.extend(current.behind.files.to_be_bytes());
+                // Older releases read it as octets that are still to come: too careful, never too bold.
                 out.extend(current.behind.ms.to_be_bytes());
             }
             Self::Ping | Self::Baseless | Self::Sent | Self::Abort | Self::AskAgain => {}

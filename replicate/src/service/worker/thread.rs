@@ -157,8 +157,11 @@ impl Thread {
         }
         // An owner's files are what they are.
         self.shared.mend("drift");
+        let before = Clock::system().steady_ms();
         let _ = self.seal(&Scope::Everything);
         if self.watch.is_none() {
+            // What changed after it was read and before it is watched is in the first scan of the watch.
+            self.set.dirty(before);
             self.start_watch();
         }
         self.start_pushing(stand);
