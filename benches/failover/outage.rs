@@ -101,9 +101,12 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
         let mut left = *repeats;
         while left > 0 {
             let now = left.min(*at_once);
-            let pair = AGENTS.map(|who| Job { who, interval_ms: *interval_ms, task: Task::Outage });
-            let jobs: Vec<_> = std::iter::repeat_n(pair, now).flatten().collect();
-            results.add(side_by_side(&jobs)?);
+            // One agent after the other: rooms of the same agent play the same scene at the same time. Where one room
+            // loses its power the kernel takes its networks away and keeps all others from changing theirs meanwhile.
+            for who in AGENTS {
+                let job = Job { who, interval_ms: *interval_ms, task: Task::Outage };
+                results.add(side_by_side(&vec![job; now])?);
+            }
             left -= now;
         }
     }
