@@ -1,7 +1,9 @@
 //! What nobody should send, write or forget: a clear error or counter, nothing claimed wrongly, nothing left behind.
 
-use crate::arena::{Arena, FIRST, SECOND, wait};
+use crate::arena::{Arena, FIRST, SECOND, is_long, wait};
 use libtest_mimic::Trial;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +15,7 @@ use vipd_agent::lab::clock::{millis, now, sleep_until};
 use vipd_agent::lab::plan::{Heartbeats, Plan};
 use vipd_agent::lab::room::FILES;
 use vipd_agent::lab::topology::{CLIENT_V4, Net, host_v4};
+use vipd_agent::sys::sched;
 use vipd_core::config::model::ChecksumFlavour;
 use vipd_core::time::Instant;
 use vipd_core::types::{Interval, Version, Vrid};
@@ -39,7 +42,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What keeps every processor of the machine busy.
 pub(crate) fn floods() -> Vec<Trial> {
-    vec![trial("a_flood_of_adverts_moves_nothing", flood)]
+    vec![
+        trial("a_flood_of_adverts_moves_nothing", flood),
+        trial("a_flood_that_takes_a_processor_moves_nothing", flood_without_pause),
+    ]
 }
 
 fn trial(name: &str, test: fn()) -> Trial {
@@ -117,8 +123,8 @@ fn nothing_moved(arena: &Arena, from: Instant) {
     assert_eq!(state, (Some(FIRST), 0, 0), "{seen:?}\n{}", arena.stage.logs(20));
 }
 
-fn flood() {
-    let arena = Arena::elected(plan());
+/// Adverts that are wrong in all ways.
+fn wrong() -> Vec<Vec<u8>> {
     let good = advert(CLIENT_V4, VRID, 254, &[Ipv4Addr::new(192, 0, 2, 100)]);
     let broken = |at: usize, with: u8| {
         let mut packet = good.clone();
@@ -130,9 +136,13 @@ fn flood() {
     kinds.push(broken(8, 0x0f));
     kinds.push(packet(CLIENT_V4, &[0x31, VRID, 255]));
     kinds.push(advert(CLIENT_V4, 52, 254, &[Ipv4Addr::new(192, 0, 2, 100)]));
+    kinds
+}
+
+fn flood() {
+    let arena = Arena::elected(plan());
     let from = now();
-    let packets: Vec<_> = kinds.into_iter().cycle().take(BURST * BURSTS).collect();
-    send(&arena, packets, BURST);
+    send(&arena, wrong().into_iter().cycle().take(BURST * BURSTS).collect(), BURST);
     let took = now().since(from);
     wait(Duration::from_millis(500));
     let counted: Vec<_> = [
@@ -149,6 +159,48 @@ fn flood() {
     let claims = claims(&arena, from);
     assert_eq!((arena.stage.owner(), claims), (Some(FIRST), 0), "{}", arena.stage.logs(20));
     arena.close();
+}
+
+/// Both agents on one processor, and on another one a sender that nothing there interrupts: the threads that read adverts
+/// must leave room for those that renew leases.
+fn flood_without_pause() {
+    let (arena, packets) = (Arena::elected(plan()), if is_long() { 3_000_000 } else { 1_000_000 });
+    let real_time = arena.status(FIRST)["scheduling"]["real_time"] == true;
+    if !real_time || std::thread::available_parallelism().unwrap().get() < 2 {
+        println!("\n  SKIPPED: needs real-time scheduling and two processors");
+        return;
+    }
+    for ix in [FIRST, SECOND] {
+        let pid = arena.stage.agent(ix).pid().unwrap();
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            stay_on(0, task.unwrap().file_name().to_str().unwrap().parse().unwrap());
+        }
+    }
+    let from = now();
+    let kinds = wrong();
+    let job = move || {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))?;
+        socket.set_multicast_if_v4(&CLIENT_V4)?;
+        stay_on(1, 0);
+        sched::real_time(30, Duration::from_secs(600)).map_err(anyhow::Error::msg)?;
+        for packet in kinds.iter().cycle().take(packets) {
+            socket.send_to(packet, &SocketAddr::new(GROUP.into(), 0).into())?;
+        }
+        Ok(())
+    };
+    arena.stage.room().client().run(job).unwrap();
+    println!("\n  {packets} packets in {:.0} ms", millis(now().since(from)));
+    wait(Duration::from_millis(500));
+    let claims = claims(&arena, from);
+    assert_eq!((arena.stage.owner(), claims), (Some(FIRST), 0), "{}", arena.stage.logs(20));
+    arena.close();
+}
+
+/// Keeps a thread (0: this one) on one processor.
+fn stay_on(processor: usize, thread: i32) {
+    let mut set = CpuSet::new();
+    set.set(processor).unwrap();
+    sched_setaffinity(Pid::from_raw(thread), &set).unwrap();
 }
 
 fn foreign_vrid() {

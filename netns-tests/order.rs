@@ -40,9 +40,16 @@ impl Arena {
     }
 }
 
-/// What came of a command that was begun.
+/// What came of a command that was begun; -1: it was killed, or ended with the power of its host.
 pub(crate) fn end(child: Child) -> Told {
-    let output = child.wait_with_output().unwrap();
+    let output = match child.wait_with_output() {
+        Ok(output) => output,
+        // Who cuts the power waits for all that ran there.
+        Err(e) if e.raw_os_error() == Some(nix::libc::ECHILD) => {
+            return Told { code: -1, text: String::new() };
+        }
+        Err(e) => panic!("{e}"),
+    };
     let text = [output.stdout, output.stderr].concat();
     let code = output.status.code().unwrap_or(-1);
     Told { code, text: String::from_utf8_lossy(&text).into_owned() }

@@ -117,7 +117,7 @@ pub struct SetReport {
     /// Number of the tree within it.
     pub generation: u64,
     /// As a standby: everything that the owner had so many milliseconds ago is here. As owner: 0.
-    /// `None`: never.
+    /// `None`: unknown, or it never had everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
     /// What would be missing if this host died now and the standby that lacks most took over: the largest

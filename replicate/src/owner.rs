@@ -63,8 +63,11 @@ impl Shared {
         let mut state = self.state();
         if claimed || !state.owns {
             (state.owns, state.stopped, state.scanned) = (true, None, false);
-            // A replicator that is started again as owner has not seen what changed while it was away.
-            let since = if state.stood { self.clock.steady_ms() } else { UNKNOWN_MS };
+            // Who is told again that it owns what it had let go of, or is started again as owner, has not seen what changed.
+            let since = match claimed && state.stood {
+                true => self.clock.steady_ms(),
+                false => UNKNOWN_MS,
+            };
             state.unsealed.add(since);
             state.stood = true;
         }
@@ -151,9 +154,11 @@ impl Shared {
             }
             Err(error) => {
                 state.hints.extend(hints);
-                state.unsealed.failed(covered, now_ms);
-                // Its places are in no generation: the next one looks everywhere, wherever it was asked for.
-                state.scanned = false;
+                state.unsealed.miss(covered, now_ms);
+                if matches!(error, Error::Guard(_) | Error::Root(_)) {
+                    // It holds back the whole set: nothing goes on before everything was looked at.
+                    state.scanned = false;
+                }
                 drop(state);
                 self.alarm_error("seal", error);
             }

@@ -57,16 +57,17 @@ impl Target for SetTarget {
         let other = !state.drifted.is_empty()
             || state.unsettled
             || ["root", "half", "open"].iter().any(|kind| state.alarms.contains_key(kind));
+        let epoch = position.epoch;
+        if state.owns || epoch < state.record.known {
+            // A former owner that hangs and comes back has nothing to say.
+            return;
+        }
         // What is left of a tree that was not taken is still to come.
         let octets = if behind.files == 0 { 0 } else { state.pending.1 };
         state.pending = (behind.files, octets);
-        let epoch = position.epoch;
-        if !state.owns
-            && !state.record.suspect
+        if !state.record.suspect
             && !other
             && position == state.record.position
-            // A former owner that hangs and comes back has nothing to say.
-            && state.record.known <= epoch
             // Older than this clock: no age that could be told.
             && let Some(at) = behind.age_ms().and_then(|age_ms| now_ms.checked_sub(age_ms))
         {

@@ -18,6 +18,8 @@ pub(crate) struct Unsealed {
     told: VecDeque<u64>,
     /// Of no known time or place: the next seal looks at it, whichever that is.
     loose: Option<u64>,
+    /// A seal of them failed, and nobody remembers where they are: a look at everything finds them.
+    missed: Option<u64>,
     /// Looked at by a seal that is under way.
     sealing: Option<u64>,
 }
@@ -49,7 +51,9 @@ impl Unsealed {
     /// A seal begins: of everything, or of what was told first.
     pub(crate) fn begin(&mut self, everything: bool) -> Covered {
         let told = if everything { self.told.len() } else { self.told.len().min(1) };
-        let since = self.told.iter().take(told).copied().chain(self.loose.take()).min();
+        let missed = if everything { self.missed.take() } else { None };
+        let known = self.told.iter().take(told).copied();
+        let since = known.chain(self.loose.take()).chain(missed).min();
         self.sealing = since;
         Covered { told, since }
     }
@@ -60,15 +64,22 @@ impl Unsealed {
         self.told.drain(..covered.told.min(self.told.len()));
     }
 
-    /// It is not, or not all of it: somebody looks again.
+    /// Not all of it is, and the next seal looks at the rest.
     pub(crate) fn failed(&mut self, covered: Covered, began: u64) {
         self.done(covered);
         self.add(covered.since.unwrap_or(began));
     }
 
+    /// Nothing of it is, and nobody remembers where it was.
+    pub(crate) fn miss(&mut self, covered: Covered, began: u64) {
+        self.done(covered);
+        let since = covered.since.unwrap_or(began);
+        self.missed = Some(self.missed.map_or(since, |known| known.min(since)));
+    }
+
     /// Since when there is a change.
     pub(crate) fn oldest_ms(&self) -> Option<u64> {
-        let known = [self.heard, self.loose, self.sealing].into_iter().flatten();
+        let known = [self.heard, self.loose, self.missed, self.sealing].into_iter().flatten();
         known.chain(self.told.iter().copied()).min()
     }
 }

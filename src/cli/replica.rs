@@ -140,7 +140,7 @@ fn sets_screen(sets: &[SetReport]) -> String {
         let (role, lag) = if set.owns {
             ("owner", set.rpo_ms.map_or_else(|| cell("unknown", WARN), |ms| plain(tenths(ms))))
         } else {
-            ("standby", set.age_ms.map_or_else(|| cell("never", BAD), |ms| plain(tenths(ms))))
+            ("standby", set.age_ms.map_or_else(|| cell("unknown", BAD), |ms| plain(tenths(ms))))
         };
         let pending = format!("{} / {}", set.pending_files, octets(set.pending_bytes));
         rows.push(vec![

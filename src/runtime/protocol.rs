@@ -28,8 +28,8 @@ use vipd_core::types::{Family, InstanceIx, LinkIx, PathIx};
 
 /// Datagrams read from one socket before the others get their turn.
 const READS_PER_TURN: usize = 64;
-/// Rounds over all readable sockets before timers act all the same: a flood must not silence us. A queue of
-/// [`READS_PER_TURN`] times this many datagrams is more than any pause leaves behind.
+/// Rounds over all readable sockets before timers act all the same: a flood must not silence us. What waits longer in a
+/// queue for adverts the engine is told of ([`Engine::set_read_until`]).
 const ROUNDS: usize = 16;
 /// Messages taken from the other threads in one round.
 const MESSAGES_PER_TURN: usize = 256;
@@ -92,7 +92,7 @@ pub(super) struct Protocol {
     poller: Poller,
     timer: DeadlineTimer,
     armed: Instant,
-    /// When the loop last went to sleep.
+    /// When the loop last had done everything; deadlines before that it knew of then.
     slept_at: Instant,
     inbox: Inbox,
     slots: Slots,
@@ -198,7 +198,6 @@ impl Protocol {
     pub(super) fn run(mut self) -> io::Result<End> {
         loop {
             self.arm()?;
-            self.slept_at = clock::monotonic();
             self.tokens.clear();
             self.tokens.extend(self.poller.wait()?.filter_map(Token::decode));
             let woke_at = clock::monotonic();
@@ -215,8 +214,9 @@ impl Protocol {
                 // Nothing is read or said after this.
                 return Ok(End::Replaced(Box::new(self.engine.handover())));
             }
-            let worked = clock::monotonic().since(woke_at);
-            if let Some(rest) = self.rest.due(woke_at.since(self.slept_at), worked) {
+            let slept = woke_at.since(self.slept_at);
+            self.slept_at = clock::monotonic();
+            if let Some(rest) = self.rest.due(slept, self.slept_at.since(woke_at)) {
                 std::thread::sleep(rest);
             }
         }
@@ -250,7 +250,19 @@ impl Protocol {
                 break;
             }
         }
+        let read_until = self.read_until();
+        self.engine.set_read_until(read_until);
         Ok(())
+    }
+
+    /// What arrived before this was read from every socket for adverts that still has some.
+    fn read_until(&mut self) -> Instant {
+        let sockets = &mut self.sockets;
+        let waiting = self.tokens.iter().filter_map(|token| match token {
+            Token::Vrrp(link, family) => Some(sockets.vrrp(*link, *family)?.read_until()),
+            _ => None,
+        });
+        waiting.min().unwrap_or(Instant::MAX)
     }
 
     /// Timers, after everything that was queued.

@@ -8,11 +8,11 @@ use vipd_core::time::Duration;
 
 /// Work that is done without rest. A burst of a thousand adverts takes about as long.
 const WORK: Duration = Duration::from_millis(1);
-/// One fifth of the time stays for others. What arrives meanwhile waits in queues that hold far more, and is as old as its
-/// stamp of arrival says.
-const REST: Duration = Duration::from_micros(250);
-/// So much work is made good by as much sleep as one unit of time: [`WORK`] by [`REST`].
+/// So much work is made good by one part of sleep: a fifth of the time stays for others.
 const SHARE: u32 = 4;
+/// What arrives meanwhile waits in queues that hold far more, and is as old as its stamp of arrival says; but adverts are
+/// not to be later than this. What is missing is made good after the next turn.
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// How much work has not been made good by sleep.
 #[derive(Debug, Default)]
@@ -21,14 +21,10 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// The loop slept for `slept`, then worked for `worked`: how long it has to rest now, if at all.
+    /// The loop slept for `slept`, what it rested included, then worked for `worked`: how long it has to rest now, if at all.
     pub(super) fn due(&mut self, slept: Duration, worked: Duration) -> Option<Duration> {
         self.debt = self.debt.saturating_sub(slept * SHARE) + worked;
-        if self.debt < WORK {
-            return None;
-        }
-        self.debt = Duration::ZERO;
-        Some(REST)
+        (self.debt >= WORK).then(|| (self.debt / SHARE).min(LONGEST))
     }
 }
 
@@ -39,9 +35,11 @@ mod tests {
     /// Share of the time that is left to others, in percent, with turns of this kind.
     fn left(slept: Duration, worked: Duration) -> u128 {
         let (mut rest, mut idle, mut busy) = (Rest::default(), Duration::ZERO, Duration::ZERO);
+        let mut rested = Duration::ZERO;
         for _ in 0..10_000 {
-            idle += slept + rest.due(slept, worked).unwrap_or_default();
+            idle += slept + rested;
             busy += worked;
+            rested = rest.due(slept + rested, worked).unwrap_or_default();
         }
         idle.as_nanos() * 100 / (idle + busy).as_nanos()
     }
@@ -51,8 +49,8 @@ mod tests {
         let micros = Duration::from_micros;
         assert!(left(Duration::ZERO, micros(10)) >= 19);
         assert!(left(micros(1), micros(30)) >= 19);
-        // One long turn is one piece of work.
         assert!(left(Duration::ZERO, Duration::from_millis(1)) >= 19);
+        assert!(left(Duration::ZERO, Duration::from_millis(4)) >= 19);
     }
 
     #[test]

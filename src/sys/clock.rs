@@ -83,6 +83,11 @@ impl Ages {
         self.empty_at = monotonic();
     }
 
+    /// The queue was last found empty then.
+    pub(crate) const fn empty_at(&self) -> Instant {
+        self.empty_at
+    }
+
     /// Age of a datagram with the wall-clock `stamp` in nanoseconds; zero without a stamp, the
     /// reading that claims least.
     pub(crate) fn of(&self, stamp: Option<i128>) -> Duration {

@@ -4,7 +4,7 @@
 //! joining the group there would send membership reports from the virtual MAC (protocol.md 4.3).
 //! It judges nothing but the destination; TTL, version, VRID and checksum are the core's to count.
 
-use super::clock::Ages;
+use super::clock::{self, Ages};
 use super::{filter, packet};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use vipd_core::time::Duration;
+use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{Family, IfIndex, Mac};
 use vipd_core::wire::ip;
 
@@ -54,6 +54,8 @@ pub struct VrrpSocket {
     tx: Socket,
     frames: Socket,
     ages: Ages,
+    /// When the last datagram that was read had arrived, if none was found missing since.
+    last: Option<Instant>,
     ancillary: Vec<u8>,
 }
 
@@ -87,7 +89,7 @@ impl VrrpSocket {
         tx.bind_device(Some(link.as_bytes())).map_err(at("bind to the interface"))?;
         prepare_tx(&tx, index, family).map_err(at("set TTL 255"))?;
         let frames = super::frame::sender().map_err(at("open a packet socket"))?;
-        Ok(Self { family, index, rx, tx, frames, ages, ancillary: packet::ancillary() })
+        Ok(Self { family, index, rx, tx, frames, ages, last: None, ancillary: packet::ancillary() })
     }
 
     /// The next datagram, into `buf`; `None` when none waits. A datagram longer than `buf` is cut.
@@ -99,10 +101,12 @@ impl VrrpSocket {
         loop {
             let Some(meta) = packet::receive(&self.rx, buf, &mut self.ancillary)? else {
                 self.ages.drained();
+                self.last = None;
                 return Ok(None);
             };
             let Some(src) = meta.src.map(|s| s.ip()) else { continue };
             let age = self.ages.of(meta.stamp);
+            self.last = Some(clock::monotonic().before(age));
             let parsed = match self.family {
                 Family::V4 => {
                     let octets = buf.get(..meta.len).unwrap_or_default();
@@ -117,6 +121,11 @@ impl VrrpSocket {
                 return Ok(Some(Received { src, dst, ttl, payload, age }));
             }
         }
+    }
+
+    /// Every datagram that arrived before this was read.
+    pub fn read_until(&self) -> Instant {
+        self.last.unwrap_or_else(|| self.ages.empty_at())
     }
 
     /// Sends one advert from `src` with TTL 255 and CS6. The payload goes out as it is: its checksum

@@ -10,6 +10,8 @@ use crate::time::{Duration, Instant};
 use crate::types::{Class, HostIx, State};
 use crate::vrrp::{Expiry, Heard, Params};
 
+/// While adverts wait unread, silence is judged anew after this long.
+const READ_ON: Duration = Duration::from_millis(1);
 /// A Backup whose timer is served later than this many intervals listens once more.
 const LATE_ROUNDS: u8 = 2;
 
@@ -30,6 +32,11 @@ impl Engine {
         }
         if self.sync_blocks(u) {
             self.units[u].vr.ask_again(now + interval);
+            return;
+        }
+        if self.units[u].vr.may_be_unheard(self.read_until) {
+            // What waits in the queue behind a flood may be the owner's advert.
+            self.units[u].vr.ask_again(now + READ_ON);
             return;
         }
         let ordered = expiry == Expiry::Ordered;

@@ -1,7 +1,7 @@
 //! All instances of this host: one call in, data out, ONE deadline.
 //!
 //! Contract: [`Engine::handle`] with one [`Input`], then [`Engine::poll_output`] until `None`, then sleep until
-//! [`Engine::deadline`]. [`Input::Timeout`] is given only after every socket was drained (DESIGN 5.3). The engine
+//! [`Engine::deadline`]. [`Input::Timeout`] is given only after every socket was drained (DESIGN 5.3), or with [`Engine::set_read_until`]. The engine
 //! never blocks, never looks at a clock and never forgets an input; the same inputs give the same outputs.
 //!
 //! Called by the runtime's protocol thread, the simulation and the fuzzer.
@@ -100,6 +100,8 @@ pub struct Engine {
     /// Boot counter and sequence of the last heartbeat, while a reload has switched them off.
     numbered: Option<(u64, u64)>,
     now: Now,
+    /// All adverts that arrived before this were given to the engine; [`Instant::MAX`]: none waits.
+    read_until: Instant,
     started: Instant,
     outputs: VecDeque<Output>,
     agenda: Agenda,
@@ -212,6 +214,7 @@ impl Engine {
             boot,
             numbered: None,
             now,
+            read_until: Instant::MAX,
             units,
             routers,
             by_instance,
@@ -231,6 +234,12 @@ impl Engine {
     /// called before the first input.
     pub fn start_as_backup(&mut self, until: Instant) {
         self.backup_until = Some(until);
+    }
+
+    /// Says how far the sockets were read before the next [`Input::Timeout`]: every advert that arrived earlier was given
+    /// in; [`Instant::MAX`]: none waits. Under a flood timers run all the same, but silence is judged by what was read.
+    pub fn set_read_until(&mut self, read_until: Instant) {
+        self.read_until = read_until;
     }
 
     /// Takes one input. `now` must not be earlier than in the last call.

@@ -350,6 +350,15 @@ impl VirtualRouter {
         }
     }
 
+    /// May an advert that would put off this claim wait unread, where all that arrived before `read_until` was read?
+    pub fn may_be_unheard(&self, read_until: Instant) -> bool {
+        matches!(
+            self.timer,
+            Timer::Down { expiry: expiry @ (Expiry::Silence | Expiry::Preempts(_)), .. }
+                if self.expires(expiry) > read_until
+        )
+    }
+
     /// What is due at `now`. Adverts stay on their grid; points that were missed are left out.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         match self.timer {

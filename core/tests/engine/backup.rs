@@ -190,3 +190,24 @@ fn woken_late_with_nothing_queued_it_listens_once_more_but_not_for_ever() {
     }
     assert_eq!(rounds, 3, "two rounds of grace");
 }
+
+#[test]
+fn silence_is_judged_by_what_was_read() {
+    let mut lb2 = Bench::up(&plain(""), 2);
+    lb2.hear(1, 150);
+    let heard = lb2.now;
+    lb2.run(down(ms(1000)) - ms(1));
+    // A flood: what arrived in the last 300 ms waits unread.
+    lb2.engine.set_read_until(lb2.now.before(ms(300)));
+    lb2.run(ms(200));
+    assert_eq!(lb2.state(), State::Backup, "the owner's advert may be in the queue");
+    // It was.
+    let (advert, age) = (lb2.advert(Family::V4, 150), lb2.now - (heard + ms(3000)));
+    lb2.hear_late(&advert, "192.0.2.11", age);
+    lb2.run(ms(2000));
+    assert_eq!(lb2.state(), State::Backup);
+    // A queue that never ends keeps nobody from a claim for longer than it is.
+    lb2.engine.set_read_until(heard + ms(3000) + down(ms(1000)));
+    lb2.run(lb2.claims_in() + ms(2));
+    assert_eq!(lb2.state(), State::Active);
+}

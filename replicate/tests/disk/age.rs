@@ -68,6 +68,17 @@ fn an_owner_that_was_started_again_knows_no_age_before_it_has_looked() {
 }
 
 #[test]
+fn an_owner_that_let_go_for_a_moment_knows_no_age_before_it_has_looked() {
+    let (a, b) = pair();
+    a.hands.pass(3_600_000);
+    a.set().follow(epoch(1, 1)).unwrap();
+    a.set().claim(epoch(1, 1)).unwrap();
+    assert_eq!(behind(&a, &b), UNKNOWN);
+    a.seal();
+    assert_eq!(behind(&a, &b), Behind::default());
+}
+
+#[test]
 fn a_seal_that_failed_is_not_forgotten_by_one_of_another_place() {
     let (a, b) = pair();
     let place = |name: &str| Place { path: rel(name), deep: false };

@@ -214,7 +214,8 @@ fn replica(set: &SetReport, screen: &mut Screen) {
 fn follower(set: &SetReport) -> (String, Style) {
     let at = format!("gen {}.{}", set.epoch.number, set.generation);
     match set.age_ms {
-        None => ("nothing received yet".into(), BAD),
+        None if set.generation == 0 => ("nothing received yet".into(), BAD),
+        None => (format!("age unknown, {at}"), BAD),
         Some(_) if set.pending_files > 0 || set.pending_bytes > 0 => {
             let behind = tenths(set.age_ms.unwrap_or_default());
             let pending = pending(set.pending_files, set.pending_bytes);

@@ -57,7 +57,7 @@ pub(super) fn replicas(out: &mut Out<'_>, replicas: &Replicas) -> fmt::Result {
     out.gauges(
         in_seconds(
             "vipd_replica_age",
-            "Standby: everything that the owner had so long ago is here. Missing: never.",
+            "Standby: everything that the owner had so long ago is here. Missing: unknown.",
         ),
         sets.iter().filter(|s| !s.owns).filter_map(|s| Some((labels(s), seconds(s.age_ms?)))),
     )?;

@@ -42,6 +42,8 @@ pub(super) struct Thread {
     behind: bool,
     /// When to seal everything again, after it did not work.
     seal_again: Option<Instant>,
+    /// A guard or a root holds the set back: each look is one at everything, and `seal_again` says when.
+    held_back: bool,
     /// Since when another host knows of a newer ownership.
     stale: Option<Instant>,
     drift_at: Instant,
@@ -68,6 +70,7 @@ impl Thread {
             barrier: None,
             behind: false,
             seal_again: None,
+            held_back: false,
             stale: None,
             drift_at: clock::monotonic(),
             prune_at: clock::monotonic() + PRUNE,
@@ -196,6 +199,7 @@ impl Thread {
         }
         match change {
             Change::Due(_) if self.barrier.is_some() => self.behind = true,
+            Change::Due(_) if self.held_back && self.seal_again.is_some() => {}
             Change::Due(scope) => drop(self.seal(&scope)),
             Change::Whole => self.shared.mend("watch"),
             Change::Degraded(why) => self.shared.fault("watch", why),
@@ -208,7 +212,11 @@ impl Thread {
             Ok(sealed) => {
                 self.shared.mend("scan");
                 let later = clock::monotonic() + RETRY;
-                self.seal_again = (!sealed.deferred.is_empty()).then_some(later);
+                let rest = (!sealed.deferred.is_empty()).then_some(later);
+                // What failed elsewhere still waits for a look at everything.
+                let failed = self.seal_again.filter(|_| *scope != Scope::Everything);
+                self.seal_again = rest.or(failed);
+                self.held_back = false;
                 if sealed.new
                     && let Some(pushing) = &*lock(&self.shared.pushing)
                 {
@@ -223,7 +231,8 @@ impl Thread {
             Err(Error::Interrupted) => Err("the replicator stops".to_owned()),
             Err(error) => {
                 // The set itself says what its guard or its roots hold back.
-                if !matches!(error, Error::Guard(_) | Error::Root(_)) {
+                self.held_back = matches!(error, Error::Guard(_) | Error::Root(_));
+                if !self.held_back {
                     self.shared.count(error.kind());
                     self.shared.fault("scan", error.to_string());
                 }
