@@ -22,6 +22,8 @@ long:
     SIM_SCHEDULES=100000 cargo test --release -p vipd-core --test sim -- --nocapture
     VIPD_LONG=1 cargo test --release --test netns -- --nocapture
     VIPD_LONG=1 cargo test --release --test interop -- --nocapture
+    VIPD_LONG=1 cargo test --release --test systemd -- --nocapture
+    VIPD_LONG=1 cargo test --release -p vipd-replicate -- --nocapture
     cargo build --release --workspace
     cargo bench
 

@@ -2,7 +2,7 @@
 
 use super::files::find;
 use super::{elected, plan};
-use crate::arena::{FIRST, SECOND, wait};
+use crate::arena::{Arena, FIRST, SECOND, wait};
 use std::fs;
 use std::time::Duration;
 use vipd_agent::lab::clock::{millis, now};
@@ -23,6 +23,8 @@ pub(super) fn after_a_partition_nothing_is_lost() {
         fs::write(folder.join(name), format!("only {name}\n")).unwrap();
     }
     wait(Duration::from_millis(700));
+    let epoch = |arena: &Arena, ix| arena.set(ix)["epoch"]["number"].as_u64().unwrap();
+    let apart = [FIRST, SECOND].map(|ix| epoch(&arena, ix));
     let healed = now();
     arena.stage.heal().unwrap();
     let owner = arena.stage.wait_owner(arena.bound()).unwrap();
@@ -43,8 +45,9 @@ pub(super) fn after_a_partition_nothing_is_lost() {
     let text = arena.done(loser, &["replica", "restore", "state", &format!("{root}/shared")]);
     assert!(text.contains("rescue/"), "{text}");
     // Under a higher epoch than both had, and no quarrel goes on.
-    let epochs = [owner, loser].map(|ix| arena.set(ix)["epoch"]["number"].as_u64().unwrap());
+    let epochs = [owner, loser].map(|ix| epoch(&arena, ix));
     assert_eq!(epochs[0], epochs[1]);
+    assert!(apart.iter().all(|apart| *apart < epochs[0]), "{apart:?} apart, then {epochs:?}");
     let before = arena.set(owner);
     wait(Duration::from_secs(2));
     let after = arena.set(owner);

@@ -97,6 +97,24 @@ fn drains_freezes_and_priorities_outlive_a_restart() {
 }
 
 #[test]
+fn a_drain_with_an_end_outlives_a_restart_and_ends_while_the_host_is_off() {
+    let mut world = three();
+    let until = Some(world.now + secs(60));
+    let drain = OperatorOrder::Drain { until, last_resort: false, allow_outage: false };
+    world.order(0, 1, None, drain);
+    world.run(secs(10));
+    world.restart(0, false);
+    world.run(secs(5));
+    assert_eq!(world.hosts[0].unit().class, Class::Drained, "45 s are left");
+    world.off.insert(0);
+    world.run(secs(50));
+    world.off.remove(&0);
+    world.restart(0, false);
+    world.run(secs(5));
+    assert_eq!(world.hosts[0].unit().class, Class::Healthy);
+}
+
+#[test]
 fn a_thaw_is_newer_than_the_freeze_that_a_host_slept_through() {
     let mut world = three();
     world.order(0, 1, Some(WEB), FREEZE);
