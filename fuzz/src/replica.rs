@@ -43,7 +43,7 @@ fn check(message: &Message) {
 }
 
 /// The messages of a stream up to the first that is none.
-fn messages(mut octets: &[u8]) -> Vec<Message> {
+pub(crate) fn messages(mut octets: &[u8]) -> Vec<Message> {
     let mut assembler = Assembler::new().expect("memory");
     let mut all = Vec::new();
     while let Ok(Some(message)) = assembler.next(&mut octets) {
@@ -71,7 +71,7 @@ pub fn replica_receive(data: &[u8]) {
 }
 
 /// Roots and counts of manifests that are told whole: no fuzzer finds them.
-fn right_roots(heard: &mut [Message]) {
+pub(crate) fn right_roots(heard: &mut [Message]) {
     for at in 0..heard.len() {
         let mut entries = Vec::new();
         for message in &heard[at + 1..] {
@@ -106,9 +106,9 @@ pub fn replica_send(data: &[u8]) {
 }
 
 /// Hears what is written down, and nothing after it.
-struct Script {
-    heard: VecDeque<Message>,
-    now: Duration,
+pub(crate) struct Script {
+    pub(crate) heard: VecDeque<Message>,
+    pub(crate) now: Duration,
 }
 
 impl Channel for Script {
@@ -140,7 +140,7 @@ impl Channel for Script {
 }
 
 /// A file that is large enough to be outlined, and to be told in chunks where all of it is another.
-fn large() -> &'static Arc<Vec<u8>> {
+pub(crate) fn large() -> &'static Arc<Vec<u8>> {
     static LARGE: LazyLock<Arc<Vec<u8>>> = LazyLock::new(|| {
         let mut content = vec![0; (2 << 20) + 100_000];
         blake3::Hasher::new().finalize_xof().fill(&mut content);

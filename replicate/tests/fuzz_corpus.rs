@@ -5,6 +5,9 @@
 #[path = "../../fuzz/src/replica.rs"]
 #[expect(unreachable_pub, reason = "a library of its own in the fuzz crate")]
 mod replica;
+#[path = "../../fuzz/src/replica_put.rs"]
+#[expect(unreachable_pub, reason = "a library of its own in the fuzz crate")]
+mod replica_put;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,12 +26,17 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn run(target: &str, on: fn(&[u8])) {
+    run_with(target, 64, on);
+}
+
+/// With so many variants of each input.
+fn run_with(target: &str, variants: usize, on: fn(&[u8])) {
     for (path, data) in corpus(target) {
         // Shown when the test fails.
         eprintln!("{}", path.display());
         on(&data);
         // Cut short, and with an octet changed: most of what a fuzzer tries first.
-        for at in (0..data.len()).step_by(data.len().div_ceil(64).max(1)) {
+        for at in (0..data.len()).step_by(data.len().div_ceil(variants).max(1)) {
             on(&data[..at]);
             let mut changed = data.clone();
             changed[at] ^= 1 << (at % 8);
@@ -79,4 +87,10 @@ fn replica_receive() {
 #[test]
 fn replica_send() {
     run("replica_send", replica::replica_send);
+}
+
+#[test]
+fn replica_put() {
+    // Each of them makes a set on a disk.
+    run_with("replica_receive", 16, replica_put::replica_put);
 }
