@@ -177,10 +177,6 @@ impl Watcher {
     /// A full scan; what is not watched yet is from here on.
     fn everything(&mut self, tell: &mut impl FnMut(Change)) {
         let now_ms = self.shared.clock.steady_ms();
-        if self.degraded.is_some() {
-            // Nobody saw what changed since the last scan.
-            self.shared.state().unsealed.hear(self.last_full_ms);
-        }
         (self.pending, self.last_full_ms) = (Pending::default(), now_ms);
         if std::mem::take(&mut self.stale) || self.degraded.is_some() {
             self.degraded = None;
@@ -193,7 +189,14 @@ impl Watcher {
                 tell(self.degraded.clone().map_or(Change::Whole, Change::Degraded));
             }
         }
-        self.shared.state().unsealed.tell();
+        {
+            let unsealed = &mut self.shared.state().unsealed;
+            unsealed.tell();
+            if self.degraded.is_some() {
+                // Nobody sees what changes from here on.
+                unsealed.hear(now_ms);
+            }
+        }
         tell(Change::Due(Scope::Everything));
     }
 

@@ -137,10 +137,11 @@ fn sets_screen(sets: &[SetReport]) -> String {
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for set in sets {
         let tree = format!("{}.{}", set.epoch.number, set.generation);
+        let unknown = if set.generation == 0 { "never" } else { "unknown" };
         let (role, lag) = if set.owns {
             ("owner", set.rpo_ms.map_or_else(|| cell("unknown", WARN), |ms| plain(tenths(ms))))
         } else {
-            ("standby", set.age_ms.map_or_else(|| cell("unknown", BAD), |ms| plain(tenths(ms))))
+            ("standby", set.age_ms.map_or_else(|| cell(unknown, BAD), |ms| plain(tenths(ms))))
         };
         let pending = format!("{} / {}", set.pending_files, octets(set.pending_bytes));
         rows.push(vec![

@@ -475,7 +475,8 @@ fn copy_of(report: &SetReport) -> ReplicaState {
     }
 }
 
-/// `report`, so long after it came: a standby ages while nobody speaks.
+/// `report`, so long after it came: a standby ages while nobody speaks, and so does what it lacks. Where it lacked nothing
+/// the next look of the replicator tells.
 fn aged(report: &SetReport, since: Duration) -> SetReport {
     let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let mut report = report.clone();
@@ -486,6 +487,11 @@ fn aged(report: &SetReport, since: Duration) -> SetReport {
         // Nobody looks at the files any more.
         report.rpo_ms = None;
         report.peers.iter_mut().for_each(|peer| peer.rpo_ms = None);
+    } else {
+        let gauges = report.peers.iter_mut().map(|peer| &mut peer.rpo_ms);
+        for rpo in gauges.chain([&mut report.rpo_ms]).flatten().filter(|rpo| **rpo > 0) {
+            *rpo = rpo.saturating_add(ms);
+        }
     }
     report
 }

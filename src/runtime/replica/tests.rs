@@ -343,6 +343,11 @@ fn a_host_is_judged_by_its_own_copy_and_not_by_what_it_pushes() {
     let standby = SetReport { pending_bytes: 7, ..report("leases") };
     let own = ReplicaState { age: Some(Duration::from_millis(100)), pending: 7 };
     assert_eq!(copy_of(&standby), own);
+    // What it lacks it still lacks, as far as is known; what it does not lack it has.
+    let later = aged(&owner, Duration::from_millis(40));
+    assert_eq!((later.rpo_ms, later.peers[0].rpo_ms), (Some(90_040), Some(90_040)));
+    let whole = SetReport { rpo_ms: Some(0), peers: Vec::new(), ..owner.clone() };
+    assert_eq!(aged(&whole, Duration::from_millis(40)).rpo_ms, Some(0));
     // Nobody looks at the files of an owner whose replicator is silent.
     let old = aged(&owner, SILENCE);
     assert_eq!((old.rpo_ms, old.peers[0].rpo_ms), (None, None));

@@ -160,11 +160,8 @@ impl Thread {
         }
         // An owner's files are what they are.
         self.shared.mend("drift");
-        let before = Clock::system().steady_ms();
         let _ = self.seal(&Scope::Everything);
         if self.watch.is_none() {
-            // What changed after it was read and before it is watched is in the first scan of the watch.
-            self.set.dirty(before);
             self.start_watch();
         }
         self.start_pushing(stand);
@@ -208,8 +205,13 @@ impl Thread {
 
     /// Makes the next generation; gives whether what is there is sealed.
     fn seal(&mut self, scope: &Scope) -> Result<(), String> {
+        let began = Clock::system().steady_ms();
         match self.set.seal(scope) {
             Ok(sealed) => {
+                if self.watch.is_none() {
+                    // Nobody heard of what changed after it was read: the next look at everything finds it.
+                    self.set.dirty(began);
+                }
                 self.shared.mend("scan");
                 let later = clock::monotonic() + RETRY;
                 let rest = (!sealed.deferred.is_empty()).then_some(later);
