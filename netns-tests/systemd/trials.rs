@@ -235,31 +235,44 @@ fn the_watchdog_ends_a_hung_agent() {
     assert_eq!(pair.status(0)["instances"][0]["name"], "web");
 }
 
-/// A host that is shut down hands over while the service behind the address still runs.
+/// A host that is shut down hands over while the services behind the address still run: one that starts with the host, and
+/// one that somebody else starts, which only what `vipd init` wrote puts in order.
 fn shutdown_hands_over_first() {
     let mut pair = Pair::running();
-    // What it writes when it is stopped: who has the address then, and whether the agent still runs.
-    pair.hosts[0].write(
-        "/etc/systemd/system/shop.service",
-        "[Unit]\nDescription=What the address is there for\n\
-         [Service]\nExecStart=/usr/bin/sleep infinity\n\
-         ExecStop=/bin/sh -c 'ip -brief address show dev eth0 >/var/lib/shop; pgrep -x vipd >>/var/lib/shop'\n\
-         SuccessExitStatus=SIGTERM\n\
-         [Install]\nWantedBy=multi-user.target\n",
+    let first = &pair.hosts[0];
+    for (name, install) in [("shop", "[Install]\nWantedBy=multi-user.target\n"), ("stall", "")] {
+        // What it writes when it is stopped: who has the address then, and whether the agent still runs.
+        first.write(
+            &format!("/etc/systemd/system/{name}.service"),
+            &format!(
+                "[Unit]\nDescription=What the address is there for\n\
+                 [Service]\nExecStart=/usr/bin/sleep infinity\n\
+                 ExecStop=/bin/sh -c 'ip -brief address show dev eth0 >/var/lib/{name}; pgrep -x vipd >>/var/lib/{name}'\n\
+                 SuccessExitStatus=SIGTERM\n{install}"
+            ),
+        );
+    }
+    first.run(
+        "mkdir /root/first && vipd init --yes --scan 0 --interface eth0 --address 192.0.2.100/24 \
+         --this-host lb1=192.0.2.11 --peer lb2=192.0.2.12 --unit stall.service --output /root/first/vipd.toml && \
+         install -D --mode=644 /root/first/fronts.conf /etc/systemd/system/vipd.service.d/fronts.conf && \
+         systemctl daemon-reload && systemctl enable --now --quiet shop && systemctl start stall",
     );
-    pair.hosts[0].run("systemctl enable --now --quiet shop");
     let from = now();
-    pair.hosts[0].run("systemctl poweroff --no-block");
+    first.run("systemctl poweroff --no-block");
     pair.wait_owner(1);
     pair.wait_off(0);
     assert_eq!(pair.lost(from), 0);
     assert!(pair.two_owners(from) <= HANDOVER, "{:?}", pair.two_owners(from));
-    let seen = std::fs::read_to_string(pair.hosts[0].path("/var/lib/shop")).unwrap();
-    assert!(seen.contains("192.0.2.11/24"), "the host still has its own address: {seen}");
-    assert!(
-        !seen.contains("192.0.2.100"),
-        "the service was stopped with the address in place: {seen}"
-    );
+    for name in ["shop", "stall"] {
+        let seen = pair.hosts[0].path(&format!("/var/lib/{name}"));
+        let seen = std::fs::read_to_string(seen).unwrap();
+        assert!(seen.contains("192.0.2.11/24"), "the host still has its own address: {seen}");
+        assert!(
+            !seen.contains("192.0.2.100"),
+            "{name} was stopped with the address in place: {seen}"
+        );
+    }
 }
 
 /// The replicator of the package, with no more rights than its unit gives: owners, groups and modes of other users are the
