@@ -161,20 +161,20 @@ fn flood() {
     arena.close();
 }
 
-/// Both agents on one processor, and on another one a sender that nothing there interrupts: the threads that read adverts
-/// must leave room for those that renew leases.
+/// An owner on one processor, and on another one a sender that nothing there interrupts: the thread that reads adverts must
+/// leave room for the one that renews leases.
 fn flood_without_pause() {
-    let (arena, packets) = (Arena::elected(plan()), if is_long() { 3_000_000 } else { 1_000_000 });
+    let (mut arena, packets) =
+        (Arena::elected(plan()), if is_long() { 3_000_000 } else { 1_000_000 });
     let real_time = arena.status(FIRST)["scheduling"]["real_time"] == true;
     if !real_time || std::thread::available_parallelism().unwrap().get() < 2 {
         println!("\n  SKIPPED: needs real-time scheduling and two processors");
         return;
     }
-    for ix in [FIRST, SECOND] {
-        let pid = arena.stage.agent(ix).pid().unwrap();
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-            stay_on(0, task.unwrap().file_name().to_str().unwrap().parse().unwrap());
-        }
+    arena.stage.stop(SECOND).unwrap();
+    let pid = arena.stage.agent(FIRST).pid().unwrap();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        stay_on(0, task.unwrap().file_name().to_str().unwrap().parse().unwrap());
     }
     let from = now();
     let kinds = wrong();
