@@ -54,7 +54,7 @@ pub struct VrrpSocket {
     tx: Socket,
     frames: Socket,
     ages: Ages,
-    /// When the last datagram that was read had arrived, if none was found missing since.
+    /// When the last datagram that was read had arrived; `None`: the queue was found empty after it.
     last: Option<Instant>,
     ancillary: Vec<u8>,
 }
@@ -99,7 +99,12 @@ impl VrrpSocket {
     /// `ENETDOWN` once after the interface went down; the socket remains usable.
     pub fn recv(&mut self, buf: &mut [u8]) -> io::Result<Option<Received>> {
         loop {
-            let Some(meta) = packet::receive(&self.rx, buf, &mut self.ancillary)? else {
+            let received =
+                packet::receive(&self.rx, buf, &mut self.ancillary).inspect_err(|_| {
+                    // Nothing can be read: nobody waits for what may lie behind it.
+                    self.last = Some(clock::monotonic());
+                })?;
+            let Some(meta) = received else {
                 self.ages.drained();
                 self.last = None;
                 return Ok(None);
