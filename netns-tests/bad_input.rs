@@ -165,7 +165,7 @@ fn flood() {
 /// leave room for the one that renews leases.
 fn flood_without_pause() {
     let (mut arena, packets) =
-        (Arena::elected(plan()), if is_long() { 3_000_000 } else { 1_000_000 });
+        (Arena::elected(plan()), if is_long() { 3_000_000 } else { 300_000 });
     let real_time = arena.status(FIRST)["scheduling"]["real_time"] == true;
     if !real_time || std::thread::available_parallelism().unwrap().get() < 2 {
         println!("\n  SKIPPED: needs real-time scheduling and two processors");

@@ -175,12 +175,14 @@ fn run_without_rights_is_7_and_says_which() {
     );
 }
 
-/// As a user without rights; the binary is copied to where such a user can reach it.
+/// As a user without rights; the binary is copied to where such a user can reach it. By another process: while this one
+/// writes, a program that another test starts here inherits the open file for a moment, and what is being written cannot be run.
 fn without_rights(dir: &Path, command: &Command) -> Output {
     use std::os::unix::process::CommandExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.join("vipd");
-    fs::copy(command.get_program(), &binary).unwrap();
+    let copied = Command::new("cp").arg(command.get_program()).arg(&binary).status().unwrap();
+    assert!(copied.success());
     Command::new(binary).args(command.get_args()).uid(65534).gid(65534).output().unwrap()
 }
 

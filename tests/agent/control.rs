@@ -120,9 +120,11 @@ pub(super) fn groups() {
     let group = host.dir.join("group");
     let known = fs::read_to_string("/etc/group").unwrap();
     fs::write(&group, format!("{known}vipd-admin:x:{ADMINISTRATORS}:\n")).unwrap();
-    // Where strangers can start it.
+    // Where strangers can start it. Another process copies: what this one has open for writing, programs that other tests
+    // start inherit for a moment, and what is being written cannot be run.
     let binary = host.dir.join("vipd");
-    fs::copy(env!("CARGO_BIN_EXE_vipd"), &binary).unwrap();
+    let copy = Command::new("cp").arg(env!("CARGO_BIN_EXE_vipd")).arg(&binary).status().unwrap();
+    assert!(copy.success());
     let run = host.vipd("run");
     let mut command = Command::new("unshare");
     command.args([

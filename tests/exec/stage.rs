@@ -3,8 +3,10 @@
 use crate::CONFIG;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use vipd_agent::exec::client::{Outcome, Runner, Whereabouts};
 use vipd_agent::exec::protocol::{Event, Occasion, Peer, Subject, Which};
@@ -30,11 +32,17 @@ impl Stage {
         Self { dir, runtime, _folder: folder }
     }
 
-    /// A script of the operator.
+    /// A script of the operator. Another process writes it: what this one has open for writing, programs that other tests
+    /// start inherit for a moment, and what is being written cannot be run.
     pub(crate) fn script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("install");
+        command.arg("--mode=755").arg("/dev/stdin").arg(&path).stdin(Stdio::piped());
+        let mut install = command.spawn().unwrap();
+        let mut text = install.stdin.take().unwrap();
+        text.write_all(format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
+        drop(text);
+        assert!(install.wait().unwrap().success());
         path
     }
 
