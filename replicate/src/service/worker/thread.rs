@@ -44,6 +44,8 @@ pub(super) struct Thread {
     seal_again: Option<Instant>,
     /// A guard or a root holds the set back: each look is one at everything, and `seal_again` says when.
     held_back: bool,
+    /// A seal failed, and what it did not see waits for a look at everything.
+    missed: bool,
     /// Since when another host knows of a newer ownership.
     stale: Option<Instant>,
     drift_at: Instant,
@@ -71,6 +73,7 @@ impl Thread {
             behind: false,
             seal_again: None,
             held_back: false,
+            missed: false,
             stale: None,
             drift_at: clock::monotonic(),
             prune_at: clock::monotonic() + PRUNE,
@@ -215,9 +218,8 @@ impl Thread {
                 self.shared.mend("scan");
                 let later = clock::monotonic() + RETRY;
                 let rest = (!sealed.deferred.is_empty()).then_some(later);
-                // What failed elsewhere still waits for a look at everything.
-                let failed = self.seal_again.filter(|_| *scope != Scope::Everything);
-                self.seal_again = rest.or(failed);
+                self.missed &= *scope != Scope::Everything;
+                self.seal_again = rest.or_else(|| self.seal_again.filter(|_| self.missed));
                 self.held_back = false;
                 if sealed.new
                     && let Some(pushing) = &*lock(&self.shared.pushing)
@@ -234,6 +236,7 @@ impl Thread {
             Err(error) => {
                 // The set itself says what its guard or its roots hold back.
                 self.held_back = matches!(error, Error::Guard(_) | Error::Root(_));
+                self.missed = true;
                 if !self.held_back {
                     self.shared.count(error.kind());
                     self.shared.fault("scan", error.to_string());
