@@ -21,7 +21,8 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// The loop slept for `slept`, what it rested included, then worked for `worked`: how long it has to rest now, if at all.
+    /// The loop slept for `slept`, what it rested included, then worked for `worked`: how long it has to rest now, if at
+    /// all.
     pub(super) fn due(&mut self, slept: Duration, worked: Duration) -> Option<Duration> {
         self.debt = self.debt.saturating_sub(slept * SHARE) + worked;
         (self.debt >= WORK).then(|| (self.debt / SHARE).min(LONGEST))

@@ -1,8 +1,9 @@
 //! All instances of this host: one call in, data out, ONE deadline.
 //!
 //! Contract: [`Engine::handle`] with one [`Input`], then [`Engine::poll_output`] until `None`, then sleep until
-//! [`Engine::deadline`]. [`Input::Timeout`] is given only after every socket was drained (DESIGN 5.3), or with [`Engine::set_read_until`]. The engine
-//! never blocks, never looks at a clock and never forgets an input; the same inputs give the same outputs.
+//! [`Engine::deadline`]. [`Input::Timeout`] is given only after every socket was drained (DESIGN 5.3), or after
+//! [`Engine::set_read_until`] has said how far. The engine never blocks, never looks at a clock and never forgets an
+//! input; the same inputs give the same outputs.
 //!
 //! Called by the runtime's protocol thread, the simulation and the fuzzer.
 //!
