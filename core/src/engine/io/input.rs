@@ -140,7 +140,7 @@ pub enum Input<'a> {
 /// How a copy of state files stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaState {
-    /// Everything that the owner had so long ago is here, as it last said; `None`: never.
+    /// Everything that the owner had so long ago is here, as it last said; `None`: unknown.
     pub age: Option<Duration>,
     /// Octets that were still to come, by its last word.
     pub pending: u64,
