@@ -15,7 +15,8 @@
 //! pool       addresses shared out among three hosts      hooks      lines as keepalived's users read them
 //! arena      one fresh room for each trial               judge      what is looked at and what is allowed
 //! programs   scripts on the hosts, and what they wrote   order      what operators type on a host
-//! moves      moves, drains and stops lose nothing        severed    agents that die in the middle of a move
+//! moves      moves, drains and stops lose nothing        busy       the same while others hold the kernel's lock
+//! severed    agents that die in the middle of a move
 //! verbs      each order, its end, exit code and record   restart    planned restarts that nobody sees
 //! sync_hooks moments around a move, vetoes           sync_rsync files that follow the address by rsync
 //! sync_states connections by conntrackd, a service
@@ -30,6 +31,7 @@
 
 mod arena;
 mod bad_input;
+mod busy;
 mod doctor;
 mod failover;
 mod heal;
@@ -83,13 +85,14 @@ const LONG_ONLY: [&str; 11] = [
 ];
 
 /// Rooms that count lost probes or load the machine: nothing else runs beside them.
-const ALONE: [fn() -> Vec<Trial>; 14] = [
+const ALONE: [fn() -> Vec<Trial>; 15] = [
     failover::trials,
     stop::trials,
     restart::trials,
     versions::trials,
     reload::trials,
     moves::trials,
+    busy::trials,
     heal::trials,
     repair::trials,
     load::trials,

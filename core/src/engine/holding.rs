@@ -262,6 +262,9 @@ impl Engine {
             self.released(ix);
             return;
         }
+        if late && self.asks_again(ix) {
+            return;
+        }
         for u in self.units_of(ix) {
             if !self.units[u].is_active() {
                 continue;

@@ -14,7 +14,7 @@ const RENEW_GAP: Duration = Duration::from_millis(300);
 /// From this many addresses on, a host renews only every half lease.
 const MANY: usize = 64;
 /// The kernel may drop a leased address this much early (measured: 24 ms once).
-const EARLY: Duration = Duration::from_millis(50);
+pub(super) const EARLY: Duration = Duration::from_millis(50);
 /// A lease ends at least this long before the peers' patience, where whole seconds allow it (DESIGN 5.1).
 const MARGIN: Duration = Duration::from_millis(400);
 

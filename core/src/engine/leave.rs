@@ -10,7 +10,7 @@ use crate::vrrp::Heard;
 use std::net::IpAddr;
 
 /// The addresses stay this long after the successor has them.
-const OVERLAP: Duration = Duration::from_millis(200);
+pub(super) const OVERLAP: Duration = Duration::from_millis(200);
 /// A foreign successor may need this long per address before it announces.
 const PER_ADDRESS: Duration = Duration::from_micros(200);
 /// A vipd successor announces this long before the release.
@@ -19,8 +19,10 @@ const NOTICE: Duration = Duration::from_millis(20);
 /// Where a clean stop is.
 #[derive(Clone, Debug)]
 pub(super) struct Leaving {
-    /// Released at the latest then, whoever came.
+    /// Released then, whoever came.
     release_at: Instant,
+    /// The same where the kernel of a vipd successor is late.
+    latest: Instant,
     successor: Successor,
     /// Peers were told that the release is near.
     noticed: bool,
@@ -67,6 +69,11 @@ enum Successor {
 }
 
 impl Leaving {
+    /// Peers are told again when that is near.
+    fn release_then(&mut self, at: Instant) {
+        (self.release_at, self.noticed) = (at, false);
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         if self.released {
             Instant::MAX
@@ -207,10 +214,12 @@ impl Engine {
         let interval = self.units[u].told_interval().duration();
         let patience = interval * 255 / 256 + Duration::from_millis(100);
         let predecessor = self.predecessor(u);
+        let latest = self.kernel_patience(u).max(now + patience);
         self.units[u].vr.shut_down();
         self.units[u].announce.cancel();
         self.units[u].leaving = Some(Leaving {
             release_at: now + patience,
+            latest,
             successor: Successor::None,
             noticed: false,
             released: false,
@@ -281,7 +290,7 @@ impl Engine {
             && leaving.successor == Successor::None
         {
             leaving.successor = Successor::Foreign;
-            leaving.release_at = now + OVERLAP + PER_ADDRESS.saturating_mul(addresses);
+            leaving.release_then(now + OVERLAP + PER_ADDRESS.saturating_mul(addresses));
         }
         self.rearm(u);
     }
@@ -320,7 +329,7 @@ impl Engine {
             && leaving.successor == Successor::None
         {
             leaving.successor = Successor::Vipd(host);
-            leaving.release_at = now + OVERLAP;
+            leaving.release_then(now + OVERLAP);
         }
         self.rearm(u);
     }
@@ -333,8 +342,16 @@ impl Engine {
         }
         if !leaving.noticed && leaving.release_at.before(NOTICE) <= now {
             leaving.noticed = true;
-            let nobody = leaving.successor == Successor::None && leaving.moves_to().is_none();
+            let nobody = leaving.successor == Successor::None;
+            let (to, latest) = (leaving.moves_to(), leaving.latest);
+            if nobody && leaving.release_at < latest && self.awaits_kernel(u, to) {
+                if let Some(leaving) = &mut self.units[u].leaving {
+                    leaving.release_then(latest);
+                }
+                return;
+            }
             self.urgent();
+            let nobody = nobody && to.is_none();
             if nobody {
                 // Nobody took over; the first priority 0 may have been lost.
                 self.advertise(u, 0);
@@ -389,28 +406,6 @@ impl Engine {
                 self.rearm(u);
             }
             None => self.move_failed(u),
-        }
-    }
-
-    /// Outranked by `winner`: a vipd host tells when its kernel has the addresses, and until then this one
-    /// keeps them. A foreign winner is on its own.
-    pub(super) fn free_after(&mut self, u: UnitIx, winner: IpAddr) {
-        let living = self.host_of(winner).filter(|h| self.living_peers(u).any(|(p, _)| p == *h));
-        match living {
-            Some(host) => self.keep_for(u, host),
-            None => self.order_free(u),
-        }
-    }
-
-    /// The addresses stay until `host` has them, but not beyond the overlap.
-    pub(super) fn keep_for(&mut self, u: UnitIx, host: HostIx) {
-        self.units[u].yielding = Some((host, self.now.mono + OVERLAP));
-    }
-
-    /// `host` has the addresses: the one that yielded to it lets go.
-    pub(super) fn winner_applied(&mut self, u: UnitIx, host: HostIx) {
-        if self.units[u].yielding.is_some_and(|(winner, _)| winner == host) {
-            self.order_free(u);
         }
     }
 

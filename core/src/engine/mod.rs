@@ -9,7 +9,8 @@
 //!
 //! Rooms: `unit` what is elected (one virtual router, or both families in shared fate); `adverts` packets in and
 //! out; `claim` becoming and ceasing to be owner; `stale` and `silence` what has to be known before a claim after
-//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop; `fitness` checks, class and
+//! silence; `holding` what the kernel holds; `lease` its lifetimes; `leave` the clean stop, `yielding` what stays
+//! for a better host; `late` slow kernels; `fitness` checks, class and
 //! priority; `flap` penalties and the move budget; `offer` how an unfit owner lets go; `standby` warm and cold;
 //! `promotion` whether an operator's would succeed; `epoch` who owns under which number, `replica` is the copy good enough;
 //! `operate` what operators order; `reload` another configuration; `restart` what precedes a planned start of the agent,
@@ -27,6 +28,7 @@ mod flap;
 mod heartbeats;
 mod holding;
 pub mod io;
+mod late;
 mod lease;
 mod leave;
 mod link;
@@ -47,6 +49,7 @@ mod stale;
 mod standby;
 mod sync;
 mod unit;
+mod yielding;
 
 use crate::config::model::Model;
 use crate::policy::replica::Copy;

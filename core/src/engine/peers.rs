@@ -381,7 +381,7 @@ impl Engine {
                 // are still here, and stay.
                 let given_back = owned
                     && new.state == State::Backup
-                    && self.units[u].yielding.is_some_and(|(winner, _)| winner == host);
+                    && self.units[u].yielding.is_some_and(|yielding| yielding.is_to(host));
                 if given_back && self.living_owner(u).is_none() {
                     self.units[u].vr.owner_gone(now, Expiry::Unable(host), true);
                 }

@@ -9,6 +9,7 @@ use super::leave::Leaving;
 use super::offer::Offers;
 use super::restart::STRETCHED_ADVERTS;
 use super::stale::StaleWait;
+use super::yielding::Yielding;
 use super::{Engine, UnitIx};
 use crate::config::model::HmacMode;
 use crate::config::model::{Auth, Instance, Transport};
@@ -86,8 +87,8 @@ pub(super) struct Unit {
     pub(super) stale: StaleWait,
     /// Handing over or stopping.
     pub(super) leaving: Option<Leaving>,
-    /// Yielded: the addresses stay until this host has them, but not beyond this time.
-    pub(super) yielding: Option<(HostIx, Instant)>,
+    /// Yielded to a host that does not have the addresses yet.
+    pub(super) yielding: Option<Yielding>,
     /// May start again after a fault of the kernel or a fight over the address.
     pub(super) barred_until: Instant,
     /// Weaker adverts in a row from a peer that does not hear us.
@@ -328,8 +329,8 @@ impl Engine {
         if let Some(leaving) = &unit.leaving {
             at = at.min(leaving.deadline());
         }
-        if let Some((_, until)) = unit.yielding {
-            at = at.min(until);
+        if let Some(yielding) = unit.yielding {
+            at = at.min(yielding.until);
         }
         if unit.state() == State::Initialize && unit.barred_until > self.now.mono {
             at = at.min(unit.barred_until);
@@ -358,9 +359,7 @@ impl Engine {
         if self.units[u].leaving.is_some() {
             self.leave_due(u);
         }
-        if self.units[u].yielding.is_some_and(|(_, until)| until <= now) {
-            self.order_free(u);
-        }
+        self.yielding_due(u);
         self.announce_due(u);
         self.rearm(u);
     }

@@ -46,6 +46,10 @@ impl World {
                 self.replicas[host].unwritable += 1;
                 self.note(Fact::DiskFull(host));
             }
+            Fault::KernelSlow(host) => {
+                self.hosts[host].slow += 1;
+                self.note(Fact::KernelSlow(host, true));
+            }
             Fault::Accept => self.accept_trees(),
             Fault::Stop(host) => {
                 if self.hosts[host].agent == Agent::Running {
@@ -111,6 +115,13 @@ impl World {
             }
             Fault::ReplicatorSlow(host) => self.replicas[host].slow -= 1,
             Fault::DiskFull(host) => self.replicas[host].unwritable -= 1,
+            Fault::KernelSlow(host) => {
+                self.hosts[host].slow -= 1;
+                if self.hosts[host].slow == 0 {
+                    self.note(Fact::KernelSlow(host, false));
+                    self.kernel_goes_on(host);
+                }
+            }
             // An agent that has left by now starts again; one that still hands over does so when it has left.
             Fault::Stop(host) => self.settle_agent(host),
             Fault::Sick(host) => self.sickens(host, -1),
@@ -229,9 +240,7 @@ impl World {
                 self.note(Fact::ResumedOver(host, family, rival, priority));
             }
         }
-        if std::mem::take(&mut self.hosts[host].kernel_due) {
-            self.kernel_step(host);
-        }
+        self.kernel_goes_on(host);
         if self.breakage == Some(Breakage::ReadBeforeWrite) {
             self.act_on_timer(host);
         }
@@ -244,6 +253,13 @@ impl World {
         self.check(host);
         self.act_on_timer(host);
         self.set_timer(host);
+    }
+
+    /// The kernel thread does what it was about to do.
+    fn kernel_goes_on(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].kernel_due) {
+            self.kernel_step(host);
+        }
     }
 
     /// The owner whose fresh adverts wait in the queue of a host that resumes. Without heartbeats each family runs by

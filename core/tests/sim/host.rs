@@ -172,8 +172,10 @@ pub(crate) struct Host {
     pub(crate) boot: u64,
     /// Orders wait for the kernel thread.
     pub(crate) kernel_busy: bool,
-    /// The kernel thread was to act while the process hung.
+    /// The kernel thread was to act while the process hung, or while its kernel was busy with something else.
     pub(crate) kernel_due: bool,
+    /// Others that hold the lock of its kernel.
+    pub(crate) slow: u32,
     /// The one timer: what it is set to, and the number of the setting.
     pub(crate) timer: Option<Instant>,
     pub(crate) timer_gen: u64,
@@ -205,6 +207,7 @@ impl Host {
             boot: 0,
             kernel_busy: false,
             kernel_due: false,
+            slow: 0,
             timer: None,
             timer_gen: 0,
             leaving: false,

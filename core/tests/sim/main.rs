@@ -1,9 +1,9 @@
 //! The simulation: 2 to 5 hosts with the real engine in virtual time, under seeded faults, judged from outside.
 //!
 //! `SIM_SCHEDULES=100000 cargo test -p vipd-core --test sim --release` is the long run (in pieces: `SIM_FROM=n` is its
-//! first seed), `SIM_SEED=n` replays one seed with its trace; with `SIM_CHECKS=1`, `SIM_ORDERS=1`, `SIM_RELOADS=1` or
-//! `SIM_SETS=1` that of the run with checks, operators, reloads or sets of state files. Which promise is judged how:
-//! `invariants`.
+//! first seed), `SIM_SEED=n` replays one seed with its trace; with `SIM_CHECKS=1`, `SIM_ORDERS=1`, `SIM_RELOADS=1`,
+//! `SIM_SETS=1` or `SIM_SLOW=1` that of the run with checks, operators, reloads, sets of state files or slow kernels. Which
+//! promise is judged how: `invariants`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a replay is for reading")]
 
@@ -24,6 +24,7 @@ mod rng;
 mod run;
 mod scenario;
 mod schedule;
+mod slow;
 mod sweep;
 mod trace;
 mod wire;

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     ReplicatorSlow(usize),
     /// The disk of an agent takes nothing.
     DiskFull(usize),
+    /// The kernel of a host changes nothing that it is asked for: somebody else holds its lock.
+    KernelSlow(usize),
     /// An operator accepts the trees that wait for one, on every host.
     Accept,
 }
@@ -113,6 +115,11 @@ impl Schedule {
     /// When the last fault has ended.
     pub(crate) fn end(&self) -> Instant {
         self.0.iter().map(|f| f.at + f.lasts).max().unwrap_or_default()
+    }
+
+    /// Is a kernel busy in it?
+    pub(crate) fn slows(&self) -> bool {
+        self.0.iter().any(|f| matches!(f.fault, Fault::KernelSlow(_)))
     }
 
     /// The same without one fault.
@@ -202,6 +209,7 @@ impl fmt::Display for Fault {
             Self::ReplicatorDown(h) => write!(f, "replicator of {} is dead", host_name(*h)),
             Self::ReplicatorSlow(h) => write!(f, "replicator of {} is slow", host_name(*h)),
             Self::DiskFull(h) => write!(f, "the agent of {} cannot store", host_name(*h)),
+            Self::KernelSlow(h) => write!(f, "the kernel of {} is busy", host_name(*h)),
             Self::Accept => write!(f, "operators accept the trees that wait"),
             Self::Tidy => write!(f, "operators take back what they ordered"),
         }

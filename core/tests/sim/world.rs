@@ -404,7 +404,7 @@ impl World {
 
     pub(crate) fn kernel_step(&mut self, host: usize) {
         self.hosts[host].kernel_busy = false;
-        if self.hosts[host].agent == Agent::Hung {
+        if self.hosts[host].agent == Agent::Hung || self.hosts[host].slow > 0 {
             self.hosts[host].kernel_due = true;
             return;
         }

@@ -122,9 +122,7 @@ impl Unit {
         if let Some(leaving) = &mut self.leaving {
             leaving.renumber(renumber);
         }
-        // Who waits for a host that is gone from the configuration waits for nobody: for the time alone.
-        self.yielding =
-            self.yielding.map(|(host, until)| (renumber.host(host).unwrap_or(me), until));
+        self.yielding = self.yielding.map(|yielding| yielding.renumbered(renumber, me));
         self.leaver = self.leaver.and_then(|host| renumber.host(host));
     }
 }

@@ -41,10 +41,10 @@ impl Watch {
             _ => return,
         };
         let (first, second) = (&self.hosts[a], &self.hosts[b]);
-        if !first.agent.runs() || !second.agent.runs() {
+        if !first.agent.runs() || !second.agent.runs() || first.slow || second.slow {
             return;
         }
-        let disturbed = since.max(first.since).max(second.since);
+        let disturbed = since.max(first.since).max(second.since).max(self.kernels_changed);
         // An order in the middle of an overlap begins another one.
         let from = start.max(disturbed).max(self.orders.spoken);
         // Who offers because its service fails keeps the addresses as one that stops does, well again or not.
@@ -102,7 +102,11 @@ impl Watch {
                 }
             }
             Agent::Leaving => {
-                let end = since
+                // It waits for the kernel of its successor.
+                if self.hosts.iter().any(|h| h.slow) {
+                    return;
+                }
+                let end = since.max(self.kernels_changed)
                     + self.scenario.t()
                     + Duration::from_millis(100)
                     + self.overlap()
@@ -132,11 +136,11 @@ impl Watch {
                 && !self.orders.drained(h)
                 && self.may_serve(now, h)
         };
-        if !(0..self.hosts.len()).any(able) {
+        if !(0..self.hosts.len()).any(able) || self.hosts.iter().any(|h| h.slow) {
             return;
         }
         let mut from = vacant.max(whole).max(self.agents_changed).max(self.orders.spoken);
-        from = from.max(self.copies_changed(now));
+        from = from.max(self.copies_changed(now)).max(self.kernels_changed);
         if self.scenario.heartbeats {
             // Both families share their fate: while the kernel of a dead or hung agent serves one, both wait for it.
             for other in &self.addrs {

@@ -68,6 +68,8 @@ pub(crate) enum Fact {
     Role(usize, bool, Epoch),
     /// The disk of an agent takes nothing for a while.
     DiskFull(usize),
+    /// The kernel of a host is busy with something else from now on, or not any more.
+    KernelSlow(usize, bool),
     /// The disk of an agent has reserved epochs up to this number.
     Stored(usize, u64),
     /// The service wrote.
@@ -184,6 +186,8 @@ struct HostView {
     /// Does its service fail, and when did it last fail or recover?
     sick: bool,
     sickened: Instant,
+    /// Is its kernel busy with something else?
+    slow: bool,
 }
 
 /// What a resumed agent may not do for a moment.
@@ -228,6 +232,8 @@ pub(crate) struct Watch {
     second: Option<Instant>,
     /// Last start, stop, death, hang or resumption of any agent.
     agents_changed: Instant,
+    /// The last time that a kernel was not busy any more.
+    kernels_changed: Instant,
     orders: Orders,
     sets: Sets,
     /// Moves that were carried out.
@@ -252,6 +258,7 @@ impl Watch {
             muzzle: [None, None],
             sick: false,
             sickened: Instant::ZERO,
+            slow: false,
         };
         let addr = |addr| AddrView {
             addr,
@@ -272,6 +279,7 @@ impl Watch {
             whole: Some(Instant::ZERO),
             second: Some(Instant::ZERO),
             agents_changed: Instant::ZERO,
+            kernels_changed: Instant::ZERO,
             orders: Orders::new(scenario.hosts),
             sets: Sets::new(scenario.hosts),
             moves_done: 0,
@@ -346,6 +354,10 @@ impl Watch {
             Fact::Figures(host, age) => self.figures(now, *host, *age),
             Fact::Role(host, owns, epoch) => self.role(now, *host, *owns, *epoch),
             Fact::DiskFull(host) => self.disk_full(*host),
+            Fact::KernelSlow(host, slow) => {
+                self.hosts[*host].slow = *slow;
+                self.kernels_changed = now;
+            }
             Fact::Stored(..) | Fact::Wrote(_) => {}
             Fact::BarrierOver(host, _) => self.barrier_over(*host),
             Fact::NotBrought(host, to, on) => self.not_brought(*host, *to, *on),
@@ -397,7 +409,10 @@ impl Watch {
     /// Since when nothing has happened to any agent, net, or to this address by hand.
     fn calm_since(&self, now: Instant, view: &AddrView) -> Option<Instant> {
         let calm = self.whole?.max(self.agents_changed).max(view.tampered).max(self.orders.last);
-        let calm = calm.max(self.copies_changed(now));
+        let calm = calm.max(self.copies_changed(now)).max(self.kernels_changed);
+        if self.hosts.iter().any(|h| h.slow) {
+            return None;
+        }
         if self.scenario.replica.is_some() && self.orders.moving(None) {
             // Its barrier takes its time.
             return None;
