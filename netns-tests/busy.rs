@@ -19,8 +19,9 @@ use vipd_agent::lab::plan::{Families, MacMode, Plan};
 /// For so long the lock is held at each act, as far as the machine keeps its pace: longer than an owner at 10 ms used to
 /// wait for its successor's kernel before it went, or than the overlap.
 const BUSY: Duration = Duration::from_millis(330);
-/// An act whose lock was held for longer than this proves nothing: a lease at 10 ms is a second.
-const TOO_LONG: Duration = Duration::from_millis(450);
+/// An act whose lock was held for longer than this, or hardly, proves nothing: a lease at 10 ms is a second.
+const JUDGED: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_millis(420);
 /// Bridges that are taken down to see how long one takes.
 const TRIED: u32 = 5;
 
@@ -83,7 +84,7 @@ fn lose_nothing(plan: Plan) {
                 seen.lost,
                 seen.sent
             );
-            if held > TOO_LONG {
+            if !JUDGED.contains(&held) {
                 continue;
             }
             judged += 1;
@@ -93,7 +94,10 @@ fn lose_nothing(plan: Plan) {
         }
     }
     assert!(bad.is_empty(), "{bad:#?}\n{}", arena.stage.logs(60));
-    assert!(judged * 2 >= rounds * ACTS.len(), "the lock was held for too long: {judged} judged");
+    assert!(
+        judged * 2 >= rounds * ACTS.len(),
+        "the lock was held for too long, or not: {judged} judged"
+    );
     arena.close();
 }
 

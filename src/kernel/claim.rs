@@ -60,9 +60,10 @@ pub(super) struct Claim {
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether an added IPv6 address is served.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-/// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms;
-/// on a machine that was busy starting others 20 ms of waiting seem to have been too few (33 ms without an answer after them).
-const LOOK_LIMIT: Duration = Duration::from_millis(150);
+/// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms,
+/// and as long as others hold the lock of all network changes: beside rooms that came and went 150 ms were too few in two of
+/// 1,200 acts (17 and 5 ms without an answer after them). Who hands over waits for half a second.
+const LOOK_LIMIT: Duration = Duration::from_millis(450);
 
 impl Claim {
     /// Looks at what is there and plans. `order` asks for `Hold`.
@@ -251,7 +252,7 @@ impl Claim {
                 if let Some(held) = host.held.get_mut(&self.order.instance) {
                     held.placed.retain(|p| !self.added.contains(p));
                 }
-                host.abandon(self.order.instance);
+                host.give_up(self.order.instance, &fault);
                 Some(Err(fault))
             }
         }

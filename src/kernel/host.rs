@@ -249,8 +249,12 @@ impl Host {
         true
     }
 
-    /// A claim failed: its devices and settings go when nothing is held after it.
-    pub(super) fn abandon(&mut self, instance: InstanceIx) {
+    /// A claim failed: its devices and settings go when nothing is held after it. What was only too late will be asked for
+    /// again, or released, which takes them as well.
+    pub(super) fn give_up(&mut self, instance: InstanceIx, fault: &KernelFault) {
+        if *fault == KernelFault::Late {
+            return;
+        }
         if self.held.get(&instance).is_some_and(|h| !h.placed.is_empty()) {
             return;
         }

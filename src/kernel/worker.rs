@@ -114,7 +114,7 @@ impl Worker {
             return match Claim::begin(&mut self.host, &order) {
                 Ok(claim) => self.claim_chunk(claim),
                 Err(fault) => {
-                    self.host.abandon(order.instance);
+                    self.host.give_up(order.instance, &fault);
                     applied(&order, clock::monotonic(), Err(fault))
                 }
             };

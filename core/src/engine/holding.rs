@@ -26,8 +26,10 @@ pub(super) struct Holding {
     pub(super) order: u64,
     /// What that order wants.
     want: bool,
-    /// When it was given.
+    /// When that was asked for first.
     pub(super) asked_at: Instant,
+    /// It was asked for again, because the kernel thread was too late.
+    pub(super) asked_again: bool,
     /// The order was confirmed; leases run from this moment or a later renewal.
     pub(super) confirmed: Option<Instant>,
     /// Something of ours may be in the kernel.
@@ -59,6 +61,7 @@ impl Holding {
             order: 0,
             want: false,
             asked_at: Instant::ZERO,
+            asked_again: false,
             confirmed: None,
             may_hold: false,
             lease_secs: None,
@@ -144,8 +147,10 @@ impl Engine {
         let order = self.next_order();
         let holding = &mut self.holdings[usize::from(ix.0)];
         holding.order = order;
+        if !holding.want || holding.confirmed.is_some() {
+            (holding.asked_at, holding.asked_again) = (now, false);
+        }
         holding.want = true;
-        holding.asked_at = now;
         holding.may_hold = true;
         holding.lease_secs = lease_secs;
         self.push(Output::Own(Own {
@@ -157,15 +162,17 @@ impl Engine {
 
     /// Takes the unit's addresses off, or all of the instance when no other unit of it is active.
     pub(super) fn order_free(&mut self, u: UnitIx) {
-        self.units[u].yielding = None;
+        let yielded = self.units[u].yielding.take().is_some();
         let ix = self.units[u].instance;
-        if let Some(other) =
-            self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses())
-        {
-            self.order_hold(other);
-            return;
+        match self.units_of(ix).into_iter().find(|o| *o != u && self.units[*o].keeps_addresses()) {
+            Some(other) => self.order_hold(other),
+            None => self.free(ix),
         }
-        self.free(ix);
+        if yielded {
+            // A move that waited for the other kernel has come to its end.
+            let cause = self.units[u].cause.clone();
+            self.move_follows(u, &cause);
+        }
     }
 
     /// Orders that nothing of ours is left for the instance.
@@ -252,17 +259,18 @@ impl Engine {
 
     fn kernel_failed(&mut self, ix: InstanceIx, fault: KernelFault) {
         let late = fault == KernelFault::Late;
-        self.holdings[usize::from(ix.0)].repairing = false;
-        self.holdings[usize::from(ix.0)].amending = false;
         let want = self.holding(ix).want;
         self.event(Some(ix), None, EventKind::KernelFailed(fault));
+        // What was repaired or amended still is.
+        if want && late && self.asks_again(ix) {
+            return;
+        }
+        self.holdings[usize::from(ix.0)].repairing = false;
+        self.holdings[usize::from(ix.0)].amending = false;
         if !want {
             // The lease ends what could not be taken off; a stop does not wait for it.
             self.holdings[usize::from(ix.0)].may_hold = false;
             self.released(ix);
-            return;
-        }
-        if late && self.asks_again(ix) {
             return;
         }
         for u in self.units_of(ix) {

@@ -324,12 +324,17 @@ impl Engine {
 
     /// A vipd host says that its kernel has the addresses.
     pub(super) fn successor_applied(&mut self, u: UnitIx, host: HostIx) {
-        let now = self.now.mono;
+        let release_at = self.within_lease(u, OVERLAP);
         if let Some(leaving) = &mut self.units[u].leaving
             && leaving.successor == Successor::None
         {
             leaving.successor = Successor::Vipd(host);
-            leaving.release_then(now + OVERLAP);
+            let told = leaving.noticed;
+            leaving.release_then(release_at);
+            if told {
+                // It is not that near any more, and will be told again.
+                self.urgent();
+            }
         }
         self.rearm(u);
     }
@@ -340,19 +345,21 @@ impl Engine {
         if leaving.released {
             return;
         }
-        if !leaving.noticed && leaving.release_at.before(NOTICE) <= now {
-            leaving.noticed = true;
-            let nobody = leaving.successor == Successor::None;
-            let (to, latest) = (leaving.moves_to(), leaving.latest);
-            if nobody && leaving.release_at < latest && self.awaits_kernel(u, to) {
-                if let Some(leaving) = &mut self.units[u].leaving {
-                    leaving.release_then(latest);
-                }
-                return;
+        let near = leaving.release_at.before(NOTICE) <= now;
+        let nobody = leaving.successor == Successor::None;
+        let (to, latest) = (leaving.moves_to(), leaving.latest);
+        let may_wait = near && nobody && leaving.release_at < latest;
+        if may_wait && self.awaits_kernel(u, to) {
+            if let Some(leaving) = &mut self.units[u].leaving {
+                leaving.release_then(latest);
             }
+            return;
+        }
+        let Some(leaving) = &mut self.units[u].leaving else { return };
+        if near && !leaving.noticed {
+            leaving.noticed = true;
             self.urgent();
-            let nobody = nobody && to.is_none();
-            if nobody {
+            if nobody && to.is_none() {
                 // Nobody took over; the first priority 0 may have been lost.
                 self.advertise(u, 0);
             }

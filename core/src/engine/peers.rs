@@ -372,7 +372,7 @@ impl Engine {
         match self.units[u].state() {
             State::Backup => {
                 if owns && new.applied {
-                    self.winner_applied(u, host);
+                    self.winner_applied(u);
                 }
                 if owns {
                     self.warm_up(u, host, new.class);

@@ -48,9 +48,9 @@ impl Engine {
         self.units[u].yielding = Some(Yielding { to: host, until, latest });
     }
 
-    /// `host` has the addresses: the one that yielded to it lets go.
-    pub(super) fn winner_applied(&mut self, u: UnitIx, host: HostIx) {
-        if self.units[u].yielding.is_some_and(|yielding| yielding.is_to(host)) {
+    /// An owner of the group has the addresses: who yielded, to it or to one that it outdid, lets go.
+    pub(super) fn winner_applied(&mut self, u: UnitIx) {
+        if self.units[u].yielding.is_some() {
             self.order_free(u);
         }
     }

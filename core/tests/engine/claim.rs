@@ -6,7 +6,7 @@ use vipd_core::time::Duration;
 use vipd_core::types::{Mac, State};
 
 /// lb1 at the moment of its claim, its kernel silent.
-fn claiming(text: &str) -> Bench {
+pub(crate) fn claiming(text: &str) -> Bench {
     let mut lb1 = Bench::up(text, 1);
     lb1.orders = Orders::Pending;
     lb1.become_owner_keeping_log();
@@ -72,33 +72,6 @@ fn a_new_hardware_address_is_announced() {
     lb1.give(Input::Link { link: ETH0, state });
     lb1.run(ms(1));
     assert_eq!(lb1.announced().iter().map(|(_, a)| a.mac).collect::<Vec<_>>(), [mac(9)]);
-}
-
-#[test]
-fn a_claim_that_came_too_late_is_asked_for_again_but_not_for_ever() {
-    let mut lb1 = claiming(&plain(""));
-    let mut asked = 0;
-    let begun = lb1.now;
-    while lb1.state() == State::Active {
-        asked += 1;
-        assert_eq!(lb1.holds(), asked, "a new order each time");
-        lb1.run(ms(100));
-        lb1.applied(Err(KernelFault::Late));
-    }
-    assert!((ms(400)..=ms(600)).contains(&lb1.now.since(begun)), "{:?}", lb1.now.since(begun));
-    assert_eq!(lb1.causes().last(), Some(&(State::Backup, Cause::KernelFault)));
-    assert!(lb1.announced().is_empty());
-}
-
-/// Others may have claimed while it stood still (DESIGN 5.3).
-#[test]
-fn who_stood_still_does_not_ask_again_for_a_claim_that_came_too_late() {
-    let mut lb1 = claiming(&plain("advert-interval = \"100ms\"\n"));
-    let asked = lb1.holds();
-    lb1.now += ms(400);
-    lb1.applied(Err(KernelFault::Late));
-    assert_eq!(lb1.holds(), asked);
-    assert_eq!(lb1.state(), State::Backup);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod fit;
 mod flap;
 mod groups;
 mod health;
+mod late;
 mod lease;
 mod offer;
 mod operate;

@@ -32,6 +32,7 @@ pub(crate) fn pair() -> Scenario {
         stale_holder_wait: false,
         checks: false,
         operators: false,
+        slow: false,
         reloads: false,
         replica: None,
     }

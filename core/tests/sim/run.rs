@@ -129,7 +129,7 @@ impl Case {
             self.seed,
             match (self.scenario.checks, self.scenario.operators, self.scenario.reloads) {
                 _ if self.scenario.replica.is_some() => " SIM_SETS=1",
-                _ if self.schedule.slows() => " SIM_SLOW=1",
+                _ if self.scenario.slow => " SIM_SLOW=1",
                 (true, ..) => " SIM_CHECKS=1",
                 (_, true, _) => " SIM_ORDERS=1",
                 (.., true) => " SIM_RELOADS=1",

@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     pub(crate) checks: bool,
     /// Operators give orders.
     pub(crate) operators: bool,
+    /// Kernels are busy with something else at times.
+    pub(crate) slow: bool,
     /// Files change.
     pub(crate) reloads: bool,
     /// A set of state files follows the address.
@@ -94,6 +96,7 @@ impl Scenario {
             stale_holder_wait: heartbeats,
             checks: false,
             operators: false,
+            slow: false,
             reloads: false,
             replica: None,
         }

@@ -117,11 +117,6 @@ impl Schedule {
         self.0.iter().map(|f| f.at + f.lasts).max().unwrap_or_default()
     }
 
-    /// Is a kernel busy in it?
-    pub(crate) fn slows(&self) -> bool {
-        self.0.iter().any(|f| matches!(f.fault, Fault::KernelSlow(_)))
-    }
-
     /// The same without one fault.
     pub(crate) fn without(&self, ix: usize) -> Self {
         let mut fewer = self.clone();

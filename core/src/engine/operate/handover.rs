@@ -275,7 +275,7 @@ impl Engine {
     }
 
     /// The unit changed its state for `cause`.
-    pub(super) fn move_follows(&mut self, u: UnitIx, cause: &Cause) {
+    pub(in crate::engine) fn move_follows(&mut self, u: UnitIx, cause: &Cause) {
         let ix = self.units[u].instance;
         let Some(moving) = &self.ordered_of(ix).moving else { return };
         let (to, handing) = (moving.to, moving.handing);
@@ -293,7 +293,11 @@ impl Engine {
             }
             return;
         }
-        let left = |o: UnitIx| !self.units[o].is_active() && self.units[o].leaving.is_none();
+        let left = |o: UnitIx| {
+            let unit = &self.units[o];
+            // It may come back to who yielded to a host whose kernel does not take it.
+            !unit.is_active() && unit.leaving.is_none() && unit.yielding.is_none()
+        };
         if !self.units_of(ix).into_iter().all(left) {
             return;
         }

@@ -1,7 +1,7 @@
 //! Moves: by request between hosts of the group, by priority 0 to others.
 
 use super::*;
-use crate::bench::{ms, plain};
+use crate::bench::{Orders, ms, plain};
 use crate::fit::{activation, bench, say, stands_by, with};
 use vipd_core::config::model::{Severity, Standby};
 use vipd_core::engine::io::{Alarm, Applied, Cause, KernelFault, LinkState, Verdict};
@@ -403,4 +403,34 @@ fn an_order_to_whoever_comes_reaches_the_host_that_was_unknown() {
     lb1.run(ms(300));
     assert_eq!(lb1.state(), State::Backup);
     assert!(lb1.end(3).unwrap().is_ok());
+}
+
+/// The kernel of the target is late: the operation ends when that one has the address, or does not take it, and not before.
+#[test]
+fn a_move_is_done_when_the_kernel_of_the_target_has_the_address() {
+    let moved = |busy: u64, late: bool| {
+        let text = "advert-interval = \"10ms\"\n";
+        let mut world = world(&beating(text), 2, |_: &mut Model| {});
+        world.hosts[1].orders = Orders::Pending;
+        world.order(0, 1, Some(WEB), to(1));
+        for _ in 0..busy / 100 {
+            world.run(ms(100));
+            assert_eq!(world.hosts[0].end(1), None, "at {}", world.now);
+            assert!(world.hosts[0].frees().is_empty(), "at {}", world.now);
+            if late {
+                world.hosts[1].applied(Err(KernelFault::Late));
+            }
+        }
+        world.hosts[1].orders = Orders::Done;
+        if !late {
+            world.hosts[1].applied(Ok(()));
+        }
+        world.run(ms(300));
+        (world.hosts[0].end(1).unwrap().is_ok(), world.owners())
+    };
+    assert_eq!(moved(400, false), (true, vec![1]), "within the patience of the source");
+    assert_eq!(moved(600, false), (true, vec![1]), "after it had yielded");
+    assert_eq!(moved(400, true), (true, vec![1]), "asked again each time");
+    let (done, owners) = moved(500, true);
+    assert!(!done && owners == [0], "given up: {owners:?}");
 }

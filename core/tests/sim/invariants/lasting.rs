@@ -41,7 +41,7 @@ impl Watch {
             _ => return,
         };
         let (first, second) = (&self.hosts[a], &self.hosts[b]);
-        if !first.agent.runs() || !second.agent.runs() || first.slow || second.slow {
+        if !first.agent.runs() || !second.agent.runs() || first.slow.or(second.slow).is_some() {
             return;
         }
         let disturbed = since.max(first.since).max(second.since).max(self.kernels_changed);
@@ -103,7 +103,7 @@ impl Watch {
             }
             Agent::Leaving => {
                 // It waits for the kernel of its successor.
-                if self.hosts.iter().any(|h| h.slow) {
+                if self.hosts.iter().any(|h| h.slow.is_some()) {
                     return;
                 }
                 let end = since.max(self.kernels_changed)
@@ -136,7 +136,7 @@ impl Watch {
                 && !self.orders.drained(h)
                 && self.may_serve(now, h)
         };
-        if !(0..self.hosts.len()).any(able) || self.hosts.iter().any(|h| h.slow) {
+        if !(0..self.hosts.len()).any(able) || self.hosts.iter().any(|h| h.slow.is_some()) {
             return;
         }
         let mut from = vacant.max(whole).max(self.agents_changed).max(self.orders.spoken);

@@ -166,6 +166,8 @@ impl fmt::Display for Violation {
 
 /// Transit twice, the kernel thread twice, timers: what "at once" costs in this world.
 const SLACK: Duration = Duration::from_millis(10);
+/// The kernel of a successor is waited for a little longer than this; what is left of a lease is about as much.
+const LATE_KERNEL: Duration = Duration::from_millis(450);
 /// The winner's own repeats come 1, 5 and 15 s after a claim (DESIGN 5.4).
 const LATE_REPEAT: Duration = Duration::from_secs(5);
 
@@ -186,8 +188,8 @@ struct HostView {
     /// Does its service fail, and when did it last fail or recover?
     sick: bool,
     sickened: Instant,
-    /// Is its kernel busy with something else?
-    slow: bool,
+    /// Since when its kernel is busy with something else.
+    slow: Option<Instant>,
 }
 
 /// What a resumed agent may not do for a moment.
@@ -232,8 +234,9 @@ pub(crate) struct Watch {
     second: Option<Instant>,
     /// Last start, stop, death, hang or resumption of any agent.
     agents_changed: Instant,
-    /// The last time that a kernel was not busy any more.
+    /// The last time that a kernel was not busy any more; the same of one that was busy for longer than is waited for.
     kernels_changed: Instant,
+    kernels_late: Instant,
     orders: Orders,
     sets: Sets,
     /// Moves that were carried out.
@@ -258,7 +261,7 @@ impl Watch {
             muzzle: [None, None],
             sick: false,
             sickened: Instant::ZERO,
-            slow: false,
+            slow: None,
         };
         let addr = |addr| AddrView {
             addr,
@@ -280,6 +283,7 @@ impl Watch {
             second: Some(Instant::ZERO),
             agents_changed: Instant::ZERO,
             kernels_changed: Instant::ZERO,
+            kernels_late: Instant::ZERO,
             orders: Orders::new(scenario.hosts),
             sets: Sets::new(scenario.hosts),
             moves_done: 0,
@@ -355,8 +359,11 @@ impl Watch {
             Fact::Role(host, owns, epoch) => self.role(now, *host, *owns, *epoch),
             Fact::DiskFull(host) => self.disk_full(*host),
             Fact::KernelSlow(host, slow) => {
-                self.hosts[*host].slow = *slow;
+                let before = std::mem::replace(&mut self.hosts[*host].slow, slow.then_some(now));
                 self.kernels_changed = now;
+                if before.is_some_and(|since| now - since > LATE_KERNEL) {
+                    self.kernels_late = now;
+                }
             }
             Fact::Stored(..) | Fact::Wrote(_) => {}
             Fact::BarrierOver(host, _) => self.barrier_over(*host),
@@ -410,7 +417,7 @@ impl Watch {
     fn calm_since(&self, now: Instant, view: &AddrView) -> Option<Instant> {
         let calm = self.whole?.max(self.agents_changed).max(view.tampered).max(self.orders.last);
         let calm = calm.max(self.copies_changed(now)).max(self.kernels_changed);
-        if self.hosts.iter().any(|h| h.slow) {
+        if self.hosts.iter().any(|h| h.slow.is_some()) {
             return None;
         }
         if self.scenario.replica.is_some() && self.orders.moving(None) {

@@ -1,6 +1,6 @@
 //! What must not happen at all: judged when it happens.
 
-use super::{Muzzle, Rule, SLACK, Watch};
+use super::{HostView, LATE_KERNEL, Muzzle, Rule, SLACK, Watch};
 use crate::host::Agent;
 use crate::scenario::host_name;
 use std::net::IpAddr;
@@ -110,6 +110,11 @@ impl Watch {
         let view = self.addr(addr).clone();
         // What a hand takes off is no release.
         let Some(whole) = self.whole.filter(|_| view.tampered != now) else { return };
+        let late = |h: &HostView| h.slow.is_some_and(|since| now - since > LATE_KERNEL);
+        if self.hosts.iter().any(late) || now - self.kernels_late < self.lease && self.scenario.slow
+        {
+            return;
+        }
         let me = &self.hosts[host];
         let moment = match me.agent {
             // Where state is brought over first, the release comes long after the order.
