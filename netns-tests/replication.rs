@@ -6,6 +6,7 @@
 mod crashes;
 mod files;
 mod follows;
+mod keys;
 mod links;
 mod moves;
 mod partition;
@@ -28,7 +29,7 @@ const QUICK: &str = "debounce = \"20ms\"\nmax-delay = \"200ms\"\n";
 const SOON: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn()); 11] = [
+    let trials: [(&str, fn()); 12] = [
         ("follows", follows::a_file_is_on_the_standby_soon),
         ("moves", moves::moves_lose_nothing),
         ("preempts", moves::a_preemption_loses_nothing),
@@ -40,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("killed", crashes::replicators_that_die_at_any_moment),
         ("claims", untimely::a_claim_while_a_tree_is_put_in_place),
         ("reloads", untimely::a_bad_set_changes_nothing),
+        ("keys", keys::a_new_key_on_one_host_after_the_other),
     ];
     let trial = |(name, play): (&str, fn())| {
         Trial::test(format!("replication/{name}"), move || {

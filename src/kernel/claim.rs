@@ -50,8 +50,8 @@ pub(super) struct Claim {
     surplus: Vec<Placement>,
     /// Everything else is on.
     removes: bool,
-    /// IPv6 addresses that the kernel took but may not serve yet.
-    coming: Vec<Ipv6Addr>,
+    /// IPv6 addresses that the kernel took but may not serve yet, with their interfaces.
+    coming: Vec<(u32, Ipv6Addr)>,
     /// Since when it is looked whether they are served.
     looking: Option<Instant>,
 }
@@ -249,8 +249,11 @@ impl Claim {
             Err(fault) => {
                 // What cannot be taken off now ends with its lease.
                 host.take_off(&self.added);
+                // What was there before and not looked at again still is, and is renewed.
+                let left = self.todo.iter().filter_map(Item::adopted);
                 if let Some(held) = host.held.get_mut(&self.order.instance) {
                     held.placed.retain(|p| !self.added.contains(p));
+                    held.placed.extend(left);
                 }
                 host.give_up(self.order.instance, &fault);
                 Some(Err(fault))
@@ -283,7 +286,7 @@ impl Claim {
                     if matches!(item, Item::Add(_)) {
                         self.added.push(*p);
                         if let IpAddr::V6(addr) = p.addr {
-                            self.coming.push(addr);
+                            self.coming.push((p.index, addr));
                         }
                     }
                 }
@@ -326,10 +329,10 @@ impl Claim {
     /// An address is announced once the kernel serves it, not when it acknowledges it: packets that come
     /// between would be lost.
     fn still_coming(&mut self, host: &mut Host) -> bool {
-        while let Some(addr) = self.coming.last() {
+        while let Some((index, addr)) = self.coming.last() {
             let now = clock::monotonic();
             let since = *self.looking.get_or_insert(now);
-            if now.since(since) >= LOOK_LIMIT || route::delivers(&mut host.net, *addr) {
+            if now.since(since) >= LOOK_LIMIT || route::delivers(&mut host.net, *index, *addr) {
                 self.coming.pop();
             } else {
                 std::thread::sleep(LOOK_EVERY);
@@ -402,6 +405,13 @@ impl Claim {
 
 impl Item {
     /// The address that it puts on, if it is one.
+    fn adopted(&self) -> Option<Placement> {
+        match *self {
+            Self::Adopt(p) => Some(p),
+            Self::Add(_) | Self::AddLocal(_) | Self::ReplaceLocal(_) => None,
+        }
+    }
+
     fn placement(&self) -> Option<Placement> {
         match *self {
             Self::Add(p) | Self::Adopt(p) => Some(p),

@@ -83,13 +83,15 @@ pub(super) fn locals(net: &mut Netlink) -> Result<HashMap<IpAddr, bool>, Refusal
     Ok(found)
 }
 
-/// Does the kernel deliver packets to `addr` on this host? An IPv6 address gets its local route from a work
+/// Does the kernel deliver packets to `addr`, which was put on interface `index`, on this host? Asked for that interface, as
+/// one of a VRF has a table of its own. An IPv6 address gets its local route from a work
 /// queue, up to milliseconds after the add was acknowledged.
-pub(super) fn delivers(net: &mut Netlink, addr: Ipv6Addr) -> bool {
+pub(super) fn delivers(net: &mut Netlink, index: u32, addr: Ipv6Addr) -> bool {
     let mut m = RouteMessage::default();
     m.header.address_family = AddressFamily::Inet6;
     m.header.destination_prefix_length = 128;
-    m.attributes = vec![RouteAttribute::Destination(IpAddr::V6(addr).into())];
+    m.attributes =
+        vec![RouteAttribute::Destination(IpAddr::V6(addr).into()), RouteAttribute::Oif(index)];
     let found = net.get(&RouteNetlinkMessage::GetRoute(m));
     matches!(found, Ok(Some(RouteNetlinkMessage::NewRoute(r))) if r.header.kind == RouteType::Local)
 }

@@ -30,6 +30,8 @@ pub(super) struct Holding {
     pub(super) asked_at: Instant,
     /// It was asked for again, because the kernel thread was too late.
     pub(super) asked_again: bool,
+    /// When the kernel last put them on, or said that they are; `None`: not since they are wanted.
+    pub(super) put_on: Option<Instant>,
     /// The order was confirmed; leases run from this moment or a later renewal.
     pub(super) confirmed: Option<Instant>,
     /// Something of ours may be in the kernel.
@@ -62,6 +64,7 @@ impl Holding {
             want: false,
             asked_at: Instant::ZERO,
             asked_again: false,
+            put_on: None,
             confirmed: None,
             may_hold: false,
             lease_secs: None,
@@ -184,7 +187,7 @@ impl Engine {
         holding.want = false;
         holding.repairing = false;
         holding.asked_at = now;
-        holding.confirmed = None;
+        (holding.put_on, holding.confirmed) = (None, None);
         holding.may_hold = true;
         self.push(Output::Own(Own { instance: ix, order, want: Want::Free }));
         self.plan_renewal();
@@ -217,7 +220,7 @@ impl Engine {
         let missed = std::mem::take(&mut holding.missed);
         holding.amending = false;
         holding.repairing = false;
-        holding.confirmed = Some(at);
+        (holding.put_on, holding.confirmed) = (Some(at), Some(at));
         let (took, addresses) = (now.since(holding.asked_at), holding.count);
         if first {
             self.event(Some(ix), None, EventKind::Claimed { took, addresses });

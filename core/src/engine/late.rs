@@ -50,7 +50,7 @@ impl Engine {
         let holding = self.holding(ix);
         let newest = owners.iter().map(|u| self.units[*u].since).max().unwrap_or(now);
         let patient = |begun: Instant| !holding.asked_again || now.since(begun) < LATE_KERNEL;
-        let may = match holding.confirmed {
+        let may = match holding.put_on {
             None => patient(holding.asked_at),
             // Of another family.
             Some(at) if newest > at => patient(newest),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelFault {
     /// `not_after` had passed.
-    #[error("the order was too late: another host may own the address by now")]
+    #[error("the kernel thread came too late for the order")]
     Late,
     /// The address is already on this host and is not ours.
     #[error(

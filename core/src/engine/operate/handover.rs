@@ -295,8 +295,9 @@ impl Engine {
         }
         let left = |o: UnitIx| {
             let unit = &self.units[o];
-            // It may come back to who yielded to a host whose kernel does not take it.
-            !unit.is_active() && unit.leaving.is_none() && unit.yielding.is_none()
+            // Handed over to a host whose kernel does not have it yet, it may come back.
+            let comes_back = handing && unit.yielding.is_some();
+            !unit.is_active() && unit.leaving.is_none() && !comes_back
         };
         if !self.units_of(ix).into_iter().all(left) {
             return;
