@@ -14,7 +14,7 @@ use vipd_core::time::{Duration, Instant};
 use vipd_core::types::{HostIx, Interval};
 
 /// Schedules of the regular run.
-const REGULAR: u64 = 300;
+const REGULAR: u64 = 150;
 /// The longest that a kernel is busy with something else where it may cost nobody anything.
 const BUSY: u64 = 350;
 /// The longest altogether: longer than is waited for, shorter than what is left of any lease.
