@@ -65,15 +65,23 @@ fn lose_nothing(plan: Plan) {
             // An agent that starts needs the lock as well.
             let after = Duration::from_millis(if act == "start" { 30 } else { 0 });
             let busy = hold(&neighbour, bridges, after);
-            match act {
-                "stop" => drop(arena.stage.stop(on).unwrap()),
-                "start" => drop(arena.stage.start(on).unwrap()),
-                "move" => drop(arena.done(on, &["move", "web", "--wait", "--reason", "trial"])),
-                "failback" => drop(arena.done(on, &["failback", "web", "--wait"])),
-                _ => drop(arena.done(on, &[act, "--wait"])),
+            let words: &[&str] = match act {
+                "move" => &["move", "web", "--wait", "--reason", "trial"],
+                "failback" => &["failback", "web", "--wait"],
+                other => &[other, "--wait"],
+            };
+            let told = match act {
+                "stop" => arena.stage.stop(on).map(|_| None).unwrap(),
+                "start" => arena.stage.start(on).map(|_| None).unwrap(),
+                _ => Some(arena.order(on, words)).filter(|told| told.code != 0),
+            };
+            let held = busy.join().unwrap();
+            if let Some(told) = told {
+                // Where it was held for too long, it stays where it was.
+                assert!(!JUDGED.contains(&held), "{act}, held for {held:?}: {}", told.text);
+                arena.done(on, words);
             }
             let took = arena.wait_owner(owner).since(at);
-            let held = busy.join().unwrap();
             bridges = enough(bridges, held);
             arena.calm();
             let seen = arena.outage(at);
