@@ -5,8 +5,9 @@
 //! beside them that takes down bridges, each of which lets the kernel wait with the lock in its hand; no processor is kept
 //! from anybody.
 
-use crate::arena::{Arena, FIRST, SECOND, is_long};
+use crate::arena::{Arena, is_long};
 use crate::judge;
+use crate::moves::ACTS;
 use libtest_mimic::Trial;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -24,16 +25,6 @@ const JUDGED: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_millis(420);
 /// Bridges that are taken down to see how long one takes.
 const TRIED: u32 = 5;
-
-/// What is done, where, and who owns then.
-const ACTS: [(&str, usize, usize); 6] = [
-    ("move", FIRST, SECOND),
-    ("failback", FIRST, FIRST),
-    ("drain", FIRST, SECOND),
-    ("undrain", FIRST, FIRST),
-    ("stop", FIRST, SECOND),
-    ("start", FIRST, FIRST),
-];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let variants = [

@@ -30,7 +30,7 @@ const SAMPLE: [&str; 6] = [
 const MIDDLE: Duration = Duration::from_millis(100);
 
 /// What is done, where, and who owns then.
-const ACTS: [(&str, usize, usize); 6] = [
+pub(crate) const ACTS: [(&str, usize, usize); 6] = [
     ("move", FIRST, SECOND),
     ("failback", FIRST, FIRST),
     ("drain", FIRST, SECOND),
