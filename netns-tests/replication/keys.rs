@@ -63,7 +63,7 @@ pub(super) fn a_new_key_on_one_host_after_the_other() {
     let since = now();
     arena.put_key(FIRST, &new);
     arena.take_key(FIRST);
-    // Adverts go on, heartbeats do not; nothing moves for that, and nothing can be moved without loss.
+    // Adverts go on, heartbeats do not; nothing moves for that.
     arena.wait_peers(false);
     wait(arena.stage.plan().detection() * 3);
     assert_eq!(arena.stage.owner(), Some(FIRST), "{}", arena.stage.logs(30));

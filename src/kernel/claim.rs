@@ -61,8 +61,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether an added IPv6 address is served.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// After so long the claim is told as done all the same: the kernel acknowledged the address. Its work queue takes some 0.1 ms,
-/// and as long as others hold the lock of all network changes: beside rooms that came and went 150 ms were too few in two of
-/// 1,200 acts (17 and 5 ms without an answer after them). Who hands over waits for half a second.
+/// and as long as others hold the lock of all network changes: beside rooms that came and went 150 ms seem to have been
+/// too few in two of 1,200 acts (17 and 5 probes lost, one each millisecond). Who hands over waits for half a second.
 const LOOK_LIMIT: Duration = Duration::from_millis(450);
 
 impl Claim {
@@ -404,7 +404,7 @@ impl Claim {
 }
 
 impl Item {
-    /// The address that it puts on, if it is one.
+    /// The address that it goes on with, if it does.
     fn adopted(&self) -> Option<Placement> {
         match *self {
             Self::Adopt(p) => Some(p),
@@ -412,6 +412,7 @@ impl Item {
         }
     }
 
+    /// The address that it puts on, if it is one.
     fn placement(&self) -> Option<Placement> {
         match *self {
             Self::Add(p) | Self::Adopt(p) => Some(p),

@@ -61,9 +61,9 @@ fn what_a_claim_took_is_told_from_its_first_order_on() {
 /// Others may have claimed meanwhile (DESIGN 5.3).
 #[test]
 fn who_stood_still_does_not_ask_again() {
-    let mut lb1 = claiming(&plain(""));
-    // Less than what an order may take, and more than an interval beyond which it counts as having slept.
-    lb1.now += ms(3050);
+    let mut lb1 = claiming(&plain(FAST));
+    // Longer than three intervals, and shorter than what an order may take: it is the sleep that counts.
+    lb1.stand_still(ms(50));
     lb1.applied(Err(KernelFault::Late));
     assert_eq!((lb1.state(), lb1.holds()), (State::Backup, 1));
 }
