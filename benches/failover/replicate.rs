@@ -12,6 +12,7 @@ use crate::job::{Job, Sample, Task, Who, side_by_side};
 use crate::results::{Results, Table, number};
 use crate::spacing;
 use anyhow::{Context as _, bail};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use vipd_agent::lab::clock::{millis, now, sleep_until};
 use vipd_agent::lab::replicator::StateFiles;
 use vipd_agent::lab::stage::Stage;
 use vipd_agent::lab::topology::{Net, host_v4};
+use vipd_core::time::Instant;
 
 const MIB: u64 = 1 << 20;
 /// No step takes longer.
@@ -77,7 +79,6 @@ pub(crate) fn measure(job: &Job, quick: bool, long: bool) -> anyhow::Result<Vec<
     }
     let huge = |aside: &Path| write_huge(aside, scale.huge);
     samples.extend(play.step("huge first", huge, appear)?);
-    let from = now();
     let change = |tree: &Path, _: &Path| overwrite(&tree.join("huge"), scale.huge);
     samples.extend(play.step("huge changed", nothing, change)?);
     let source = play.source.join("tree/huge");
@@ -85,11 +86,13 @@ pub(crate) fn measure(job: &Job, quick: bool, long: bool) -> anyhow::Result<Vec<
     let replace =
         |tree: &Path, aside: &Path| Ok(fs::rename(aside.join("huge"), tree.join("huge"))?);
     samples.extend(play.step("huge inserted", insertion, replace)?);
-    let until = now();
+    // The grid of the adverts, while either copies; not while this program prepares gigabytes, which holds a processor in the
+    // kernel for tens of milliseconds where that cannot be preempted.
+    for (way, from, until) in play.spans.take() {
+        let gaps = spacing::gaps(&capture, host_v4(0, Net::Service), from, until);
+        samples.extend(gaps.into_iter().map(|gap| Sample::new(format!("gap {way}"), gap)));
+    }
     play.clear()?;
-    // The grid of the adverts, while a very large file is sent again.
-    let spared = spacing::gaps(&capture, host_v4(0, Net::Service), from, until);
-    samples.extend(spared.into_iter().map(|gap| Sample::new("gap", gap)));
     Ok(samples)
 }
 
@@ -214,6 +217,8 @@ struct Play<'s> {
     /// Where a tree is put together.
     aside: PathBuf,
     daemon: std::process::Child,
+    /// When which way copied.
+    spans: RefCell<Vec<(&'static str, Instant, Instant)>>,
 }
 
 impl Drop for Play<'_> {
@@ -251,6 +256,7 @@ impl<'s> Play<'s> {
             rsynced,
             aside,
             daemon,
+            spans: RefCell::default(),
         })
     }
 
@@ -277,7 +283,9 @@ impl<'s> Play<'s> {
             }
             sleep_until(now() + Duration::from_millis(2));
         }
-        let took = millis(now().since(at));
+        let there = now();
+        self.spans.borrow_mut().push(("vipd", at, there));
+        let took = millis(there.since(at));
         samples.push(Sample::new(format!("{name}: vipd ms"), took));
         samples.push(Sample::new(format!("{name}: vipd octets"), self.sent()? - sent));
         let memory = pids.iter().map(|pid| peak_kb(*pid)).fold(0.0, f64::max);
@@ -292,7 +300,7 @@ impl<'s> Play<'s> {
     fn rsync(
         &self,
         name: &str,
-        way: &str,
+        way: &'static str,
         module: &str,
         options: &[&str],
     ) -> anyhow::Result<Vec<Sample>> {
@@ -315,8 +323,10 @@ impl<'s> Play<'s> {
             sleep_until(now() + Duration::from_millis(2));
         };
         anyhow::ensure!(status.success(), "rsync: {status}");
+        let ended = now();
+        self.spans.borrow_mut().push((way, at, ended));
         Ok(vec![
-            Sample::new(format!("{name}: {way} ms"), millis(now().since(at))),
+            Sample::new(format!("{name}: {way} ms"), millis(ended.since(at))),
             Sample::new(format!("{name}: {way} octets"), self.sent()? - sent),
             Sample::new(format!("{name}: {way} kB"), memory),
         ])
@@ -433,6 +443,7 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
         "rsync s",
         "ratio",
         "rsync --fsync s",
+        "ratio",
         "vipd MiB sent",
         "rsync MiB sent",
         "ratio",
@@ -460,7 +471,8 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
                 row.push(number(vipd / rsync));
             }
             if unit == "ms" {
-                row.push(number(value("fsync ms") / divisor));
+                let fsync = value("fsync ms");
+                row.extend([number(fsync / divisor), number(vipd / fsync)]);
             }
         }
         table.row(&row);
@@ -468,13 +480,21 @@ pub(crate) fn section(effort: Effort) -> anyhow::Result<String> {
     text.push_str(&table.text());
     let part = |name, part| of(name).quantile(part).map_or_else(|| "-".into(), number);
     text.push_str(&format!(
-        "\nA new small file is on the other host after {} ms (median; p99 {}, with `debounce = \"10ms\"`). Adverts of 10 ms while the large \
-         file was re-sent: median {} ms, p99 {}, max {}.\n",
+        "\nA new small file is on the other host after {} ms (median; p99 {}, with `debounce = \"10ms\"`). Gaps between adverts of 10 ms, in \
+         all rows together:\n\n",
         part("latency", 0.5),
         part("latency", 0.99),
-        part("gap", 0.5),
-        part("gap", 0.99),
-        part("gap", 1.0),
     ));
+    let mut table = Table::new(&["while", "adverts", "median ms", "p99 ms", "p99.9 ms", "max ms"]);
+    for (name, what) in [
+        ("gap vipd", "vipd copies"),
+        ("gap rsync", "rsync copies"),
+        ("gap fsync", "rsync --fsync copies"),
+    ] {
+        let mut row = vec![what.to_owned(), of(name).count().to_string()];
+        row.extend([0.5, 0.99, 0.999, 1.0].map(|at| part(name, at)));
+        table.row(&row);
+    }
+    text.push_str(&table.text());
     Ok(text)
 }

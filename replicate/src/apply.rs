@@ -5,7 +5,7 @@
 //! does not name, and begin no step in the root once this host becomes the owner.
 
 use crate::clock;
-use crate::disk::{Dir, Seen, What};
+use crate::disk::{Dir, Near, Seen, What};
 use crate::error::Error;
 use crate::halt::Look;
 use crate::intent::Intent;
@@ -42,6 +42,7 @@ struct Site<'a> {
     put: HashSet<&'a RelPath>,
     /// Folders in which names changed.
     touched: BTreeSet<PathBuf>,
+    near: Near,
     /// Where what goes is moved from: the root, or what was the root before it was swapped.
     old: Dir,
     swapped: bool,
@@ -55,9 +56,9 @@ impl Shared {
         &self,
         work: &mut Work,
         roots: &[Root],
-        intent: &mut Intent,
+        intent: &Intent,
     ) -> Result<(), Error> {
-        let mut marks: HashMap<RelPath, Mark> = HashMap::new();
+        let mut marks = HashMap::new();
         for root in roots {
             self.forward_root(root, intent, &mut marks)
                 .map_err(|(path, error)| Error::io(root.path.join(path), error))?;
@@ -93,11 +94,11 @@ impl Shared {
         Ok(())
     }
 
-    fn forward_root(
+    fn forward_root<'i>(
         &self,
         root: &Root,
-        intent: &Intent,
-        marks: &mut HashMap<RelPath, Mark>,
+        intent: &'i Intent,
+        marks: &mut HashMap<&'i RelPath, Mark>,
     ) -> Result<(), (PathBuf, io::Error)> {
         let here = |error| (PathBuf::new(), error);
         let own = root.own(&self.config).map_err(here)?;
@@ -128,6 +129,7 @@ impl Shared {
             config: &self.config,
             put: intent.acts.iter().filter(|act| act.puts()).map(Act::path).collect(),
             touched: BTreeSet::new(),
+            near: Near::default(),
             swapped: swapped.is_some(),
             ready,
             old: match swapped {
@@ -139,16 +141,17 @@ impl Shared {
         for act in acts {
             site.act(act).map_err(|error| (act.path().as_path().to_path_buf(), error))?;
         }
+        site.near.leave(&root.dir).map_err(here)?;
         if site.swapped {
             site.rescue_strays().map_err(here)?;
         }
         site.sync().map_err(here)?;
         // As they are now, with the content that was hashed when it came.
         let dir = if site.swapped { Dir::open(&root.path).map_err(here)? } else { site.old };
-        let now_ns = clock::stamp_ns();
+        let (now_ns, mut near) = (clock::stamp_ns(), Near::default());
         for act in intent.acts.iter().filter(|act| act.path().root() == root.ix) {
             if let Act::Folder { entry } | Act::Place { entry, .. } | Act::Adjust { entry } = act
-                && let Some(seen) = dir.see(entry.path.as_path()).map_err(here)?
+                && let Some(seen) = near.see(&dir, entry.path.as_path()).map_err(here)?
                 && site_agrees(entry, &seen)
             {
                 let mark = match act {
@@ -158,7 +161,7 @@ impl Shared {
                     Act::Adjust { .. } => Mark { ino: seen.ino, ..Mark::default() },
                     _ => scan::mark(&seen, now_ns),
                 };
-                marks.insert(entry.path.clone(), mark);
+                marks.insert(&entry.path, mark);
             }
         }
         Ok(())
@@ -169,7 +172,7 @@ impl Shared {
         work: &mut Work,
         roots: &[Root],
         intent: &Intent,
-        marks: &HashMap<RelPath, Mark>,
+        marks: &HashMap<&RelPath, Mark>,
     ) -> Result<(), Error> {
         let (_, mut record) = self.next_record();
         let standing = self.state().tree.clone();
@@ -254,7 +257,7 @@ fn site_agrees(entry: &Entry, seen: &Seen) -> bool {
 }
 
 impl Act {
-    pub(crate) const fn path(&self) -> &RelPath {
+    pub(crate) fn path(&self) -> &RelPath {
         match self {
             Self::Aside { path, .. } | Self::Rmdir { path } => path,
             Self::Folder { entry } | Self::Place { entry, .. } | Self::Adjust { entry } => {
@@ -285,7 +288,9 @@ impl Site<'_> {
         self.look.look()?;
         let path = act.path().as_path();
         let parent = path.parent().unwrap_or_else(|| Path::new(""));
-        self.touched.insert(parent.to_path_buf());
+        if !self.touched.contains(parent) {
+            self.touched.insert(parent.to_path_buf());
+        }
         match act {
             Act::Aside { path, keep, expect } => self.aside(path, *keep, *expect),
             // With a swap only what is kept counts: the new tree is there as a whole.
@@ -305,7 +310,7 @@ impl Site<'_> {
 
     /// What to do with what is there, which may be other than what was planned for.
     fn judge(
-        &self,
+        keeper: &Keeper<'_>,
         path: &RelPath,
         seen: &Seen,
         keep: Keep,
@@ -314,7 +319,7 @@ impl Site<'_> {
         if keep == Keep::Rescue || expect.is_some_and(|expect| expect.meets(seen)) {
             return Ok(keep);
         }
-        self.keeper.list_late(path, seen)?;
+        keeper.list_late(path, seen)?;
         Ok(Keep::Rescue)
     }
 
@@ -327,7 +332,7 @@ impl Site<'_> {
             // It went before, and this is what came in its place; or that step deals with it.
             return Ok(());
         }
-        match self.judge(path, &seen, keep, expect)? {
+        match Self::judge(&self.keeper, path, &seen, keep, expect)? {
             Keep::Nothing => self.old.unlink(path.as_path()),
             keep => self.keeper.aside(&self.old, keep, path.as_path()),
         }
@@ -355,7 +360,7 @@ impl Site<'_> {
     }
 
     fn place(
-        &self,
+        &mut self,
         number: u32,
         entry: &Entry,
         keep: Keep,
@@ -373,23 +378,32 @@ impl Site<'_> {
             Some(ready) => ready,
             // Done before, or lost: only the former may pass.
             None => {
-                let seen = self.root().see(entry.path.as_path())?;
-                return match seen {
+                let top = &self.keeper.root.dir;
+                return match self.near.see(top, entry.path.as_path())? {
                     Some(seen) if site_agrees(entry, &seen) => Ok(()),
                     _ => Err(Errno::NOENT.into()),
                 };
             }
         };
         let path = entry.path.as_path();
-        if let Some(seen) = self.root().see(path)? {
-            match self.judge(&entry.path, &seen, keep, expect)? {
+        self.look.look()?;
+        let (holder, name) = self.near.holder(&self.keeper.root.dir, path)?;
+        if expect.is_none() {
+            // Most likely there is nothing.
+            match ready.rename_new(&number, holder, name.as_ref()) {
+                Err(error) if is_no_answer(&error) => {}
+                done => return done,
+            }
+        }
+        if let Some(seen) = holder.see_here(name)? {
+            match Self::judge(&self.keeper, &entry.path, &seen, keep, expect)? {
                 Keep::Nothing => {}
                 keep if seen.what == What::Folder => self.keeper.aside(&self.old, keep, path)?,
                 keep => self.keeper.link(keep, path, &seen)?,
             }
         }
         self.look.look()?;
-        ready.rename(&number, self.root(), path)
+        ready.rename(&number, holder, name.as_ref())
     }
 
     fn adjust(&self, entry: &Entry) -> io::Result<()> {
@@ -433,6 +447,12 @@ impl Site<'_> {
         }
         own.sync()
     }
+}
+
+/// Something is there, or the file system cannot tell.
+fn is_no_answer(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
 fn sync_tree(dir: &Dir) -> io::Result<()> {

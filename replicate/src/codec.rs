@@ -6,17 +6,35 @@
 use crate::manifest::{Entry, Hash, Kind};
 use crate::path::RelPath;
 use crate::ports::Position;
+use std::io;
+use std::sync::Arc;
 use vipd_core::types::Epoch;
 
 /// Octets that are no such thing.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
+/// Octets that are handed on at once.
+const PIECE: usize = 64 * 1024;
+
+/// Takes octets that were collected, a piece after the other.
+pub(crate) type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> io::Result<()>;
+
 /// Collects octets.
 #[derive(Debug, Default)]
 pub(crate) struct Out(pub(crate) Vec<u8>);
 
 impl Out {
+    /// Hands on what was collected, once it is worth it: what is written as a whole need not be in memory as a whole.
+    pub(crate) fn hand_on(&mut self, sink: Sink<'_>) -> io::Result<()> {
+        if self.0.len() < PIECE { Ok(()) } else { self.hand_on_rest(sink) }
+    }
+    /// The same with whatever is left.
+    pub(crate) fn hand_on_rest(&mut self, sink: Sink<'_>) -> io::Result<()> {
+        sink(&self.0)?;
+        self.0.clear();
+        Ok(())
+    }
     pub(crate) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
@@ -112,7 +130,7 @@ impl<'a> In<'a> {
         let epoch = Epoch { number: self.u64()?, host: self.u8()? };
         Ok(Position { epoch, generation: self.u64()? })
     }
-    pub(crate) fn entry(&mut self) -> Result<Entry, Malformed> {
+    pub(crate) fn entry(&mut self) -> Result<Arc<Entry>, Malformed> {
         let path = self.path()?;
         let kind = match self.u8()? {
             0 => Kind::File { size: self.u64()?, hash: self.hash()? },
@@ -126,6 +144,6 @@ impl<'a> In<'a> {
         for _ in 0..self.u32()? {
             xattrs.push((self.bytes()?.to_vec(), self.bytes()?.to_vec()));
         }
-        Ok(Entry { path, kind, mode, uid, gid, mtime_ns, xattrs })
+        Ok(Arc::new(Entry { path, kind, mode, uid, gid, mtime_ns, xattrs }))
     }
 }

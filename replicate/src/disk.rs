@@ -14,7 +14,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An open folder.
 #[derive(Debug)]
@@ -363,6 +363,39 @@ impl Dir {
         let (parent, name) = self.holder(path, OFlags::empty())?;
         let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
         Ok(fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+/// The folder of the name that was asked for last, kept open: of many names in one folder the way there is walked once.
+#[derive(Debug, Default)]
+pub(crate) struct Near(Option<(PathBuf, Dir)>);
+
+impl Near {
+    /// The folder that holds `path` below `top`, and the last component.
+    pub(crate) fn holder<'p>(&mut self, top: &Dir, path: &'p Path) -> io::Result<(&Dir, &'p OsStr)> {
+        let (parent, name) = split(path)?;
+        if self.0.as_ref().is_none_or(|(known, _)| known != parent) {
+            self.leave(top)?;
+            self.0 = Some((parent.to_path_buf(), top.at(parent)?));
+        }
+        let Some((_, dir)) = &self.0 else { return Err(io::ErrorKind::NotFound.into()) };
+        Ok((dir, name))
+    }
+
+    /// What is at `path` below `top`, as [`Dir::see`] tells it.
+    pub(crate) fn see(&mut self, top: &Dir, path: &Path) -> io::Result<Option<Seen>> {
+        match self.holder(top, path) {
+            Ok((dir, name)) => dir.see_here(name),
+            Err(error) if is_nowhere(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the folder up. It has to be where it was: what was done in it would be elsewhere.
+    pub(crate) fn leave(&mut self, top: &Dir) -> io::Result<()> {
+        let Some((path, dir)) = self.0.take() else { return Ok(()) };
+        let (was, is) = (dir.seen()?, top.at(&path)?.seen()?);
+        if (was.dev, was.ino) == (is.dev, is.ino) { Ok(()) } else { Err(Errno::NOENT.into()) }
     }
 }
 

@@ -82,7 +82,7 @@ impl Shared {
             return None;
         }
         let look = self.halt.any();
-        let read = || hashing::hash(&mut dir.file(path)?, &mut hashing::buffer(), look);
+        let read = || hashing::hash(&mut dir.file(path)?, &mut Vec::new(), look);
         let what = match read() {
             Err(error) if halted(&error) => return None,
             Ok((_, hash)) if hash_of(entry) == Some(&hash) => return None,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// Octets that are read at once.
-const CHUNK: usize = 256 * 1024;
+pub(crate) const CHUNK: usize = 256 * 1024;
 /// Several threads hash a file of so many octets. Larger ones, sparse ones most likely, would have too many segments.
 pub(crate) const SHARED: std::ops::Range<u64> = 8 << 20..4 << 40;
 /// So many of them at most.
@@ -26,7 +26,12 @@ const SHARE: usize = 16;
 const REMEMBERED: usize = 1 << 18;
 
 /// Size and hash of what is left to read of `file`; ends early when `look` says so.
-pub(crate) fn hash(file: &mut File, buffer: &mut [u8], look: Look<'_>) -> io::Result<(u64, Hash)> {
+pub(crate) fn hash(
+    file: &mut File,
+    buffer: &mut Vec<u8>,
+    look: Look<'_>,
+) -> io::Result<(u64, Hash)> {
+    buffer.resize(CHUNK, 0);
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
     loop {
         look.look()?;
@@ -41,24 +46,25 @@ pub(crate) fn hash(file: &mut File, buffer: &mut [u8], look: Look<'_>) -> io::Re
     }
 }
 
-/// A buffer for [`hash`].
-pub(crate) fn buffer() -> Vec<u8> {
-    vec![0; CHUNK]
-}
-
 /// Values of the segments of `file`, which has `size` octets, by several threads; ends early when `look` says so.
 pub(crate) fn values(file: &File, size: u64, look: Look<'_>) -> io::Result<Vec<Hash>> {
     let layout = Layout::of(size);
-    shared(layout.count(), |at, buffer| {
+    let (count, per) = (layout.count(), layout.span(CHUNK));
+    let spans = shared(count.div_ceil(per), |span, buffer| {
         look.look()?;
-        buffer.resize(layout.len(at), 0);
-        file.read_exact_at(buffer, layout.offset(at))?;
-        Ok(layout.hash(at, buffer))
-    })
+        let segments = span * per..count.min((span + 1) * per);
+        let start = layout.offset(segments.start);
+        buffer.resize((layout.offset(segments.end) - start) as usize, 0);
+        file.read_exact_at(buffer, start)?;
+        let within = |at| (layout.offset(at) - start) as usize;
+        let value = |at| layout.hash(at, &buffer[within(at)..within(at + 1)]);
+        Ok(segments.map(value).collect::<Vec<_>>())
+    });
+    Ok(spans?.concat())
 }
 
 /// What `work` gives for each of `0..count`, by several threads, each with a buffer of its own; ends early with the first error.
-pub(crate) fn shared<T: Clone + Default + Send>(
+pub(crate) fn shared<T: Default + Send>(
     count: usize,
     work: impl Fn(usize, &mut Vec<u8>) -> io::Result<T> + Sync,
 ) -> io::Result<Vec<T>> {
@@ -79,7 +85,7 @@ pub(crate) fn shared<T: Clone + Default + Send>(
     // No more than there are shares.
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let threads = threads.min(count.div_ceil(SHARE));
-    let mut all = vec![T::default(); count];
+    let mut all: Vec<T> = (0..count).map(|_| T::default()).collect();
     thread::scope(|scope| {
         // Where there are no more threads to be had this one does it alone.
         let other = |_| thread::Builder::new().spawn_scoped(scope, noted).ok();

@@ -1,13 +1,15 @@
 //! What is about to be done to the roots, on disk before the first step of it: so that a crash in the middle is finished.
 
-use crate::codec::{In, Malformed, Out};
+use crate::codec::{In, Malformed, Out, Sink};
 use crate::error::Error;
 use crate::keep::{Keep, Rescued};
-use crate::manifest::{Delta, Entry, Hash};
+use crate::manifest::{Delta, Hash};
 use crate::path::RelPath;
 use crate::plan::{Act, Expect};
 use crate::ports::Position;
 use crate::record::Folder;
+use std::io;
+use std::sync::Arc;
 
 /// Its file.
 const NAME: &str = "intent";
@@ -38,7 +40,7 @@ pub(crate) struct Intent {
 
 impl Intent {
     pub(crate) fn write(&self, folder: &Folder) -> Result<(), Error> {
-        folder.seal(NAME, &self.encode())
+        folder.seal(NAME, |sink| self.encode(sink))
     }
 
     pub(crate) fn read(folder: &Folder) -> Result<Option<Self>, Error> {
@@ -53,7 +55,7 @@ impl Intent {
         removed.map_err(|error| folder.error(NAME, error))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, sink: Sink<'_>) -> io::Result<()> {
         let mut out = Out::default();
         out.position(self.based);
         out.position(self.to);
@@ -65,22 +67,32 @@ impl Intent {
         out.bytes(self.trash.as_bytes());
         out.bytes(self.rescue.as_bytes());
         out.u64(self.delta.put.len() as u64);
-        self.delta.put.iter().for_each(|entry| out.entry(entry));
+        for entry in &self.delta.put {
+            out.entry(entry);
+            out.hand_on(sink)?;
+        }
         out.u64(self.delta.gone.len() as u64);
-        self.delta.gone.iter().for_each(|path| out.path(path));
+        for path in &self.delta.gone {
+            out.path(path);
+            out.hand_on(sink)?;
+        }
         out.u64(self.acts.len() as u64);
-        self.acts.iter().for_each(|act| encode_act(&mut out, act));
+        for act in &self.acts {
+            encode_act(&mut out, act);
+            out.hand_on(sink)?;
+        }
         out.u64(self.rescued.len() as u64);
         for line in &self.rescued {
             out.u32(u32::from(line.root));
             out.bytes(&serde_json::to_vec(line).unwrap_or_default());
+            out.hand_on(sink)?;
         }
         out.u64(self.swap.len() as u64);
         for (root, ino) in &self.swap {
             out.u32(u32::from(*root));
             out.u64(*ino);
         }
-        out.0
+        out.hand_on_rest(sink)
     }
 
     fn decode(octets: &mut In<'_>) -> Result<Self, Malformed> {
@@ -104,7 +116,8 @@ impl Intent {
             intent.delta.gone.push(octets.path()?);
         }
         for _ in 0..octets.u64()? {
-            intent.acts.push(decode_act(octets)?);
+            let act = decode_act(octets)?.sharing(&intent.delta);
+            intent.acts.push(act);
         }
         for _ in 0..octets.u64()? {
             let root = u16::try_from(octets.u32()?).map_err(|_| Malformed)?;
@@ -116,6 +129,20 @@ impl Intent {
             intent.swap.push((root, octets.u64()?));
         }
         Ok(intent)
+    }
+}
+
+impl Act {
+    /// The same with the very entry that `delta` puts, where that is like its own: each is in memory once.
+    fn sharing(mut self, delta: &Delta) -> Self {
+        if let Self::Folder { entry } | Self::Place { entry, .. } | Self::Adjust { entry } = &mut self
+            && let Ok(at) = delta.put.binary_search_by(|put| put.path.cmp(&entry.path))
+            && let Some(put) = delta.put.get(at)
+            && put == entry
+        {
+            *entry = Arc::clone(put);
+        }
+        self
     }
 }
 
@@ -171,7 +198,7 @@ fn decode_act(octets: &mut In<'_>) -> Result<Act, Malformed> {
         1 => Act::Rmdir { path: octets.path()? },
         2 => Act::Folder { entry: octets.entry()? },
         3 => {
-            let (number, entry): (u32, Entry) = (octets.u32()?, octets.entry()?);
+            let (number, entry) = (octets.u32()?, octets.entry()?);
             let (keep, expect) = decode_keep(octets)?;
             Act::Place { number, entry, keep, expect }
         }

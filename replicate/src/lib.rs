@@ -83,6 +83,7 @@ pub mod path;
 mod places;
 mod plan;
 pub mod ports;
+mod reading;
 mod record;
 mod root;
 mod rules;

@@ -3,6 +3,7 @@
 //! Made by the scanner, sent by sessions, kept by the store; must never touch a disk.
 
 use crate::path::RelPath;
+use std::sync::Arc;
 
 /// Octets that are hashed at once.
 const PIECE: usize = 64 * 1024;
@@ -48,24 +49,26 @@ pub enum Kind {
     },
 }
 
-/// A tree at one moment: entries sorted by path, each path once.
+/// A tree at one moment: entries sorted by path, each path once. Trees, deltas and plans share their entries: of many small files
+/// they are most of what the replicator has in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
 }
 
 /// From one manifest to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     /// New, or other than before; sorted.
-    pub put: Vec<Entry>,
+    pub put: Vec<Arc<Entry>>,
     /// Not there any more; sorted.
     pub gone: Vec<RelPath>,
 }
 
 impl Manifest {
     /// Of `entries` in any order; of two with one path the last counts.
-    pub fn new(mut entries: Vec<Entry>) -> Self {
+    pub fn new<E: Into<Arc<Entry>>>(entries: impl IntoIterator<Item = E>) -> Self {
+        let mut entries: Vec<Arc<Entry>> = entries.into_iter().map(Into::into).collect();
         entries.reverse();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|b, a| a.path == b.path);
@@ -73,20 +76,29 @@ impl Manifest {
     }
 
     /// Of entries that are sorted, each path once.
-    pub(crate) fn sorted(entries: Vec<Entry>) -> Self {
+    pub(crate) fn sorted(entries: Vec<Arc<Entry>>) -> Self {
         debug_assert!(entries.is_sorted_by(|a, b| a.path < b.path), "sorted, each path once");
         Self { entries }
     }
 
     /// All entries, sorted by path.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
+    /// The entry at that position.
+    pub fn at(&self, position: u32) -> Option<&Arc<Entry>> {
+        self.entries.get(position as usize)
+    }
+
     /// The entry at `path`.
-    pub fn get(&self, path: &RelPath) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|e| e.path.cmp(path)).ok()?;
-        self.entries.get(at)
+    pub fn get(&self, path: &RelPath) -> Option<&Arc<Entry>> {
+        self.entries.get(self.find(path)?)
+    }
+
+    /// Position of the entry at `path`.
+    pub(crate) fn find(&self, path: &RelPath) -> Option<usize> {
+        self.entries.binary_search_by(|e| e.path.cmp(path)).ok()
     }
 
     /// Hash over all that is in it: two trees are alike exactly when their roots are.
@@ -114,7 +126,7 @@ impl Manifest {
                 delta.gone.push(gone.path.clone());
             }
             if before.next_if(|b| b.path == entry.path) != Some(entry) {
-                delta.put.push(entry.clone());
+                delta.put.push(Arc::clone(entry));
             }
         }
         delta.gone.extend(before.map(|b| b.path.clone()));
@@ -123,13 +135,20 @@ impl Manifest {
 
     /// `self` after `delta`.
     pub fn with(&self, delta: &Delta) -> Self {
-        let gone: std::collections::HashSet<_> = delta.gone.iter().collect();
-        let kept = self.entries.iter().filter(|e| !gone.contains(&e.path));
-        Self::new(kept.chain(&delta.put).cloned().collect())
+        let kept = self.entries.iter().filter(|e| delta.gone.binary_search(&e.path).is_err());
+        Self::new(kept.chain(&delta.put).cloned())
     }
 }
 
 impl Entry {
+    /// Size and hash of its content, where it is a regular file.
+    pub const fn file(&self) -> Option<(u64, &Hash)> {
+        match &self.kind {
+            Kind::File { size, hash } => Some((*size, hash)),
+            Kind::Folder | Kind::Link { .. } => None,
+        }
+    }
+
     fn write_into(&self, out: &mut Vec<u8>) {
         // Every field of variable length is preceded by its length: no two entries have the same octets.
         let mut octets = |bytes: &[u8]| {
@@ -167,8 +186,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn file(name: &str, hash: u8) -> Entry {
-        Entry {
+    fn file(name: &str, hash: u8) -> Arc<Entry> {
+        Arc::new(Entry {
             path: RelPath::new(0, name.as_bytes()).unwrap(),
             kind: Kind::File { size: 1, hash: [hash; 32] },
             mode: 0o644,
@@ -176,7 +195,7 @@ mod tests {
             gid: 0,
             mtime_ns: 5,
             xattrs: Vec::new(),
-        }
+        })
     }
 
     #[test]
@@ -185,7 +204,7 @@ mod tests {
         let after = Manifest::new(vec![file("a", 1), file("b", 2), file("d", 1)]);
         let delta = before.delta(&after);
         assert_eq!(delta.put, [file("b", 2), file("d", 1)]);
-        assert_eq!(delta.gone, [file("c", 1).path]);
+        assert_eq!(delta.gone, [file("c", 1).path.clone()]);
         assert_eq!(before.with(&delta), after);
         assert_eq!(before.with(&delta).root(), after.root());
         assert_ne!(before.root(), after.root());

@@ -10,8 +10,8 @@ use crate::hashing;
 use crate::manifest::{Entry, Hash, Kind};
 use crate::meta;
 use crate::ports::StageFile;
-use crate::segment::{self, Segments, Tag};
-use crate::stage::{Finished, Places, SINGLY};
+use crate::segment::{self, Layout, Segments, Tag};
+use crate::stage::{Places, SINGLY};
 use crate::state::Shared;
 use crate::store::hex;
 use std::fs::File;
@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// Zeros in pieces of this size become holes.
 const HOLE: usize = 4096;
@@ -109,20 +109,14 @@ impl StageFile for Part {
         tags: &[Tag],
     ) -> Option<io::Result<Vec<bool>>> {
         let (layout, sink) = (self.segments.layout(), &self.sink);
-        let values = hashing::shared(tags.len(), |n, buffer| {
-            let at = from + n;
-            buffer.resize(layout.len(at), 0);
-            // Where it ends, or cannot be read, it is not the same.
-            if base.read_exact_at(buffer, layout.offset(at)).is_err() {
-                return Ok(None);
-            }
-            let value = layout.hash(at, buffer);
-            if tags.get(n) != Some(&segment::tag(&value)) {
-                return Ok(None);
-            }
-            sink.write(layout.offset(at), buffer).map(|()| Some(value))
+        let per = layout.span(hashing::CHUNK);
+        let spans: Vec<_> = tags.chunks(per).collect();
+        let values = hashing::shared(spans.len(), |n, buffer| {
+            let tags = spans.get(n).copied().unwrap_or_default();
+            keep_span(base, sink, layout, from + n * per, tags, buffer)
         });
-        let keep = |values: Vec<Option<Hash>>| {
+        let keep = |values: Vec<Vec<Option<Hash>>>| {
+            let values = values.concat();
             for (n, value) in values.iter().enumerate().filter(|(_, value)| value.is_some()) {
                 let at = from + n;
                 self.segments.set(at, *value);
@@ -135,7 +129,7 @@ impl StageFile for Part {
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
-        let Places { complete, parts, ready, finished, .. } = &*self.places;
+        let Places { complete, parts, ready, .. } = &*self.places;
         self.sink.end()?;
         if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
             match self.number {
@@ -161,17 +155,67 @@ impl StageFile for Part {
                 parts.unlink(&prev)?;
             }
         }
-        let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of more files than that the whole file system is told to write.
-        let hold = self.size >= WORTH && finished.len() < SINGLY;
-        let file = hold.then_some(self.sink.file);
-        finished.insert(self.hash, Finished { number: self.number, file });
+        let mut finished = self.places.finished();
+        if let Some(number) = self.number {
+            finished.ready.insert(number);
+        } else {
+            // Of more files than that the whole file system is told to write.
+            let hold = self.size >= WORTH && finished.complete.len() < SINGLY;
+            finished.complete.insert(self.hash, hold.then_some(self.sink.file));
+        }
         drop(finished);
         let mut state = self.shared.state();
         let (files, octets) = state.pending;
         state.pending = (files.saturating_sub(1), octets.saturating_sub(self.size));
         Ok(())
     }
+}
+
+/// The segments from `first` on, one for each of `tags`, of which those go to `sink` that `base` has in the same places: their
+/// values.
+fn keep_span(
+    base: &File,
+    sink: &Sink,
+    layout: Layout,
+    first: usize,
+    tags: &[Tag],
+    buffer: &mut Vec<u8>,
+) -> io::Result<Vec<Option<Hash>>> {
+    let start = layout.offset(first);
+    let within = |n: usize| (layout.offset(first + n) - start) as usize;
+    buffer.resize(within(tags.len()), 0);
+    let there = read_some_at(base, buffer, start);
+    let value = |(n, tag): (usize, &Tag)| {
+        // Where it ends, or cannot be read, it is not the same.
+        let octets = buffer.get(within(n)..within(n + 1)).filter(|_| within(n + 1) <= there)?;
+        let value = layout.hash(first + n, octets);
+        (segment::tag(&value) == *tag).then_some(value)
+    };
+    let values: Vec<_> = tags.iter().enumerate().map(value).collect();
+    let mut n = 0;
+    for run in values.chunk_by(|a, b| a.is_some() == b.is_some()) {
+        let to = n + run.len();
+        if let Some(octets) = buffer.get(within(n)..within(to))
+            && run.first().is_some_and(Option::is_some)
+        {
+            sink.write(start + within(n) as u64, octets)?;
+        }
+        n = to;
+    }
+    Ok(values)
+}
+
+/// Reads as far as that goes; so many octets.
+fn read_some_at(file: &File, buffer: &mut [u8], offset: u64) -> usize {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(length) if length > 0 => done += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    done
 }
 
 /// Copies `from`, which must have that size and hash.
@@ -183,7 +227,7 @@ pub(crate) fn copy(
     look: Look<'_>,
 ) -> io::Result<()> {
     let mut sink = Sink::new(folder.create(to)?);
-    let (mut buffer, mut hasher) = (hashing::buffer(), blake3::Hasher::new());
+    let (mut buffer, mut hasher) = (vec![0; hashing::CHUNK], blake3::Hasher::new());
     loop {
         look.look()?;
         let length = from.read(&mut buffer)?;

@@ -33,6 +33,7 @@ mod tests {
     use super::*;
     use crate::manifest::Entry;
     use crate::tree::Mark;
+    use std::sync::Arc;
 
     fn place(path: &str, deep: bool) -> Place {
         Place { path: RelPath::new(0, path.as_bytes()).unwrap(), deep }
@@ -49,7 +50,7 @@ mod tests {
             mtime_ns: 0,
             xattrs: Vec::new(),
         };
-        let known = ["known", "known/below", "gone"].map(|path| (entry(path), Mark::default()));
+        let known = ["known", "known/below", "gone"].map(|path| (Arc::new(entry(path)), Mark::default()));
         let base = Tree::new(known.into());
         let told = (0..1000).map(|number| place(&format!("known/new/{number}"), false));
         let others = [

@@ -13,6 +13,7 @@ use crate::root::Root;
 use crate::store::hex;
 use crate::tree::{Mark, Tree};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use vipd_core::config::model::Replicate;
 
 /// Inode, size and time of what a step may replace without another look.
@@ -31,11 +32,11 @@ pub(crate) enum Act {
     /// An empty folder goes; one that is not empty stays.
     Rmdir { path: RelPath },
     /// A folder is made, or gets another owner or mode.
-    Folder { entry: Entry },
+    Folder { entry: Arc<Entry> },
     /// A prepared file or link comes to its place; what is there is kept.
-    Place { number: u32, entry: Entry, keep: Keep, expect: Option<Expect> },
+    Place { number: u32, entry: Arc<Entry>, keep: Keep, expect: Option<Expect> },
     /// Owner, mode, time, attributes only.
-    Adjust { entry: Entry },
+    Adjust { entry: Arc<Entry> },
 }
 
 /// Where the content of a prepared file comes from.
@@ -44,7 +45,7 @@ pub(crate) enum From {
     /// Over the network.
     Staged,
     /// A file with the same content that this host has already.
-    Local(RelPath),
+    Local(Arc<Entry>),
     /// It is a link.
     Link,
 }
@@ -54,9 +55,11 @@ pub(crate) enum From {
 pub(crate) struct Make {
     /// Its name in the stage.
     pub(crate) number: u32,
-    /// Position in the offered manifest.
+    /// Position in the offered manifest; those of a plan are in its order.
     pub(crate) entry: u32,
     pub(crate) from: From,
+    /// No other file of its root has the content that comes for it.
+    pub(crate) alone: bool,
 }
 
 /// Everything that leads from here to the offered tree.
@@ -68,6 +71,14 @@ pub(crate) struct Plan {
     pub(crate) rescued_bytes: u64,
     /// Files and links that this host shares with the sender and that go: what the guard counts.
     pub(crate) deleted: u64,
+}
+
+impl Plan {
+    /// What is made for that entry of the offered manifest.
+    pub(crate) fn make_of(&mut self, entry: u32) -> Option<&mut Make> {
+        let at = self.makes.binary_search_by_key(&entry, |make| make.entry).ok()?;
+        self.makes.get_mut(at)
+    }
 }
 
 /// What there is to decide with.
@@ -128,7 +139,7 @@ impl Planner<'_> {
     fn turn(
         &self,
         plan: &mut Plan,
-        put: &[Entry],
+        put: &[Arc<Entry>],
         turned: &HashSet<&RelPath>,
     ) -> Result<(), Error> {
         for new in put.iter().filter(|new| turned.contains(&new.path)) {
@@ -191,7 +202,7 @@ impl Planner<'_> {
     fn puts(
         &self,
         plan: &mut Plan,
-        put: &[Entry],
+        put: &[Arc<Entry>],
         turned: &HashSet<&RelPath>,
     ) -> Result<(), Error> {
         let have = self.contents(put);
@@ -211,33 +222,33 @@ impl Planner<'_> {
                 if old.is_none() {
                     fresh.insert(new.path.clone());
                 }
-                folders.push(Act::Folder { entry: new.clone() });
+                folders.push(Act::Folder { entry: Arc::clone(new) });
                 continue;
             }
             if let Some((old, _)) = old
                 && old.kind == new.kind
                 && !self.config.atomic
             {
-                adjusts.push(Act::Adjust { entry: new.clone() });
+                adjusts.push(Act::Adjust { entry: Arc::clone(new) });
                 continue;
             }
             let number = u32::try_from(plan.makes.len()).unwrap_or(u32::MAX);
-            let at = self.offer.manifest.entries().binary_search_by(|e| e.path.cmp(&new.path));
-            let entry = at.ok().and_then(|at| u32::try_from(at).ok()).unwrap_or(u32::MAX);
+            let at = self.offer.manifest.find(&new.path);
+            let entry = at.and_then(|at| u32::try_from(at).ok()).unwrap_or(u32::MAX);
             let from = match &new.kind {
                 Kind::File { hash, .. } => {
-                    have.get(hash).map_or(From::Staged, |path| From::Local(path.clone()))
+                    have.get(hash).map_or(From::Staged, |local| From::Local(Arc::clone(local)))
                 }
                 _ => From::Link,
             };
-            plan.makes.push(Make { number, entry, from });
+            plan.makes.push(Make { number, entry, from, alone: false });
             let same = old.is_some_and(|(old, _)| old.kind == new.kind);
             let keep = match old {
                 Some((old, _)) if !same => self.keep(plan, old, false),
                 _ => Keep::Nothing,
             };
             let expect = old.and_then(|(old, mark)| expect(old, mark));
-            places.push(Act::Place { number, entry: new.clone(), keep, expect });
+            places.push(Act::Place { number, entry: Arc::clone(new), keep, expect });
         }
         for acts in [folders, places, adjusts] {
             plan.acts.extend(acts);
@@ -246,15 +257,15 @@ impl Planner<'_> {
     }
 
     /// Files of this host by content, as far as `put` asks for it.
-    fn contents(&self, put: &[Entry]) -> HashMap<Hash, RelPath> {
-        let wanted: HashSet<&Hash> = put.iter().filter_map(hash_of).collect();
+    fn contents(&self, put: &[Arc<Entry>]) -> HashMap<Hash, Arc<Entry>> {
+        let wanted: HashSet<&Hash> = put.iter().filter_map(|entry| hash_of(entry)).collect();
         if wanted.is_empty() {
             return HashMap::new();
         }
         let local = self.local.iter().filter_map(|(entry, _)| {
             hash_of(entry)
                 .filter(|hash| wanted.contains(hash))
-                .map(|hash| (*hash, entry.path.clone()))
+                .map(|hash| (*hash, Arc::clone(entry)))
         });
         local.collect()
     }
@@ -305,9 +316,9 @@ pub(crate) fn parent(path: &RelPath) -> Option<RelPath> {
 }
 
 pub(crate) const fn hash_of(entry: &Entry) -> Option<&Hash> {
-    match &entry.kind {
-        Kind::File { hash, .. } => Some(hash),
-        _ => None,
+    match entry.file() {
+        Some((_, hash)) => Some(hash),
+        None => None,
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! Used by the store. A file that is not as it was written is an error that names it; nothing repairs it silently.
 
+use crate::codec::Sink;
 use crate::disk::{self, Dir};
 use crate::error::Error;
 use crate::fail;
 use crate::ports::Position;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use vipd_core::types::Epoch;
 
@@ -194,24 +196,44 @@ impl Folder {
 
     /// Replaces `name` by `content`, durably.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        self.try_replace(name, content).map_err(|error| self.error(name, error))
+        self.replace_with(name, |file| file.write_all(content))
     }
 
-    fn try_replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let fresh = format!("{name}.new");
-        let mut file = self.dir.create(&fresh)?;
-        fail::point("write")?;
-        file.write_all(content)?;
-        disk::sync_file(&file)?;
-        self.dir.rename(fresh.as_ref(), &self.dir, name.as_ref())?;
-        self.dir.sync()
+    fn replace_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let replace = || {
+            let fresh = format!("{name}.new");
+            let mut file = self.dir.create(&fresh)?;
+            fail::point("write")?;
+            write(&mut file)?;
+            disk::sync_file(&file)?;
+            self.dir.rename(fresh.as_ref(), &self.dir, name.as_ref())?;
+            self.dir.sync()
+        };
+        replace().map_err(|error| self.error(name, error))
     }
 
-    /// Replaces `name` by a body behind a line with version and hash.
-    pub(crate) fn seal(&self, name: &str, body: &[u8]) -> Result<(), Error> {
-        let mut content = format!("{MAGIC} {VERSION} {}\n", blake3::hash(body)).into_bytes();
-        content.extend(body);
-        self.replace(name, &content)
+    /// Replaces `name` by a body, which `encode` hands on in pieces, behind a line with version and hash.
+    pub(crate) fn seal(
+        &self,
+        name: &str,
+        encode: impl FnOnce(Sink<'_>) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let line = |hash: blake3::Hash| format!("{MAGIC} {VERSION} {hash}\n");
+        self.replace_with(name, |file| {
+            // As long as the one that takes its place.
+            file.write_all(line(blake3::Hash::from_bytes([0; 32])).as_bytes())?;
+            let mut hasher = blake3::Hasher::new();
+            encode(&mut |piece| {
+                hasher.update(piece);
+                file.write_all(piece)
+            })?;
+            file.rewind()?;
+            file.write_all(line(hasher.finalize()).as_bytes())
+        })
     }
 
     /// The body that [`Folder::seal`] wrote; `None`: no such file.
@@ -220,11 +242,13 @@ impl Folder {
         let Some(end) = content.iter().position(|b| *b == b'\n') else {
             return Err(self.corrupt(name, "no first line"));
         };
-        let body = content.split_off(end + 1);
-        let head = String::from_utf8_lossy(&content);
+        let head = String::from_utf8_lossy(&content[..end]).into_owned();
+        content.drain(..=end);
         let words: Vec<_> = head.trim_end().split(' ').collect();
         match words.as_slice() {
-            [MAGIC, VERSION, hash] if *hash == blake3::hash(&body).to_string() => Ok(Some(body)),
+            [MAGIC, VERSION, hash] if *hash == blake3::hash(&content).to_string() => {
+                Ok(Some(content))
+            }
             [MAGIC, VERSION, _] => Err(self.corrupt(name, "its hash is wrong")),
             [MAGIC, version, _] => {
                 let why = format!("format {version}, of a newer vipd; this one reads {VERSION}");

@@ -4,27 +4,27 @@
 //! only what changed since it was last hashed. Must never follow a link, leave a file system, or take a root that is
 //! not there for an empty one.
 
-use crate::clock;
 use crate::disk::{Dir, Seen, What};
 use crate::error::Error;
-use crate::halt::{self, Look};
+use crate::halt::Look;
 use crate::hashing::{self, Outlines};
 use crate::manifest::{Entry, Kind};
 use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
+use crate::reading::{self, Reading, Unread, gone};
 use crate::root::Root;
 use crate::rules::{self, Rules};
-use crate::segment::Layout;
 use crate::set::{Place, Scope};
 use crate::tree::{Item, Mark, Tree};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use vipd_core::config::model::Replicate;
 
-/// Read again so often when a file changed while it was read.
-const TRIES: u32 = 3;
+/// So many files of a folder are read at once, by several threads.
+const READ_AT_ONCE: usize = 4096;
 /// A file that changed so shortly before it was hashed may change again within the same stamp: nanoseconds. The kernel's
 /// clock for stamps is at most 10 ms coarse; file systems with whole seconds get whole seconds.
 const COARSE_NS: i64 = 50_000_000;
@@ -56,7 +56,8 @@ struct Scan<'a> {
     deferred: Vec<RelPath>,
     skipped: Vec<String>,
     outlines: Outlines,
-    buffer: Vec<u8>,
+    /// Of the folder that is looked through.
+    unread: Vec<Unread>,
     look: Look<'a>,
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn scan(
         deferred: Vec::new(),
         skipped: Vec::new(),
         outlines: Outlines::default(),
-        buffer: hashing::buffer(),
+        unread: Vec::new(),
         look,
     };
     let places = match scope {
@@ -141,8 +142,7 @@ impl Scan<'_> {
                 *dropped = true;
             }
         };
-        let entries = self.base.manifest().entries();
-        if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&path)) {
+        if let Some(at) = self.base.find(&path) {
             drop(at);
         }
         if deep || folder != was_folder {
@@ -155,7 +155,8 @@ impl Scan<'_> {
             Some(seen) => {
                 let (dir, name) =
                     root.dir.parent(path.as_path()).map_err(|e| self.at(root, &path, e))?;
-                self.leaf(root, &dir, name, &path, &seen)
+                self.leaf(root, &dir, name, &path, &seen)?;
+                self.read(root, &dir)
             }
         }
     }
@@ -181,6 +182,7 @@ impl Scan<'_> {
             for name in names {
                 self.child(root, &dir, prefix, &name, &mut waiting)?;
             }
+            self.read(root, &dir)?;
         }
         Ok(())
     }
@@ -310,86 +312,60 @@ impl Scan<'_> {
             self.keep(at);
             return Ok(());
         }
-        for _ in 0..TRIES {
-            match self.read(dir, name, path) {
-                Ok(Some((entry, mark))) => {
-                    self.found(entry, mark);
-                    return Ok(());
-                }
-                Ok(None) => {}
-                Err(error) if gone(&error) => return Ok(()),
-                Err(error) if halt::halted(&error) => return Err(self.at(root, path, error)),
-                // Nobody may take a file for deleted because it could not be read.
-                Err(error) if base.get(path).is_none() => {
-                    self.skip(root, path, &format!("cannot be read: {error}"));
-                    self.deferred.push(path.clone());
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.skip(
-                        root,
-                        path,
-                        &format!("cannot be read, its last version stays: {error}"),
-                    );
-                    break;
-                }
-            }
-        }
-        self.deferred.push(path.clone());
-        if let Some((known, mark)) = base.get(path) {
-            let known = known.clone();
-            self.items.push((known, Mark { ctime_ns: 0, ..mark }));
+        self.unread.push(Unread { name: name.to_owned(), path: path.clone() });
+        // Of a large one every thread reads a part, of small ones each some.
+        if hashing::SHARED.contains(&seen.size) || self.unread.len() >= READ_AT_ONCE {
+            self.read(root, dir)?;
         }
         Ok(())
     }
 
-    /// Reads a file once; `None`: it changed meanwhile.
-    fn read(&mut self, dir: &Dir, name: &OsStr, path: &RelPath) -> io::Result<Option<Item>> {
-        let mut file = dir.file(name)?;
-        let now_ns = clock::stamp_ns();
-        let before = Seen::of(&file)?;
-        let xattrs = meta::read_xattrs(&file, self.config)?;
-        let mut values = Vec::new();
-        let (size, hash) = if !hashing::SHARED.contains(&before.size) {
-            hashing::hash(&mut file, &mut self.buffer, self.look)?
-        } else {
-            match hashing::values(&file, before.size, self.look) {
-                Ok(found) => values = found,
-                // Shorter than it was.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-                Err(error) => return Err(error),
+    /// Reads what `dir` has to be read of.
+    fn read(&mut self, root: &Root, dir: &Dir) -> Result<(), Error> {
+        let unread = std::mem::take(&mut self.unread);
+        let readings = reading::read(self.config, dir, &unread, self.look);
+        let readings = readings.map_err(|error| Error::io(&root.path, error))?;
+        for (Unread { path, .. }, reading) in unread.into_iter().zip(readings) {
+            match reading {
+                Reading::Gone => continue,
+                Reading::Done(done) => {
+                    let (entry, mark, values) = *done;
+                    if let Some((_, hash)) = entry.file() {
+                        self.outlines.put(*hash, values);
+                    }
+                    self.found(entry, mark);
+                    continue;
+                }
+                // Nobody may take a file for deleted because it could not be read.
+                Reading::Failed(error) if self.base.get(&path).is_none() => {
+                    self.skip(root, &path, &format!("cannot be read: {error}"));
+                }
+                Reading::Failed(error) => {
+                    let why = format!("cannot be read, its last version stays: {error}");
+                    self.skip(root, &path, &why);
+                }
+                Reading::Changing => {}
             }
-            (before.size, Layout::of(before.size).whole(&values))
-        };
-        let after = Seen::of(&file)?;
-        if !before.same(&after) || size != after.size {
-            return Ok(None);
+            if let Some((known, mark)) = self.base.get(&path) {
+                self.items.push((Arc::clone(known), Mark { ctime_ns: 0, ..mark }));
+            }
+            self.deferred.push(path);
         }
-        self.outlines.put(hash, values);
-        let entry = Entry {
-            path: path.clone(),
-            kind: Kind::File { size, hash },
-            mode: meta::kept_mode(&after, self.config),
-            uid: after.uid,
-            gid: after.gid,
-            mtime_ns: after.mtime_ns,
-            xattrs,
-        };
-        Ok(Some((entry, Mark { born: Default::default(), ..mark(&after, now_ns) })))
+        Ok(())
     }
 
     /// An entry; its mark keeps since when it is so, where it is as it was.
     fn found(&mut self, entry: Entry, mut mark: Mark) {
         if let Some(at) = self.base.find(&entry.path)
             && let Some((known, was)) = self.base.at(at)
-            && *known == entry
+            && **known == entry
         {
             mark.born = was.born;
             if mark == was {
                 return self.keep(at);
             }
         }
-        self.items.push((entry, mark));
+        self.items.push((Arc::new(entry), mark));
     }
 }
 
@@ -402,14 +378,6 @@ impl Scan<'_> {
 }
 
 fn drop_value<T>(_: T) {}
-
-/// Vanished, or became something else, since its folder was listed.
-fn gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
-    ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
-}
 
 /// The mark of a file that was seen at `now_ns` and hashed after that.
 pub(crate) fn mark(seen: &Seen, now_ns: i64) -> Mark {

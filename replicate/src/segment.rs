@@ -58,6 +58,11 @@ impl Layout {
         (self.offset(at + 1) - self.offset(at)) as usize
     }
 
+    /// Segments that have about so many octets together: short ones are not worth a call each.
+    pub fn span(&self, octets: usize) -> usize {
+        (octets >> self.log).max(1)
+    }
+
     /// A hasher for segment `at`.
     fn hasher(&self, at: usize) -> Hasher {
         let mut hasher = Hasher::new();

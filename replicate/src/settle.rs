@@ -59,7 +59,7 @@ impl Shared {
     /// As a standby: finishes what was interrupted, or, where that cannot be, says so and makes sure that the next tree looks at
     /// every file.
     pub(crate) fn settle(&self, work: &mut Work) -> Result<(), Error> {
-        let Some(mut intent) = Intent::read(work.store.folder())? else {
+        let Some(intent) = Intent::read(work.store.folder())? else {
             self.settled();
             return Ok(());
         };
@@ -73,7 +73,7 @@ impl Shared {
             let why = "it was interrupted, and another tree came since";
             return self.abandon(work, &roots, &intent, why);
         }
-        match self.forward(work, &roots, &mut intent) {
+        match self.forward(work, &roots, &intent) {
             Ok(()) => {
                 self.tell_complete(&intent);
                 Ok(())
@@ -106,7 +106,7 @@ impl Shared {
 
     /// As the owner that this host becomes: what is not in place never comes to its place.
     pub(crate) fn relinquish(&self, work: &mut Work) -> Result<(), Error> {
-        let Some(mut intent) = Intent::read(work.store.folder())? else {
+        let Some(intent) = Intent::read(work.store.folder())? else {
             self.settled();
             return Ok(());
         };
@@ -118,7 +118,7 @@ impl Shared {
         // Complete as it is: only the old tree beside it is still to be cleared.
         let whole = based && roots.iter().all(|root| exchanged(root, &intent));
         if whole {
-            match self.forward(work, &roots, &mut intent) {
+            match self.forward(work, &roots, &intent) {
                 Ok(()) => {
                     self.tell_complete(&intent);
                     return Ok(());

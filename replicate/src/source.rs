@@ -43,7 +43,7 @@ impl Source for SetSource {
         let Some(seen) = file.as_file().and_then(|file| Seen::of(file).ok()) else { return false };
         let state = self.0.state();
         let newest = state.tree.get(&entry.path);
-        newest.is_some_and(|(known, mark)| known == entry && mark.proves(entry, &seen))
+        newest.is_some_and(|(known, mark)| **known == *entry && mark.proves(entry, &seen))
     }
 
     fn outline(&self, hash: &Hash) -> Option<Arc<Vec<Hash>>> {

@@ -20,18 +20,18 @@ use crate::record::Folder;
 use crate::root::Root;
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
-use crate::store::hex;
+use crate::store::{hex, unhex};
 use crate::swap;
 use crate::take::disk as refusal;
 use crate::tree::Tree;
-use std::collections::HashMap;
-use std::collections::hash_map;
+use std::collections::{HashMap, HashSet, hash_map};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
@@ -57,20 +57,20 @@ pub(crate) struct SetStage {
     /// By root.
     places: Vec<Arc<Places>>,
     taken: Taken,
-    /// Contents that are still to come, by root and hash.
-    missing: HashMap<(u16, Hash), Need>,
-    /// Numbers of files whose content no other one has, by entry.
-    single: HashMap<u32, u32>,
+    /// Contents that are still to come, by root and hash: the first entry that has them.
+    missing: HashMap<(u16, Hash), u32>,
     /// Files whose content the sender does not have any more.
     left: Vec<RelPath>,
 }
 
-/// A content that came.
+/// Contents that came this time: their files have owner, mode and time of the entry that was asked for.
+#[derive(Default)]
 pub(crate) struct Finished {
-    /// Its file is ready under this number.
-    pub(crate) number: Option<u32>,
-    /// A large one, which is on its way to the disk: what goes wrong on the way is told to who had it open since then.
-    pub(crate) file: Option<File>,
+    /// Numbers under which files are ready already.
+    pub(crate) ready: HashSet<u32>,
+    /// Such that are complete. The file of a large one is on its way to the disk: what goes wrong on the way is told to who had
+    /// it open since then.
+    pub(crate) complete: HashMap<Hash, Option<File>>,
 }
 
 /// The folders of the stage of one root.
@@ -81,11 +81,15 @@ pub(crate) struct Places {
     pub(crate) parts: Dir,
     /// Something is left in it of an earlier attempt.
     pub(crate) left: bool,
-    /// Contents that came this time, whose files have owner, mode and time of the entry that was asked for; where they are ready
-    /// already, under which number.
-    pub(crate) finished: Mutex<HashMap<Hash, Finished>>,
+    pub(crate) finished: Mutex<Finished>,
     /// `f`: files that are ready to be renamed, named by a number.
     pub(crate) ready: Dir,
+}
+
+impl Places {
+    pub(crate) fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) fn ready_name(number: u32) -> PathBuf {
@@ -101,24 +105,9 @@ pub(crate) fn complete(own: &Dir, hash: &Hash) -> bool {
 impl SetStage {
     /// Opens the stage; what is of use in it stays, everything else goes.
     pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
-        let (missing, single) = (HashMap::new(), HashMap::new());
-        let (left, places) = (Vec::new(), Vec::new());
-        let mut stage = Self { shared, owns, places, taken, missing, single, left };
-        for make in stage.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
-            let entry = stage.taken.offer.manifest.entries().get(make.entry as usize);
-            if let Some(Entry { path, kind: Kind::File { size, hash }, .. }) = entry {
-                let need = Need { entry: make.entry, size: *size };
-                match stage.missing.entry((path.root(), *hash)) {
-                    hash_map::Entry::Vacant(place) => {
-                        place.insert(need);
-                        stage.single.insert(make.entry, make.number);
-                    }
-                    hash_map::Entry::Occupied(first) => {
-                        stage.single.remove(&first.get().entry);
-                    }
-                }
-            }
-        }
+        let (missing, left, places) = (HashMap::new(), Vec::new(), Vec::new());
+        let mut stage = Self { shared, owns, places, taken, missing, left };
+        stage.find_missing();
         for at in 0..stage.owns.len() {
             let root = u16::try_from(at).unwrap_or(u16::MAX);
             match stage.resume(root) {
@@ -133,8 +122,37 @@ impl SetStage {
         Ok(stage)
     }
 
+    /// Which contents have to come, and which of them for one file only.
+    fn find_missing(&mut self) {
+        let Taken { plan, offer, .. } = &mut self.taken;
+        for at in 0..plan.makes.len() {
+            let make = &mut plan.makes[at];
+            let entry = offer.manifest.at(make.entry).filter(|_| make.from == From::Staged);
+            let Some((entry, hash)) = entry.and_then(|entry| Some((entry, hash_of(entry)?))) else {
+                continue;
+            };
+            match self.missing.entry((entry.path.root(), *hash)) {
+                hash_map::Entry::Vacant(place) => {
+                    make.alone = true;
+                    place.insert(make.entry);
+                }
+                hash_map::Entry::Occupied(first) => {
+                    if let Some(first) = plan.make_of(*first.get()) {
+                        first.alone = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Octets of the content of that entry.
+    fn size(&self, entry: u32) -> u64 {
+        let file = self.taken.offer.manifest.at(entry).and_then(|entry| entry.file());
+        file.map_or(0, |(size, _)| size)
+    }
+
     fn tell_pending(&self) {
-        let sizes = self.missing.values().map(|need| need.size);
+        let sizes = self.missing.values().map(|entry| self.size(*entry));
         // Only claimed.
         let octets = sizes.fold(0, u64::saturating_add);
         self.shared.state().pending = (self.missing.len() as u64, octets);
@@ -153,22 +171,17 @@ impl SetStage {
         let stage = self.own(root)?.make(STAGE)?;
         let [complete, parts, ready] = ["c", "p", "f"].map(|name| stage.make(name));
         let (complete, parts, ready) = (complete?, parts?, ready?);
-        let wanted: HashMap<String, Hash> = self
-            .missing
-            .keys()
-            .filter(|(of, _)| *of == root)
-            .map(|(_, hash)| (hex(hash), *hash))
-            .collect();
-        let (mut buffer, shared) = (hashing::buffer(), Arc::clone(&self.shared));
+        let (mut buffer, shared) = (Vec::new(), Arc::clone(&self.shared));
         let look = shared.halt.standby();
         for name in complete.list()? {
-            let hash = name.to_str().and_then(|name| wanted.get(name));
+            let hash = unhex(name.as_bytes());
+            let hash = hash.filter(|hash| self.missing.contains_key(&(root, *hash)));
             let good = match hash {
-                Some(hash) => content(complete.file(&name), &mut buffer, look)? == Some(*hash),
+                Some(hash) => content(complete.file(&name), &mut buffer, look)? == Some(hash),
                 None => false,
             };
             match hash.filter(|_| good) {
-                Some(hash) => drop(self.missing.remove(&(root, *hash))),
+                Some(hash) => drop(self.missing.remove(&(root, hash))),
                 None => {
                     look.look()?;
                     if hash.is_some() {
@@ -194,8 +207,8 @@ impl SetStage {
         }
         let mut left = false;
         for name in parts.list()? {
-            let hash = name.to_str().and_then(|name| name.get(..64)).and_then(|n| wanted.get(n));
-            if !hash.is_some_and(|hash| self.missing.contains_key(&(root, *hash))) {
+            let hash = name.as_bytes().get(..64).and_then(unhex);
+            if !hash.is_some_and(|hash| self.missing.contains_key(&(root, hash))) {
                 look.look()?;
                 parts.remove_tree(name.as_ref())?;
             } else {
@@ -208,8 +221,9 @@ impl SetStage {
 
 impl Stage for SetStage {
     fn needs(&self) -> Vec<Need> {
-        let mut needs: Vec<_> = self.missing.values().cloned().collect();
-        needs.sort_by_key(|need| need.entry);
+        let need = |entry: &u32| Need { entry: *entry, size: self.size(*entry) };
+        let mut needs: Vec<_> = self.missing.values().map(need).collect();
+        needs.sort_unstable_by_key(|need| need.entry);
         needs
     }
 
@@ -238,8 +252,10 @@ impl Stage for SetStage {
     fn create(&mut self, entry: &Entry) -> io::Result<Box<dyn StageFile>> {
         let root = entry.path.root();
         let places = Arc::clone(self.places(root)?);
-        let at = self.taken.offer.manifest.entries().binary_search_by(|e| e.path.cmp(&entry.path));
-        let number = at.ok().and_then(|at| self.single.get(&u32::try_from(at).ok()?).copied());
+        let Taken { plan, offer, .. } = &mut self.taken;
+        let at = offer.manifest.find(&entry.path).and_then(|at| u32::try_from(at).ok());
+        let make = at.and_then(|at| plan.make_of(at)).filter(|make| make.alone);
+        let number = make.map(|make| make.number);
         let part = Part::create(self.shared.clone(), places, entry, number)?;
         if let Some(hash) = hash_of(entry) {
             self.missing.remove(&(root, *hash));
@@ -249,21 +265,19 @@ impl Stage for SetStage {
 
     fn withhold(&mut self, entry: u32) -> Result<(), Refusal> {
         let offered = &self.taken.offer.manifest;
-        let Some(Entry { path, kind: Kind::File { hash, .. }, .. }) =
-            offered.entries().get(entry as usize)
-        else {
-            return Ok(());
-        };
+        let Some(entry) = offered.at(entry) else { return Ok(()) };
+        let (path, Some(hash)) = (&entry.path, hash_of(entry)) else { return Ok(()) };
         if self.shared.config.atomic {
             return Err(Refusal::Disk(format!(
                 "{path} is rotten on the owner, and atomic-set takes all files or none: put it right there"
             )));
         }
         let same = |make: &Make| {
-            let other = offered.entries().get(make.entry as usize);
-            let other = other.filter(|other| other.path.root() == path.root());
-            let lost = make.from == From::Staged && other.and_then(hash_of) == Some(hash);
-            other.filter(|_| lost).map(|other| other.path.clone())
+            let staged = make.from == From::Staged;
+            let lost = |other: &&Arc<Entry>| {
+                staged && other.path.root() == path.root() && hash_of(other) == Some(hash)
+            };
+            offered.at(make.entry).filter(lost).map(|other| other.path.clone())
         };
         let plan = &mut self.taken.plan;
         let lost: Vec<_> = plan.makes.iter().filter_map(same).collect();
@@ -277,7 +291,7 @@ impl Stage for SetStage {
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<(), Refusal> {
+    fn commit(mut self: Box<Self>) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let mut work = shared.work();
         let done = self.put_in_place(&mut work);
@@ -295,8 +309,8 @@ impl Stage for SetStage {
 }
 
 impl SetStage {
-    fn put_in_place(&self, work: &mut Work) -> Result<(), Refusal> {
-        let (shared, offer) = (&self.shared, &self.taken.offer);
+    fn put_in_place(&mut self, work: &mut Work) -> Result<(), Refusal> {
+        let (shared, offer) = (Arc::clone(&self.shared), self.taken.offer.clone());
         shared.standby_still().map_err(refusal)?;
         {
             let state = shared.state();
@@ -338,8 +352,8 @@ impl SetStage {
             let state = shared.state();
             (state.tree.manifest().clone(), state.tree_position())
         };
-        let plan = &self.taken.plan;
-        let mut intent = Intent {
+        let plan = &mut self.taken.plan;
+        let intent = Intent {
             based: self.taken.based,
             to: offer.position,
             lineage: offer.lineage.clone(),
@@ -350,10 +364,15 @@ impl SetStage {
             // A list of what was rescued is written once and never replaced.
             rescue: unused(&self.owns, keep::RESCUE, keep::rescue_name(lost, at_s)),
             delta: standing.delta(&offer.manifest),
-            acts: plan.acts.clone(),
-            rescued: plan.rescued.clone(),
+            acts: mem::take(&mut plan.acts),
+            rescued: mem::take(&mut plan.rescued),
             swap,
         };
+        // What was only of use on the way.
+        self.missing = HashMap::new();
+        for places in &self.places {
+            *places.finished() = Finished::default();
+        }
         let holed = (!self.left.is_empty()).then_some(offer.position);
         // Known before the tree is in place, whoever finishes it.
         shared.update(work, |record| record.holed = holed).map_err(refusal)?;
@@ -367,7 +386,7 @@ impl SetStage {
             }
             return Err(refusal(error));
         }
-        shared.forward(work, &roots, &mut intent).map_err(|error| {
+        shared.forward(work, &roots, &intent).map_err(|error| {
             shared.half_done(work, &roots, &intent, &error);
             refusal(error)
         })
@@ -417,8 +436,9 @@ impl SetStage {
             let makes: Vec<_> = makes.collect();
             let singly = makes.len() <= SINGLY;
             let mut uses: HashMap<Hash, usize> = HashMap::new();
-            for make in makes.iter().filter(|make| make.from == From::Staged) {
-                if let Some(hash) = self.entry(make).and_then(hash_of) {
+            let many = |make: &&&Make| make.from == From::Staged && !make.alone;
+            for make in makes.iter().filter(many) {
+                if let Some(hash) = self.entry(make).and_then(|entry| hash_of(entry)) {
                     *uses.entry(*hash).or_default() += 1;
                 }
             }
@@ -444,8 +464,8 @@ impl SetStage {
         Ok(Vec::new())
     }
 
-    fn entry(&self, make: &Make) -> Option<&Entry> {
-        self.taken.offer.manifest.entries().get(make.entry as usize)
+    fn entry(&self, make: &Make) -> Option<&Arc<Entry>> {
+        self.taken.offer.manifest.at(make.entry)
     }
 
     fn make(
@@ -456,7 +476,8 @@ impl SetStage {
         uses: &mut HashMap<Hash, usize>,
         singly: bool,
     ) -> io::Result<()> {
-        let Places { complete, ready, finished, .. } = &**self.places(entry.path.root())?;
+        let places = &**self.places(entry.path.root())?;
+        let Places { complete, ready, .. } = places;
         let number = PathBuf::from(make.number.to_string());
         let (size, hash) = match &entry.kind {
             Kind::Link { target } => {
@@ -469,26 +490,32 @@ impl SetStage {
         let mut held = None;
         match &make.from {
             From::Staged => {
-                let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut finished = finished.get_mut(&hash);
-                let left = uses.get_mut(&hash).ok_or(io::ErrorKind::NotFound)?;
-                *left -= 1;
-                if finished.as_ref().is_some_and(|made| made.number == Some(make.number)) {
-                    // It was made there.
-                } else if *left == 0 {
+                let mut finished = places.finished();
+                let made_there = finished.ready.contains(&make.number);
+                let came = finished.complete.get_mut(&hash);
+                let done = made_there || came.is_some();
+                let last = make.alone || {
+                    let left = uses.get_mut(&hash).ok_or(io::ErrorKind::NotFound)?;
+                    *left -= 1;
+                    *left == 0
+                };
+                if made_there {
+                    // And has its name.
+                } else if last {
                     // Not by a second name, which would have to go again.
                     complete.rename(Path::new(&hex(&hash)), ready, &number)?;
-                    held = finished.as_mut().and_then(|made| made.file.take());
+                    held = came.and_then(Option::take);
                 } else {
                     let mut from = complete.file(hex(&hash))?;
                     let look = self.shared.halt.standby();
                     copy(&mut from, ready, &number, (size, &hash), look)?;
                 }
-                if !singly && finished.is_some() && self.single.contains_key(&make.entry) {
+                if !singly && done && make.alone {
                     return Ok(());
                 }
             }
-            From::Local(path) => {
+            From::Local(local) => {
+                let path = &local.path;
                 let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
                 let look = self.shared.halt.standby();
                 let mut from = root.dir.file(path.as_path())?;
@@ -511,7 +538,7 @@ impl SetStage {
 }
 
 /// Hash of `file`; `None`: it cannot be read, or is none. An attempt that is over left it: it goes, and is no obstacle.
-fn content(file: io::Result<File>, buffer: &mut [u8], look: Look<'_>) -> io::Result<Option<Hash>> {
+fn content(file: io::Result<File>, buffer: &mut Vec<u8>, look: Look<'_>) -> io::Result<Option<Hash>> {
     match file.and_then(|mut file| hashing::hash(&mut file, buffer, look)) {
         Ok((_, hash)) => Ok(Some(hash)),
         Err(error) if halted(&error) => Err(error),

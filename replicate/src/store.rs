@@ -4,7 +4,7 @@
 //! record is replaced, and what is beyond that length never happened. The folder is locked while a store has it open: two
 //! that write one record would each undo what the other made true.
 
-use crate::codec::{In, Out};
+use crate::codec::{In, Sink};
 use crate::disk;
 use crate::error::Error;
 use crate::fail;
@@ -118,7 +118,7 @@ impl Store {
         self.writable()?;
         let body = serde_json::to_vec_pretty(record)
             .map_err(|error| self.folder.error("record", error.into()))?;
-        self.folder.seal("record", &body)
+        self.folder.seal("record", |sink| sink(&body))
     }
 
     /// `record` becomes true, together with the tree `next` after `tree`. On error nothing did.
@@ -134,11 +134,9 @@ impl Store {
         let base = if record.file == 0 || grown > self.base.max(SLACK) {
             changed.file = record.file + 1;
             changed.length = 0;
-            Some(self.add(&mut changed, |piece| Step::encode_whole(next, piece))?)
+            Some(self.add(&mut changed, |sink| Step::encode_whole(next, sink))?)
         } else {
-            let mut out = Out::default();
-            tree.step_to(next).encode(&mut out);
-            self.add(&mut changed, |piece| piece(&out.0))?;
+            self.add(&mut changed, |sink| tree.step_to(next).encode(sink))?;
             None
         };
         self.write(&changed)?;
@@ -157,7 +155,7 @@ impl Store {
     fn add(
         &self,
         record: &mut Record,
-        encode: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+        encode: impl FnOnce(Sink<'_>) -> io::Result<()>,
     ) -> Result<u64, Error> {
         let name = tree_name(record.file);
         let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
@@ -238,6 +236,12 @@ fn tree_name(number: u64) -> String {
 /// In lower-case letters.
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_string()
+}
+
+/// The hash that has this name; `None`: it is none of [`hex`].
+pub(crate) fn unhex(name: &[u8]) -> Option<[u8; 32]> {
+    let hash = *blake3::Hash::from_hex(name).ok()?.as_bytes();
+    (hex(&hash).as_bytes() == name).then_some(hash)
 }
 
 /// Enough of a hash to tell trees apart.

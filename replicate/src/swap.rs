@@ -197,10 +197,10 @@ pub(crate) fn strays(
 /// Second names changed the ctime of files that were only linked: they are known to be as they were.
 pub(crate) fn restamp(roots: &[Root], tree: Tree) -> Tree {
     let dirs: Vec<_> = roots.iter().map(|root| Dir::open(&root.path).ok()).collect();
-    let mut fresh = HashMap::new();
-    for (entry, mark) in tree.iter().filter(|(entry, _)| hash_of(entry).is_some()) {
+    let (known, mut fresh) = (tree.clone(), HashMap::new());
+    for (entry, mark) in known.iter().filter(|(entry, _)| hash_of(entry).is_some()) {
         if let Some(mark) = restamped(&dirs, entry, mark) {
-            fresh.insert(entry.path.clone(), mark);
+            fresh.insert(&entry.path, mark);
         }
     }
     tree.refreshed(&fresh)

@@ -143,7 +143,7 @@ impl Shared {
         };
         let roots = self.roots().map_err(disk)?;
         // What was found to be other than the tree says is read, whatever its stamps say.
-        let doubted = drifted.iter().map(|path| (path.clone(), Mark::default())).collect();
+        let doubted = drifted.iter().map(|path| (path, Mark::default())).collect();
         let doubting = standing.clone().refreshed(&doubted);
         let followed = last_from.as_deref() == Some(from) && based.epoch == epoch;
         // A tree that is swapped is built from every file that stays, not only from what the offer changes.
@@ -152,7 +152,8 @@ impl Shared {
             Scope::Everything
         } else {
             let delta = standing.manifest().delta(&offer.manifest);
-            let changed = delta.put.into_iter().map(|entry| entry.path).chain(delta.gone);
+            let put = delta.put.into_iter().map(|entry| entry.path.clone());
+            let changed = put.chain(delta.gone);
             let folder = |path: &RelPath| {
                 standing.get(path).is_some_and(|(entry, _)| entry.kind == Kind::Folder)
             };
@@ -246,14 +247,14 @@ impl Shared {
         for (root, own) in roots.iter().zip(owns) {
             let mut needed = 0_u64;
             for make in &plan.makes {
-                let entry = offer.manifest.entries().get(make.entry as usize);
-                let Some((entry, Kind::File { size, hash })) = entry.map(|e| (e, &e.kind)) else {
+                let entry = offer.manifest.at(make.entry);
+                let Some((entry, (size, hash))) = entry.and_then(|e| Some((e, e.file()?))) else {
                     continue;
                 };
                 // What is staged already takes its room already.
                 let staged = make.from == From::Staged && crate::stage::complete(own, hash);
                 if entry.path.root() == root.ix && !staged {
-                    needed = needed.saturating_add(*size);
+                    needed = needed.saturating_add(size);
                 }
             }
             // What an earlier attempt made ready is used, or goes.
@@ -384,7 +385,8 @@ impl Shared {
         // A folder that is there beside is no content; what is excluded may live in it.
         let more =
             |entry: &Entry| entry.kind == Kind::Folder && standing.get(&entry.path).is_none();
-        let put = delta.put.into_iter().filter(|entry| !more(entry)).map(|entry| entry.path);
+        let put = delta.put.into_iter().filter(|entry| !more(entry));
+        let put = put.map(|entry| entry.path.clone());
         let mut state = self.state();
         let drifted: Vec<_> =
             put.chain(delta.gone).filter(|path| !state.left.contains(path)).collect();

@@ -2,17 +2,15 @@
 //!
 //! Made by the scanner and by apply, kept by the store. `born` decides what a new owner's tree already descends from.
 
-use crate::codec::{In, Malformed, Out};
+use crate::codec::{In, Malformed, Out, Sink};
 use crate::disk::Seen;
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::path::RelPath;
 use crate::ports::Position;
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Octets of a piece of an encoded tree.
-const PIECE: usize = 64 * 1024;
 
 /// What this host knows of an entry.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub(crate) struct Mark {
 }
 
 /// An entry with its mark.
-pub(crate) type Item = (Entry, Mark);
+pub(crate) type Item = (Arc<Entry>, Mark);
 
 /// A manifest and a mark for each of its entries.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +83,7 @@ impl Tree {
     }
 
     /// With what is known anew of some files.
-    pub(crate) fn refreshed(mut self, fresh: &HashMap<RelPath, Mark>) -> Self {
+    pub(crate) fn refreshed(mut self, fresh: &HashMap<&RelPath, Mark>) -> Self {
         if !fresh.is_empty() {
             let marks = Arc::make_mut(&mut self.marks);
             for (entry, mark) in self.manifest.entries().iter().zip(marks) {
@@ -101,20 +99,20 @@ impl Tree {
         &self.manifest
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Entry, Mark)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<Entry>, Mark)> {
         self.manifest.entries().iter().zip(self.marks.iter().copied())
     }
 
-    pub(crate) fn get(&self, path: &RelPath) -> Option<(&Entry, Mark)> {
+    pub(crate) fn get(&self, path: &RelPath) -> Option<(&Arc<Entry>, Mark)> {
         self.at(self.find(path)?)
     }
 
     /// Position of the entry at `path`.
     pub(crate) fn find(&self, path: &RelPath) -> Option<usize> {
-        self.manifest.entries().binary_search_by(|e| e.path.cmp(path)).ok()
+        self.manifest.find(path)
     }
 
-    pub(crate) fn at(&self, at: usize) -> Option<(&Entry, Mark)> {
+    pub(crate) fn at(&self, at: usize) -> Option<(&Arc<Entry>, Mark)> {
         Some((self.manifest.entries().get(at)?, self.marks.get(at).copied().unwrap_or_default()))
     }
 
@@ -141,7 +139,7 @@ impl Tree {
                 marks.push(mark);
             }
             if !dropped && items.peek().is_none_or(|(new, _)| new.path != entry.path) {
-                entries.push(entry.clone());
+                entries.push(Arc::clone(entry));
                 marks.push(mark);
             }
         }
@@ -156,8 +154,8 @@ impl Tree {
     pub(crate) fn after(&self, step: Step) -> Self {
         let mut dropped = vec![false; self.marks.len()];
         for path in &step.gone {
-            let at = self.manifest.entries().binary_search_by(|e| e.path.cmp(path));
-            if let Some(dropped) = at.ok().and_then(|at| dropped.get_mut(at)) {
+            let at = self.find(path);
+            if let Some(dropped) = at.and_then(|at| dropped.get_mut(at)) {
                 *dropped = true;
             }
         }
@@ -173,7 +171,7 @@ impl Tree {
             }
             match old.next_if(|(known, _)| known.path == entry.path) {
                 Some(same) if same == (entry, mark) => {}
-                _ => step.put.push((entry.clone(), mark)),
+                _ => step.put.push((Arc::clone(entry), mark)),
             }
         }
         step.gone.extend(old.map(|(entry, _)| entry.path.clone()));
@@ -252,33 +250,31 @@ fn encode_item(out: &mut Out, entry: &Entry, mark: Mark) {
 }
 
 impl Step {
-    /// The octets of a step that leads from nothing to `tree`, in pieces.
-    pub(crate) fn encode_whole(
-        tree: &Tree,
-        mut piece: impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
+    /// The octets of a step that leads from nothing to `tree`.
+    pub(crate) fn encode_whole(tree: &Tree, sink: Sink<'_>) -> io::Result<()> {
         let mut out = Out::default();
         out.u64(tree.marks.len() as u64);
         for (entry, mark) in tree.iter() {
             encode_item(&mut out, entry, mark);
-            if out.0.len() > PIECE {
-                piece(&out.0)?;
-                out.0.clear();
-            }
+            out.hand_on(sink)?;
         }
         out.u64(0);
-        piece(&out.0)
+        out.hand_on_rest(sink)
     }
 
-    pub(crate) fn encode(&self, out: &mut Out) {
+    pub(crate) fn encode(&self, sink: Sink<'_>) -> io::Result<()> {
+        let mut out = Out::default();
         out.u64(self.put.len() as u64);
         for (entry, mark) in &self.put {
-            encode_item(out, entry, *mark);
+            encode_item(&mut out, entry, *mark);
+            out.hand_on(sink)?;
         }
         out.u64(self.gone.len() as u64);
         for path in &self.gone {
             out.path(path);
+            out.hand_on(sink)?;
         }
+        out.hand_on_rest(sink)
     }
 
     pub(crate) fn decode(octets: &mut In<'_>) -> Result<Self, Malformed> {

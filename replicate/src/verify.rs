@@ -27,7 +27,7 @@ impl Shared {
         // at again in the end.
         let tree = self.state().tree.clone();
         let roots = self.roots()?;
-        let (mut verified, mut buffer) = (Verified::default(), hashing::buffer());
+        let (mut verified, mut buffer) = (Verified::default(), Vec::new());
         let started_ms = self.clock.steady_ms();
         for (entry, _) in tree.iter() {
             let Kind::File { size, hash } = entry.kind else { continue };

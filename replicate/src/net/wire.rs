@@ -25,6 +25,7 @@ use crate::manifest::{Entry, Hash};
 use crate::path::RelPath;
 use crate::ports::{Behind, MAX_LINEAGE, Position, Refusal};
 use crate::segment::Tag;
+use std::sync::Arc;
 use vipd_core::types::Epoch;
 
 pub use codec::entry_len;
@@ -73,7 +74,7 @@ pub enum Message {
     /// Sender: a tree. [`Message::Entries`] and [`Message::Gone`] follow as announced.
     Offer(Offered),
     /// Sender: entries of the offered tree, or those of them that differ; sorted over all batches.
-    Entries(Vec<Entry>),
+    Entries(Vec<Arc<Entry>>),
     /// Sender: what is not there any more; sorted over all batches.
     Gone(Vec<RelPath>),
     /// Receiver: it does not have the manifest that the offer builds on; the whole is needed.

@@ -359,13 +359,13 @@ fn names_from_the_network_cannot_leave_the_root() {
     a.claim(1, 1);
     let mut offer = a.set().source().offer().unwrap();
     let mut entries = offer.manifest.entries().to_vec();
-    entries[0].kind = Kind::Link { target: b"/tmp".to_vec() };
+    std::sync::Arc::make_mut(&mut entries[0]).kind = Kind::Link { target: b"/tmp".to_vec() };
     offer.manifest = std::sync::Arc::new(vipd_replicator::manifest::Manifest::new(entries));
     offer.root = offer.manifest.root();
     let refusal = b.set().target().take("a", &offer).err().unwrap();
     assert!(refusal.to_string().contains("link"), "{refusal}");
     let mut entries = offer.manifest.entries().to_vec();
-    entries[0].kind = Kind::Link { target: b"e".to_vec() };
+    std::sync::Arc::make_mut(&mut entries[0]).kind = Kind::Link { target: b"e".to_vec() };
     offer.manifest = std::sync::Arc::new(vipd_replicator::manifest::Manifest::new(entries));
     offer.root = offer.manifest.root();
     let refusal = b.set().target().take("a", &offer).err().unwrap();

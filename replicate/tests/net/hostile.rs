@@ -2,6 +2,7 @@
 
 use crate::pipe::{Side, pair, pusher};
 use crate::trees::*;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use vipd_replicator::manifest::{Entry, Kind, Manifest};
@@ -41,11 +42,15 @@ fn offered(entries: &[Entry]) -> Offered {
     }
 }
 
+fn told(entries: &[Entry]) -> Message {
+    Message::Entries(entries.iter().cloned().map(Arc::new).collect())
+}
+
 /// An offer of `entries`, and `then`.
 fn offer(entries: &[Entry], then: Vec<Message>) -> Vec<Message> {
     let mut all = vec![Message::Offer(offered(entries))];
     if !entries.is_empty() {
-        all.push(Message::Entries(entries.to_vec()));
+        all.push(told(entries));
     }
     all.extend(then);
     all
@@ -73,23 +78,23 @@ fn a_manifest_that_is_not_the_offered_one_is_refused() {
         "does not hash to the root",
     );
     let other = [file("a", b"1"), file("b", b"3")];
-    let wrong = vec![Message::Offer(offered(&two)), Message::Entries(other.to_vec())];
+    let wrong = vec![Message::Offer(offered(&two)), told(&other)];
     refused(&wrong, "does not hash to the root");
-    let backwards = vec![file("b", b"2"), file("a", b"1")];
-    refused(&[Message::Offer(offered(&two)), Message::Entries(backwards)], "out of order");
-    let twice = vec![file("a", b"1"), file("a", b"1")];
-    refused(&[Message::Offer(offered(&two)), Message::Entries(twice)], "out of order");
+    let backwards = [file("b", b"2"), file("a", b"1")];
+    refused(&[Message::Offer(offered(&two)), told(&backwards)], "out of order");
+    let twice = [file("a", b"1"), file("a", b"1")];
+    refused(&[Message::Offer(offered(&two)), told(&twice)], "out of order");
 }
 
 #[test]
 fn counts_that_lie_are_refused() {
-    let two = vec![file("a", b"1"), file("b", b"2")];
+    let two = [file("a", b"1"), file("b", b"2")];
     let more = Offered { entries: 1, put: 1, ..offered(&two) };
-    refused(&[Message::Offer(more), Message::Entries(two.clone())], "more than was announced");
+    refused(&[Message::Offer(more), told(&two)], "more than was announced");
     // Four million announced: nothing is set aside for them.
     let less = Offered { entries: 4_000_000, put: 4_000_000, ..offered(&two) };
     refused(
-        &[Message::Offer(less), Message::Entries(two.clone()), Message::Sent],
+        &[Message::Offer(less), told(&two), Message::Sent],
         "must come here",
     );
     refused(&[Message::Offer(offered(&two)), Message::Entries(Vec::new())], "must come here");
@@ -240,7 +245,7 @@ fn lists_of_chunks_that_lie_are_refused() {
 #[test]
 fn nothing_comes_before_its_time() {
     for message in [
-        Message::Entries(vec![file("a", b"")]),
+        told(&[file("a", b"")]),
         piece(0, true, true, b""),
         Message::Needs(Needs::default()),
         Message::Lacks(vec![true]),

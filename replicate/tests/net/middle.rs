@@ -237,7 +237,7 @@ fn a_receiver_that_refuses_has_nothing_open_while_it_waits_for_the_sender() {
     let (before, after) = several();
     let target = MemTarget::new(before, at(1, 1));
     target.lock().room = Some(150_000);
-    let entries: Vec<_> = after.entries.values().cloned().collect();
+    let entries = after.manifest().entries().to_vec();
     let count = entries.len() as u32;
     let offered = Offered {
         position: at(1, 2),

@@ -69,7 +69,7 @@ impl Tree {
     }
 
     pub(crate) fn manifest(&self) -> Arc<Manifest> {
-        Arc::new(Manifest::new(self.entries.values().cloned().collect()))
+        Arc::new(Manifest::new(self.entries.values().cloned()))
     }
 }
 
@@ -340,7 +340,7 @@ impl Stage for MemStage {
                 let content = Self::content(&standby, &entry.path, hash).expect("complete");
                 tree.contents.insert(entry.path.clone(), content);
             }
-            tree.put_entry(entry.clone());
+            tree.put_entry(Entry::clone(entry));
         }
         standby.tree = tree;
         standby.staged.clear();

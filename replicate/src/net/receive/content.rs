@@ -2,7 +2,7 @@
 //! manifest says.
 
 use super::large::{Large, Origin, Piece};
-use crate::manifest::{Entry, Kind, Manifest};
+use crate::manifest::{Entry, Manifest};
 use crate::net::chunk::{AVERAGES, LARGE, longest};
 use crate::net::error::NetError;
 use crate::net::wire::{Chunks, Outline, Pieces};
@@ -73,12 +73,13 @@ impl<'a> Filling<'a> {
     pub(super) fn new(stage: Box<dyn Stage>, manifest: &'a Manifest) -> Result<Self, Refusal> {
         let mut files = Vec::new();
         for need in stage.needs() {
-            let entry = manifest.entries().get(need.entry as usize);
-            let Some(entry @ Entry { kind: Kind::File { size, .. }, .. }) = entry else {
+            let entry = manifest.at(need.entry);
+            let Some((entry, (size, _))) = entry.and_then(|entry| Some((entry, entry.file()?)))
+            else {
                 let text = "the stage needs a file that the offer does not have: a bug of vipd";
                 return Err(Refusal::Disk(text.into()));
             };
-            let base = *size > LARGE && stage.base(entry).is_some();
+            let base = size > LARGE && stage.base(entry).is_some();
             files.push(Wanted { entry: need.entry, base, done: false, again: false });
         }
         files.sort_unstable_by_key(|wanted| wanted.entry);
@@ -330,8 +331,7 @@ impl<'a> Filling<'a> {
     fn entry(&self, wanted: &Wanted) -> (&'a Entry, u64) {
         // invariant: `new` has looked every one up.
         let entry = &self.manifest.entries()[wanted.entry as usize];
-        let Kind::File { size, .. } = entry.kind else { return (entry, 0) };
-        (entry, size)
+        (entry, entry.file().map_or(0, |(size, _)| size))
     }
 }
 

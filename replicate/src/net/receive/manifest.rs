@@ -22,7 +22,7 @@ pub(super) fn collect(
             Message::Entries(entries) if !entries.is_empty() => {
                 for entry in entries {
                     octets += entry_len(&entry) as u64;
-                    if delta.put.last().is_some_and(|before: &Entry| before.path >= entry.path) {
+                    if delta.put.last().is_some_and(|before| before.path >= entry.path) {
                         return wrong("entries", "names out of order");
                     }
                     delta.put.push(entry);

@@ -5,7 +5,7 @@
 mod large;
 
 use super::*;
-use crate::manifest::{Entry, Kind};
+use crate::manifest::Entry;
 use crate::net::chunk::LARGE;
 use crate::net::link::Channel;
 use crate::net::wire::{MAX_BODY, Message, PIECE_HEADER, Piece};
@@ -71,9 +71,9 @@ impl<'a> Content<'a> {
     pub(super) fn send(mut self, needs: &[(u32, bool)]) -> Result<Outcome, NetError> {
         let mut files = Vec::with_capacity(needs.len());
         for (number, base) in needs {
-            let entry = self.manifest.entries().get(*number as usize);
-            let Some(Entry { kind: Kind::File { size, hash }, .. }) = entry else { continue };
-            files.push((*number, *size, *hash, *base && *size > LARGE));
+            let file = self.manifest.at(*number).and_then(|entry| entry.file());
+            let Some((size, hash)) = file else { continue };
+            files.push((*number, size, *hash, *base && size > LARGE));
         }
         match self.whole_files(&files).and_then(|()| LargeFiles::new(&mut self, &files).send()) {
             Ok(()) => Ok(Outcome::Complete),

@@ -232,7 +232,7 @@ impl Session<'_> {
         round: &mut Vec<(u32, bool)>,
         without: &mut Vec<RelPath>,
     ) -> Result<(), NetError> {
-        let path = |entry: u32| offer.manifest.entries().get(entry as usize).map(|e| &e.path);
+        let path = |entry: u32| offer.manifest.at(entry).map(|e| &e.path);
         let source = &*self.source;
         let gone = |entry: u32| path(entry).filter(|path| source.withholds(path));
         let entries: Vec<u32> =
@@ -306,7 +306,7 @@ impl Session<'_> {
             put: put.len() as u32,
             gone: gone.len() as u32,
         }))?;
-        for batch in batches(put, entry_len)? {
+        for batch in batches(put, |entry| entry_len(entry))? {
             self.channel.send(&Message::Entries(batch.to_vec()))?;
         }
         for batch in batches(gone, |path: &RelPath| Ok(4 + path.as_bytes().len()))? {
@@ -317,7 +317,6 @@ impl Session<'_> {
 
     /// All needs, of which `first` has come.
     fn needs(&mut self, first: Needs, offer: &Offer) -> Result<Vec<(u32, bool)>, NetError> {
-        let entries = offer.manifest.entries();
         let mut all: Vec<(u32, bool)> = Vec::new();
         let mut batch = first;
         loop {
@@ -326,9 +325,9 @@ impl Session<'_> {
                 if all.last().is_some_and(|(before, _)| *before >= need.0) {
                     return wrong("files out of order");
                 }
-                match entries.get(need.0 as usize) {
-                    Some(Entry { kind: Kind::File { .. }, .. }) => all.push(*need),
-                    _ => return wrong("a file that the manifest does not have"),
+                match offer.manifest.at(need.0).and_then(|entry| entry.file()) {
+                    Some(_) => all.push(*need),
+                    None => return wrong("a file that the manifest does not have"),
                 }
             }
             if batch.last {
@@ -345,10 +344,8 @@ impl Session<'_> {
     }
 
     fn begin(&self, offer: &Offer, needs: &[(u32, bool)]) -> Result<(), NetError> {
-        let size = |(entry, _): &(u32, bool)| match offer.manifest.entries().get(*entry as usize) {
-            Some(Entry { kind: Kind::File { size, .. }, .. }) => *size,
-            _ => 0,
-        };
+        let file = |entry: u32| offer.manifest.at(entry).and_then(|entry| entry.file());
+        let size = |(entry, _): &(u32, bool)| file(*entry).map_or(0, |(size, _)| size);
         let octets = needs.iter().map(size).fold(0, u64::saturating_add);
         self.pusher.handle.begin(needs.len() as u64, octets);
         Ok(())

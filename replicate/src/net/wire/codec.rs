@@ -97,7 +97,7 @@ impl Message {
             kind::ENTRIES => {
                 let mut entries = Vec::new();
                 while !r.is_empty() {
-                    entries.push(entry::read(r, entries.len() as u32)?);
+                    entries.push(Arc::new(entry::read(r, entries.len() as u32)?));
                 }
                 Self::Entries(entries)
             }

@@ -53,7 +53,7 @@ fn all() -> Vec<Message> {
         Message::Bye("why".into()),
         Message::Offer(Offered { base: None, entries: 3, put: 3, gone: 0, ..offered.clone() }),
         Message::Offer(offered),
-        Message::Entries(entries()),
+        Message::Entries(entries().into_iter().map(Arc::new).collect()),
         Message::Gone(entries().into_iter().map(|entry| entry.path).collect()),
         Message::Baseless,
         Message::Needs(Needs { files: vec![(7, true), (u32::MAX, false)], last: true }),
@@ -177,7 +177,7 @@ fn fields_over_their_limit_are_refused() {
     let entry = |change: &dyn Fn(&mut Entry)| {
         let mut entry = entries().remove(0);
         change(&mut entry);
-        let message = Message::Entries(vec![entry]);
+        let message = Message::Entries(vec![Arc::new(entry)]);
         Message::decode(message.kind(), message.body().into_owned())
     };
     assert!(entry(&|_| {}).is_ok());
