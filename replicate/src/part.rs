@@ -158,6 +158,7 @@ impl StageFile for Part {
         let mut finished = self.places.finished();
         if let Some(number) = self.number {
             finished.ready.insert(number);
+            self.places.made(finished.ready.len());
         } else {
             // Of more files than that the whole file system is told to write.
             let hold = self.size >= WORTH && finished.complete.len() < SINGLY;

@@ -31,12 +31,17 @@ use std::io;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
 /// So many files are brought to the disk one by one; more, with everything else of their file system, which others may be filling.
 pub(crate) const SINGLY: usize = 64;
+
+/// So often, counted in small files, what came is sent to the disk.
+const SYNC_EVERY: usize = 2048;
 
 /// What was decided when the offer was taken.
 #[derive(Debug)]
@@ -81,7 +86,9 @@ pub(crate) struct Places {
     pub(crate) parts: Dir,
     /// Something is left in it of an earlier attempt.
     pub(crate) left: bool,
-    pub(crate) finished: Mutex<Finished>,
+    finished: Mutex<Finished>,
+    /// What came is on its way to the disk.
+    syncing: Arc<AtomicBool>,
     /// `f`: files that are ready to be renamed, named by a number.
     pub(crate) ready: Dir,
 }
@@ -89,6 +96,23 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn finished(&self) -> MutexGuard<'_, Finished> {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A small file is ready, one of so many. What came is brought to the disk while more comes, so that little is left to wait for
+    /// in the end; what goes wrong is told there as well.
+    pub(crate) fn made(&self, count: usize) {
+        if !count.is_multiple_of(SYNC_EVERY) || self.syncing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let syncing = Arc::clone(&self.syncing);
+        let folder = self.ready.at(".");
+        let sync = move || {
+            // A folder of its own: an error is told once to whoever has one open, and the other one has to hear it too.
+            let _ = folder.and_then(|folder| folder.sync_all());
+            syncing.store(false, Ordering::Relaxed);
+        };
+        // Where no thread is to be had it is all left for the end.
+        let _ = thread::Builder::new().name("replica-sync".into()).spawn(sync);
     }
 }
 
@@ -215,7 +239,8 @@ impl SetStage {
                 left = true;
             }
         }
-        Ok(Places { complete, parts, left, finished: Mutex::default(), ready })
+        let (finished, syncing) = Default::default();
+        Ok(Places { complete, parts, left, finished, syncing, ready })
     }
 }
 
