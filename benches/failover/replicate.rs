@@ -71,21 +71,22 @@ pub(crate) fn measure(job: &Job, quick: bool, long: bool) -> anyhow::Result<Vec<
     let play = Play::new(&stage, &store)?;
     let mut samples = play.latency(if quick { 5 } else { 50 })?;
     for (name, tree) in [("large", Tree::Large(scale.large)), ("small", Tree::Small(scale.small))] {
-        samples.extend(play.step(&format!("{name} first"), |aside| tree.make(aside), appear)?);
-        samples.extend(
-            play.step(&format!("{name} change"), nothing, |tree_at, _| tree.change(tree_at))?,
-        );
+        let (first, change) = (format!("{name} first"), format!("{name} change"));
+        let octets = tree.octets();
+        samples.extend(play.step((&first, octets), |aside| tree.make(aside), appear)?);
+        let change_it = |at: &Path, _: &Path| tree.change(at);
+        samples.extend(play.step((&change, octets), nothing, change_it)?);
         play.clear()?;
     }
     let huge = |aside: &Path| write_huge(aside, scale.huge);
-    samples.extend(play.step("huge first", huge, appear)?);
+    samples.extend(play.step(("huge first", scale.huge * MIB), huge, appear)?);
     let change = |tree: &Path, _: &Path| overwrite(&tree.join("huge"), scale.huge);
-    samples.extend(play.step("huge changed", nothing, change)?);
+    samples.extend(play.step(("huge changed", scale.huge * MIB), nothing, change)?);
     let source = play.source.join("tree/huge");
     let insertion = |aside: &Path| insert(&source, &aside.join("huge"), scale.huge);
     let replace =
         |tree: &Path, aside: &Path| Ok(fs::rename(aside.join("huge"), tree.join("huge"))?);
-    samples.extend(play.step("huge inserted", insertion, replace)?);
+    samples.extend(play.step(("huge inserted", scale.huge * MIB), insertion, replace)?);
     // The grid of the adverts, while either copies; not while this program prepares gigabytes, which holds a processor in the
     // kernel for tens of milliseconds where that cannot be preempted.
     for (way, from, until) in play.spans.take() {
@@ -131,6 +132,14 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// About so many.
+    const fn octets(self) -> u64 {
+        match self {
+            Self::Large(mib) => mib * MIB,
+            Self::Small(files) => files * 2560,
+        }
     }
 
     /// One percent: of the large files a piece each, of the small ones one in a hundred.
@@ -263,7 +272,7 @@ impl<'s> Play<'s> {
     /// What `prepare` makes beside the files, `act` brings into the tree: from there on each way is measured.
     fn step(
         &self,
-        name: &str,
+        (name, octets): (&str, u64),
         prepare: impl Fn(&Path) -> anyhow::Result<()>,
         act: impl Fn(&Path, &Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<Sample>> {
@@ -271,7 +280,7 @@ impl<'s> Play<'s> {
         prepare(&self.aside)?;
         let (pids, mut samples) = (self.pids()?, Vec::new());
         pids.iter().for_each(|pid| drop(fs::write(format!("/proc/{pid}/clear_refs"), "5")));
-        settle_disk()?;
+        settle(octets)?;
         let (sent, at) = (self.sent()?, now());
         act(&tree, &self.aside)?;
         // The last of all names: files are put in their places in the order of their names.
@@ -290,8 +299,8 @@ impl<'s> Play<'s> {
         samples.push(Sample::new(format!("{name}: vipd octets"), self.sent()? - sent));
         let memory = pids.iter().map(|pid| peak_kb(*pid)).fold(0.0, f64::max);
         samples.push(Sample::new(format!("{name}: vipd kB"), memory));
-        samples.extend(self.rsync(name, "rsync", "copy", &[])?);
-        samples.extend(self.rsync(name, "fsync", "fsynced", &["--fsync"])?);
+        samples.extend(self.rsync((name, octets), "rsync", "copy", &[])?);
+        samples.extend(self.rsync((name, octets), "fsync", "fsynced", &["--fsync"])?);
         fs::remove_file(self.source.join(&mark))?;
         Ok(samples)
     }
@@ -299,7 +308,7 @@ impl<'s> Play<'s> {
     /// As `way` in the samples, to that module of the daemon.
     fn rsync(
         &self,
-        name: &str,
+        (name, octets): (&str, u64),
         way: &'static str,
         module: &str,
         options: &[&str],
@@ -309,7 +318,7 @@ impl<'s> Play<'s> {
         command.args(["-a", "--delete", "--exclude=.vipd"]).args(options);
         command.arg(format!("{}/", self.source.display())).arg(to);
         command.stdin(Stdio::null());
-        settle_disk()?;
+        settle(octets)?;
         let (sent, at) = (self.sent()?, now());
         let mut child = self.stage.room().host(0).ns()?.run(move || Ok(command.spawn()?))?;
         let mut memory = 0.0_f64;
@@ -395,9 +404,16 @@ impl<'s> Play<'s> {
     }
 }
 
-/// What others wrote is on the disk: nobody pays for it who asks for his own to be there.
-fn settle_disk() -> anyhow::Result<()> {
+/// Most memory that is touched before a copy, octets.
+const TOUCHED: u64 = 4 << 30;
+
+/// Before each copy of `octets`, so that all find the same: what others wrote is on the disk, and nobody pays for it who asks for his
+/// own to be there; and as much memory was touched. A machine that gives free memory back to its host pays for the first touch, and
+/// what an earlier copy has freed would spare the later ones that.
+fn settle(octets: u64) -> anyhow::Result<()> {
     anyhow::ensure!(Command::new("sync").status()?.success(), "sync failed");
+    let touched = usize::try_from(octets.min(TOUCHED)).context("more than there can be")?;
+    drop(std::hint::black_box(vec![1_u8; touched]));
     Ok(())
 }
 

@@ -372,7 +372,11 @@ pub(crate) struct Near(Option<(PathBuf, Dir)>);
 
 impl Near {
     /// The folder that holds `path` below `top`, and the last component.
-    pub(crate) fn holder<'p>(&mut self, top: &Dir, path: &'p Path) -> io::Result<(&Dir, &'p OsStr)> {
+    pub(crate) fn holder<'p>(
+        &mut self,
+        top: &Dir,
+        path: &'p Path,
+    ) -> io::Result<(&Dir, &'p OsStr)> {
         let (parent, name) = split(path)?;
         if self.0.as_ref().is_none_or(|(known, _)| known != parent) {
             self.leave(top)?;

@@ -135,7 +135,8 @@ impl Intent {
 impl Act {
     /// The same with the very entry that `delta` puts, where that is like its own: each is in memory once.
     fn sharing(mut self, delta: &Delta) -> Self {
-        if let Self::Folder { entry } | Self::Place { entry, .. } | Self::Adjust { entry } = &mut self
+        if let Self::Folder { entry } | Self::Place { entry, .. } | Self::Adjust { entry } =
+            &mut self
             && let Ok(at) = delta.put.binary_search_by(|put| put.path.cmp(&entry.path))
             && let Some(put) = delta.put.get(at)
             && put == entry

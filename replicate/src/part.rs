@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Zeros in pieces of this size become holes.
 const HOLE: usize = 4096;
@@ -255,12 +255,15 @@ struct Sink {
     there: AtomicU64,
     /// What did not start its way to the disk: octets, and where they begin and end.
     waiting: (u64, Range<u64>),
+    /// Whose turn it is to write: the kernel lets one at a time write to a file, and whoever waits for that there may keep a
+    /// processor busy.
+    turn: Mutex<()>,
 }
 
 impl Sink {
     /// Into `file`, which is empty.
     const fn new(file: File) -> Self {
-        Self { file, length: 0, there: AtomicU64::new(0), waiting: NOTHING }
+        Self { file, length: 0, there: AtomicU64::new(0), waiting: NOTHING, turn: Mutex::new(()) }
     }
 
     fn put(&mut self, offset: u64, octets: &[u8]) -> io::Result<()> {
@@ -278,7 +281,9 @@ impl Sink {
             let data = octets.chunks(HOLE).take_while(|p| !hole(p)).map(<[u8]>::len).sum();
             let (write, rest) = octets.split_at_checked(data).unwrap_or_default();
             offset += zeros as u64;
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             self.file.write_all_at(write, offset)?;
+            drop(turn);
             offset += data as u64;
             octets = rest;
             if data > 0 {

@@ -50,7 +50,8 @@ mod tests {
             mtime_ns: 0,
             xattrs: Vec::new(),
         };
-        let known = ["known", "known/below", "gone"].map(|path| (Arc::new(entry(path)), Mark::default()));
+        let known =
+            ["known", "known/below", "gone"].map(|path| (Arc::new(entry(path)), Mark::default()));
         let base = Tree::new(known.into());
         let told = (0..1000).map(|number| place(&format!("known/new/{number}"), false));
         let others = [

@@ -123,4 +123,3 @@ pub(crate) fn gone(error: &io::Error) -> bool {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
     ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
-

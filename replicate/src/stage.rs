@@ -563,7 +563,11 @@ impl SetStage {
 }
 
 /// Hash of `file`; `None`: it cannot be read, or is none. An attempt that is over left it: it goes, and is no obstacle.
-fn content(file: io::Result<File>, buffer: &mut Vec<u8>, look: Look<'_>) -> io::Result<Option<Hash>> {
+fn content(
+    file: io::Result<File>,
+    buffer: &mut Vec<u8>,
+    look: Look<'_>,
+) -> io::Result<Option<Hash>> {
     match file.and_then(|mut file| hashing::hash(&mut file, buffer, look)) {
         Ok((_, hash)) => Ok(Some(hash)),
         Err(error) if halted(&error) => Err(error),

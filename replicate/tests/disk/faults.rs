@@ -337,6 +337,52 @@ fn a_link_that_is_swapped_in_for_a_folder_leads_nowhere() {
 }
 
 #[test]
+fn a_folder_that_is_moved_away_while_files_come_into_it_is_not_taken_for_the_tree() {
+    const FILES: usize = 5;
+    let scene = || {
+        let (a, b) = (Host::new("a"), Host::new("b"));
+        a.write("d/old", "old");
+        a.claim(1, 1);
+        sync(&a, &b);
+        (0..FILES).for_each(|n| a.write(&format!("d/{n}"), n.to_string()));
+        a.seal();
+        (a, b)
+    };
+    let (a, b) = scene();
+    fail::arm(u64::MAX, Action::Count);
+    push(&a, &b).unwrap();
+    let steps = fail::disarm();
+    // The files come to their places by the last renames before that folder is brought to the disk; those after it are the record's.
+    let synced = steps.iter().rposition(|step| *step == "fsync folder done").unwrap();
+    let renames = steps[..synced].iter().enumerate().filter(|(_, step)| **step == "rename");
+    let mut refused = 0;
+    for (at, _) in renames {
+        let (a, b) = scene();
+        let (from, to) = (b.path("d"), b.path("away"));
+        fail::arm_call(at as u64 + 1, move || fs::rename(from, to).unwrap());
+        let pushed = push(&a, &b);
+        fail::disarm();
+        match pushed {
+            // It was moved before anybody was in it, or after the last file came.
+            Ok(Transfer::Done) => drop(b.set().drift().unwrap()),
+            other => {
+                assert!(matches!(other, Err(Refusal::Disk(_))), "step {at}: {other:?}");
+                refused += 1;
+            }
+        }
+        a.write("later", "x");
+        a.seal();
+        push(&a, &b).unwrap();
+        b.set().drift().unwrap();
+        a.write("later still", "x");
+        sync(&a, &b);
+        assert!(b.path("d/old").exists());
+        b.assert_clean();
+    }
+    assert!(refused >= FILES, "each time a file comes into it: {refused}");
+}
+
+#[test]
 fn a_corrupt_file_of_the_state_is_an_error_that_names_it() {
     for name in ["record", "tree.1", "intent"] {
         let (a, mut b) = (Host::new("a"), Host::new("b"));

@@ -93,10 +93,7 @@ fn counts_that_lie_are_refused() {
     refused(&[Message::Offer(more), told(&two)], "more than was announced");
     // Four million announced: nothing is set aside for them.
     let less = Offered { entries: 4_000_000, put: 4_000_000, ..offered(&two) };
-    refused(
-        &[Message::Offer(less), told(&two), Message::Sent],
-        "must come here",
-    );
+    refused(&[Message::Offer(less), told(&two), Message::Sent], "must come here");
     refused(&[Message::Offer(offered(&two)), Message::Entries(Vec::new())], "must come here");
     let empty = MemTarget::default().lock().tree.manifest().root();
     let gone = Offered { base: Some(empty), put: 0, entries: 5, gone: 1, ..offered(&[]) };
