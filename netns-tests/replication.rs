@@ -29,8 +29,9 @@ const QUICK: &str = "debounce = \"20ms\"\nmax-delay = \"200ms\"\n";
 const SOON: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn()); 12] = [
+    let trials: [(&str, fn()); 13] = [
         ("follows", follows::a_file_is_on_the_standby_soon),
+        ("many", follows::many_small_files_take_little_memory),
         ("moves", moves::moves_lose_nothing),
         ("preempts", moves::a_preemption_loses_nothing),
         ("crashes", crashes::a_crash_loses_no_more_than_the_gauge_said),

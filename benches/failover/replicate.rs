@@ -292,9 +292,10 @@ impl<'s> Play<'s> {
             }
             sleep_until(now() + Duration::from_millis(2));
         }
-        let there = now();
-        self.spans.borrow_mut().push(("vipd", at, there));
-        let took = millis(there.since(at));
+        let took = millis(now().since(at));
+        // Its record and the acknowledgement follow: they take memory as well.
+        self.wait_acknowledged(at)?;
+        self.spans.borrow_mut().push(("vipd", at, now()));
         samples.push(Sample::new(format!("{name}: vipd ms"), took));
         samples.push(Sample::new(format!("{name}: vipd octets"), self.sent()? - sent));
         let memory = pids.iter().map(|pid| peak_kb(*pid)).fold(0.0, f64::max);
@@ -303,6 +304,18 @@ impl<'s> Play<'s> {
         samples.extend(self.rsync((name, octets), "fsync", "fsynced", &["--fsync"])?);
         fs::remove_file(self.source.join(&mark))?;
         Ok(samples)
+    }
+
+    /// Until the first host says that the second has everything.
+    fn wait_acknowledged(&self, since: Instant) -> anyhow::Result<()> {
+        loop {
+            let said = self.stage.ask(0, &["replica", "status"])?;
+            if said.contains("h2: in sync") {
+                return Ok(());
+            }
+            anyhow::ensure!(now().since(since) < LIMIT, "not acknowledged\n{said}");
+            sleep_until(now() + Duration::from_millis(20));
+        }
     }
 
     /// As `way` in the samples, to that module of the daemon.
@@ -405,10 +418,10 @@ impl<'s> Play<'s> {
 }
 
 /// Most memory that is touched before a copy, octets.
-const TOUCHED: u64 = 4 << 30;
+const TOUCHED: u64 = 2 << 30;
 
 /// Before each copy of `octets`, so that all find the same: what others wrote is on the disk, and nobody pays for it who asks for his
-/// own to be there; and as much memory was touched. A machine that gives free memory back to its host pays for the first touch, and
+/// own to be there; and as much memory was touched, up to [`TOUCHED`]. A machine that gives free memory back to its host pays for the first touch, and
 /// what an earlier copy has freed would spare the later ones that.
 fn settle(octets: u64) -> anyhow::Result<()> {
     anyhow::ensure!(Command::new("sync").status()?.success(), "sync failed");

@@ -12,12 +12,10 @@ use std::time::Duration;
 use vipd_agent::lab::clock::{millis, now};
 
 pub(super) fn a_cut_and_a_slow_link() {
-    // Slower than what may be sent: 6 Mbit/s, with 50 ms of octets waiting at most; more are lost. The link carries the heartbeats
-    // as well.
+    // Slower than what may be sent: 6 Mbit/s, with 50 ms of octets waiting at most; more are lost. The adverts go the same way.
     let arena = elected(plan("bandwidth = \"1MB/s\"\n"));
     let owner = arena.files(FIRST);
-    arena.run(FIRST, "tc qdisc add dev eth1 root tbf rate 6mbit burst 16kb latency 50ms");
-    let since = now();
+    arena.run(FIRST, "tc qdisc add dev eth0 root tbf rate 6mbit burst 16kb latency 50ms");
     // Nothing that compression could make smaller.
     let noise = |seed: u64, length: usize| -> Vec<u8> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -39,13 +37,15 @@ pub(super) fn a_cut_and_a_slow_link() {
             wait(Duration::from_millis(50));
         }
     };
+    let since = now();
     fs::write(owner.join("large"), &small).unwrap();
     arena.wait_set(FIRST, "is behind", |set| set["rpo_ms"].as_u64().is_some_and(|ms| ms > 100));
     wait_there(&small, "a slow link");
     let took = millis(now().since(since)) / 1e3;
     let lost = dropped(&arena);
     println!("\n  2 MB over 6 Mbit/s: {took:.1} s, {lost} frames lost on the way");
-    assert!(took > 2.0, "the link is slow");
+    // The limit alone would make it two.
+    assert!(took > 2.5, "the link is slow");
     assert!(lost > 0, "and loses what does not fit");
     assert_eq!(arena.moves(since), 0, "the address stays where it is");
     // The link goes in the middle of a transfer: the old tree stays, and the new one comes when the link is back.
@@ -58,14 +58,14 @@ pub(super) fn a_cut_and_a_slow_link() {
     assert!(there(&small), "the old tree is there");
     arena.run(FIRST, "nft delete table ip cut");
     wait_there(&larger, "after the cut");
-    arena.run(FIRST, "tc qdisc del dev eth1 root");
+    arena.run(FIRST, "tc qdisc del dev eth0 root");
     arena.wait_sync(FIRST);
     arena.close();
 }
 
 /// Frames that the link of the first host had no room for.
 fn dropped(arena: &Arena) -> u64 {
-    let shown = arena.run(FIRST, "tc -s -j qdisc show dev eth1 root");
+    let shown = arena.run(FIRST, "tc -s -j qdisc show dev eth0 root");
     let shown: Value = serde_json::from_str(&shown).unwrap();
     shown[0]["drops"].as_u64().unwrap()
 }

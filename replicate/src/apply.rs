@@ -334,7 +334,7 @@ impl Site<'_> {
         }
         match Self::judge(&self.keeper, path, &seen, keep, expect)? {
             Keep::Nothing => self.old.unlink(path.as_path()),
-            keep => self.keeper.aside(&self.old, keep, path.as_path()),
+            keep => self.keeper.aside((&self.old, path.as_path()), keep, path.as_path()),
         }
     }
 
@@ -398,8 +398,11 @@ impl Site<'_> {
         if let Some(seen) = holder.see_here(name)? {
             match Self::judge(&self.keeper, &entry.path, &seen, keep, expect)? {
                 Keep::Nothing => {}
-                keep if seen.what == What::Folder => self.keeper.aside(&self.old, keep, path)?,
-                keep => self.keeper.link(keep, path, &seen)?,
+                // In the very folder in which it is replaced.
+                keep if seen.what == What::Folder => {
+                    self.keeper.aside((holder, name.as_ref()), keep, path)?;
+                }
+                keep => self.keeper.link((holder, name.as_ref()), keep, path, &seen)?,
             }
         }
         self.look.look()?;
@@ -414,7 +417,7 @@ impl Site<'_> {
     fn rescue_strays(&self) -> io::Result<()> {
         swap::strays(&self.old, self.keeper.root, |path, seen| {
             self.keeper.list_late(path, seen)?;
-            self.keeper.aside(&self.old, Keep::Rescue, path.as_path())
+            self.keeper.aside((&self.old, path.as_path()), Keep::Rescue, path.as_path())
         })
     }
 

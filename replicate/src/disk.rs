@@ -1,7 +1,8 @@
 //! Folders that are open, and names below them: every call that touches a root goes through here.
 //!
 //! A name is resolved by the kernel below its folder and never through a link, into another file system or out of the
-//! folder (openat2), so nothing that somebody swaps in meanwhile leads elsewhere. Must never follow a link, and never
+//! folder (openat2), so nothing that somebody swaps in meanwhile leads elsewhere; a folder that is open when somebody moves it away
+//! is looked at again after some names ([`Near`]). Must never follow a link, and never
 //! change anything without a failpoint before and after.
 
 use crate::fail;
@@ -366,9 +367,21 @@ impl Dir {
     }
 }
 
-/// The folder of the name that was asked for last, kept open: of many names in one folder the way there is walked once.
+/// The folder of the name that was asked for last, kept open: of many names in one folder the way there is walked once for some.
+///
+/// Somebody may move the folder away meanwhile: that shows when it is left, at the latest after so many names, and is an error.
 #[derive(Debug, Default)]
-pub(crate) struct Near(Option<(PathBuf, Dir)>);
+pub(crate) struct Near(Option<Held>);
+
+/// Names for which a folder is kept open.
+const NEAR: u32 = 64;
+
+#[derive(Debug)]
+struct Held {
+    path: PathBuf,
+    dir: Dir,
+    names: u32,
+}
 
 impl Near {
     /// The folder that holds `path` below `top`, and the last component.
@@ -378,12 +391,15 @@ impl Near {
         path: &'p Path,
     ) -> io::Result<(&Dir, &'p OsStr)> {
         let (parent, name) = split(path)?;
-        if self.0.as_ref().is_none_or(|(known, _)| known != parent) {
+        if self.0.as_ref().is_some_and(|held| held.path != parent || held.names == NEAR) {
             self.leave(top)?;
-            self.0 = Some((parent.to_path_buf(), top.at(parent)?));
         }
-        let Some((_, dir)) = &self.0 else { return Err(io::ErrorKind::NotFound.into()) };
-        Ok((dir, name))
+        let held = match self.0.take() {
+            Some(held) => held,
+            None => Held { path: parent.to_path_buf(), dir: top.at(parent)?, names: 0 },
+        };
+        let held = self.0.insert(Held { names: held.names + 1, ..held });
+        Ok((&held.dir, name))
     }
 
     /// What is at `path` below `top`, as [`Dir::see`] tells it.
@@ -395,11 +411,21 @@ impl Near {
         }
     }
 
-    /// Gives the folder up. It has to be where it was: what was done in it would be elsewhere.
+    /// Gives the folder up.
+    ///
+    /// # Errors
+    /// It is not where it was: what was done in it is elsewhere.
     pub(crate) fn leave(&mut self, top: &Dir) -> io::Result<()> {
-        let Some((path, dir)) = self.0.take() else { return Ok(()) };
-        let (was, is) = (dir.seen()?, top.at(&path)?.seen()?);
-        if (was.dev, was.ino) == (is.dev, is.ino) { Ok(()) } else { Err(Errno::NOENT.into()) }
+        let Some(Held { path, dir, .. }) = self.0.take() else { return Ok(()) };
+        let was = dir.seen()?;
+        match top.at(&path).and_then(|now| now.seen()) {
+            Ok(now) if (now.dev, now.ino) == (was.dev, was.ino) => Ok(()),
+            Err(error) if !is_nowhere(&error) => Err(error),
+            _ => {
+                let text = format!("{}: somebody moved this folder away", path.display());
+                Err(io::Error::new(io::ErrorKind::NotFound, text))
+            }
+        }
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 pub(crate) const SHARED: std::ops::Range<u64> = 8 << 20..4 << 40;
 /// So many of them at most.
 const THREADS: usize = 4;
-/// Segments that one of them takes at once.
-const SHARE: usize = 16;
+/// Pieces of work that one of them takes at once.
+const SHARE: usize = 4;
 /// Values that are remembered at most, of all files together: 8 MiB, a file of 16 GiB.
 const REMEMBERED: usize = 1 << 18;
 

@@ -97,25 +97,31 @@ impl Keeper<'_> {
         }
     }
 
-    /// A second name for what is at `path`, which stays where it is. Done before: no second time.
-    pub(crate) fn link(&self, keep: Keep, path: &Path, seen: &Seen) -> io::Result<()> {
+    /// A second name for what is at `from`, the name `path` of the root, which stays where it is. Done before: no second time.
+    pub(crate) fn link(
+        &self,
+        from: (&Dir, &Path),
+        keep: Keep,
+        path: &Path,
+        seen: &Seen,
+    ) -> io::Result<()> {
         self.first_free(keep, path, |to| {
             if self.own.see(to)?.is_some_and(|there| there.ino == seen.ino) {
                 return Ok(());
             }
-            match self.root.dir.link(path, self.own, to) {
+            match from.0.link(from.1, self.own, to) {
                 // No second names on this file system, of this file (protected_hardlinks), or no more of them.
-                Err(error) if no_links(&error) && seen.what == What::File => self.copy(path, to),
+                Err(error) if no_links(&error) && seen.what == What::File => self.copy(from, to),
                 done => done,
             }
         })
     }
 
-    fn copy(&self, path: &Path, to: &Path) -> io::Result<()> {
+    fn copy(&self, (dir, name): (&Dir, &Path), to: &Path) -> io::Result<()> {
         if self.own.see(to)?.is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mut file = self.root.dir.file(path)?;
+        let mut file = dir.file(name)?;
         let mut fresh = to.as_os_str().to_owned();
         fresh.push(".new");
         let mut copy = self.own.create(&fresh)?;
@@ -125,9 +131,9 @@ impl Keeper<'_> {
         self.own.rename_new(fresh.as_ref(), self.own, to)
     }
 
-    /// Moves what is at `path` aside.
-    pub(crate) fn aside(&self, from: &Dir, keep: Keep, path: &Path) -> io::Result<()> {
-        self.first_free(keep, path, |to| from.rename_new(path, self.own, to))
+    /// Moves what is at `from`, the name `path` of the root, aside.
+    pub(crate) fn aside(&self, from: (&Dir, &Path), keep: Keep, path: &Path) -> io::Result<()> {
+        self.first_free(keep, path, |to| from.0.rename_new(from.1, self.own, to))
     }
 
     /// Moves `from` of the own folder to where what is rescued of `path` belongs.

@@ -91,6 +91,7 @@ mod scan;
 pub mod segment;
 pub mod set;
 mod settle;
+mod sound;
 mod source;
 mod stage;
 mod state;

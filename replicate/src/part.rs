@@ -131,6 +131,7 @@ impl StageFile for Part {
         let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
         let Places { complete, parts, ready, .. } = &*self.places;
         self.sink.end()?;
+        self.shared.still_sound()?;
         if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
             match self.number {
                 Some(number) => ready.unlink(number.to_string().as_ref())?,
@@ -158,7 +159,7 @@ impl StageFile for Part {
         let mut finished = self.places.finished();
         if let Some(number) = self.number {
             finished.ready.insert(number);
-            self.places.made(finished.ready.len());
+            self.shared.made(finished.ready.len(), ready);
         } else {
             // Of more files than that the whole file system is told to write.
             let hold = self.size >= WORTH && finished.complete.len() < SINGLY;

@@ -137,6 +137,8 @@ impl Set {
             rules,
             clock,
             halt: Halt::default(),
+            syncing: AtomicBool::default(),
+            unsound: AtomicBool::default(),
             work: Mutex::new(Work { store, shelf: Shelf::default() }),
             state: Mutex::new(state),
         };

@@ -333,7 +333,7 @@ impl Shared {
                     Keeper { root, own: &own, trash: &intent.trash, rescue: &intent.rescue };
                 swap::strays(&old, root, |path, seen| {
                     keeper.list_late(path, seen)?;
-                    keeper.aside(&old, Keep::Rescue, path.as_path())
+                    keeper.aside((&old, path.as_path()), Keep::Rescue, path.as_path())
                 })?;
                 own.sync_all()?;
                 own.remove_tree(NEXT.as_ref())
@@ -406,7 +406,9 @@ mod tests {
         let roots = Root::open_all(&config, &[]).unwrap();
         let own = roots[0].own(&config).unwrap();
         let keeper = Keeper { root: &roots[0], own: &own, trash: "1.1.1", rescue: "x" };
-        let aside = |path: &str| keeper.aside(&roots[0].dir, Keep::Trash, Path::new(path)).unwrap();
+        let aside = |path: &str| {
+            keeper.aside((&roots[0].dir, Path::new(path)), Keep::Trash, Path::new(path)).unwrap()
+        };
         let (a, kept) = (dir.path().join("a"), dir.path().join(".vipd/trash/1.1.1"));
         std::fs::write(&a, "file").unwrap();
         aside("a");

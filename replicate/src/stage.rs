@@ -4,44 +4,38 @@
 //! Below the own folder of each root: `stage/c` complete contents, `stage/p` such that are not, `stage/f` files with
 //! owner and mode, ready for a rename. Touches nothing outside of the own folders before [`crate::apply`] does.
 
-use crate::disk::{self, Dir};
+mod prepare;
+
+use crate::disk::Dir;
 use crate::error::Error;
 use crate::halt::{Look, halted};
 use crate::hashing;
 use crate::intent::Intent;
 use crate::keep;
-use crate::manifest::{Entry, Hash, Kind};
-use crate::meta;
-use crate::part::{Part, copy, part_name};
+use crate::manifest::{Entry, Hash};
+use crate::part::{Part, part_name};
 use crate::path::RelPath;
 use crate::plan::{From, Make, Plan, hash_of};
 use crate::ports::{Need, Offer, Position, ReadSeek, Refusal, Stage, StageFile};
 use crate::record::Folder;
-use crate::root::Root;
 use crate::settle::unused;
 use crate::state::{Shared, Work, some_of};
 use crate::store::{hex, unhex};
-use crate::swap;
 use crate::take::disk as refusal;
 use crate::tree::Tree;
 use std::collections::{HashMap, HashSet, hash_map};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 /// Below the own folder.
 pub(crate) const STAGE: &str = "stage";
 /// So many files are brought to the disk one by one; more, with everything else of their file system, which others may be filling.
 pub(crate) const SINGLY: usize = 64;
-
-/// So often, counted in small files, what came is sent to the disk.
-const SYNC_EVERY: usize = 2048;
 
 /// What was decided when the offer was taken.
 #[derive(Debug)]
@@ -87,8 +81,6 @@ pub(crate) struct Places {
     /// Something is left in it of an earlier attempt.
     pub(crate) left: bool,
     finished: Mutex<Finished>,
-    /// What came is on its way to the disk.
-    syncing: Arc<AtomicBool>,
     /// `f`: files that are ready to be renamed, named by a number.
     pub(crate) ready: Dir,
 }
@@ -96,23 +88,6 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn finished(&self) -> MutexGuard<'_, Finished> {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A small file is ready, one of so many. What came is brought to the disk while more comes, so that little is left to wait for
-    /// in the end; what goes wrong is told there as well.
-    pub(crate) fn made(&self, count: usize) {
-        if !count.is_multiple_of(SYNC_EVERY) || self.syncing.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let syncing = Arc::clone(&self.syncing);
-        let folder = self.ready.at(".");
-        let sync = move || {
-            // A folder of its own: an error is told once to whoever has one open, and the other one has to hear it too.
-            let _ = folder.and_then(|folder| folder.sync_all());
-            syncing.store(false, Ordering::Relaxed);
-        };
-        // Where no thread is to be had it is all left for the end.
-        let _ = thread::Builder::new().name("replica-sync".into()).spawn(sync);
     }
 }
 
@@ -132,6 +107,7 @@ impl SetStage {
         let (missing, left, places) = (HashMap::new(), Vec::new(), Vec::new());
         let mut stage = Self { shared, owns, places, taken, missing, left };
         stage.find_missing();
+        stage.distrust()?;
         for at in 0..stage.owns.len() {
             let root = u16::try_from(at).unwrap_or(u16::MAX);
             match stage.resume(root) {
@@ -167,6 +143,19 @@ impl SetStage {
                 }
             }
         }
+    }
+
+    /// Of what is left of an earlier attempt nothing is used where the disk may have lost it: it reads as it was written until it
+    /// is read from the disk itself.
+    fn distrust(&self) -> Result<(), Error> {
+        if !self.shared.unsound.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for (own, path) in self.owns.iter().zip(&self.shared.config.paths) {
+            own.remove_tree(STAGE.as_ref()).map_err(|error| Error::io(path, error))?;
+        }
+        self.shared.unsound.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Octets of the content of that entry.
@@ -239,8 +228,7 @@ impl SetStage {
                 left = true;
             }
         }
-        let (finished, syncing) = Default::default();
-        Ok(Places { complete, parts, left, finished, syncing, ready })
+        Ok(Places { complete, parts, left, finished: Mutex::default(), ready })
     }
 }
 
@@ -366,7 +354,9 @@ impl SetStage {
             Ok(swap) => swap,
             Err(error) => {
                 // A claim waits: what is left is looked through by the next attempt, or goes when this host owns.
-                if !matches!(error, Error::Interrupted) {
+                if self.shared.unsound.load(Ordering::Relaxed) {
+                    // The next attempt removes it.
+                } else if !matches!(error, Error::Interrupted) {
                     self.drop_prepared();
                 }
                 return Err(refusal(error));
@@ -411,6 +401,8 @@ impl SetStage {
             }
             return Err(refusal(error));
         }
+        // Of no use any more.
+        (self.taken.local, self.taken.plan.makes) = Default::default();
         shared.forward(work, &roots, &intent).map_err(|error| {
             shared.half_done(work, &roots, &intent, &error);
             refusal(error)
@@ -431,134 +423,6 @@ impl SetStage {
         );
         state.count("withheld");
         state.alarm("withheld", text);
-    }
-
-    /// Nothing of it is in place, and nothing says that it is to be. Contents stay for the next attempt.
-    fn drop_prepared(&self) {
-        for make in self.taken.plan.makes.iter().filter(|make| make.from == From::Staged) {
-            if let Some(entry) = self.entry(make)
-                && let (Some(hash), Ok(places)) = (hash_of(entry), self.places(entry.path.root()))
-            {
-                // Most are not ready yet; what was being copied is complete there still.
-                let name = PathBuf::from(make.number.to_string());
-                let _ = places.ready.rename_new(&name, &places.complete, hex(hash).as_ref());
-            }
-        }
-        for own in &self.owns {
-            let _ = own.remove_tree(&Path::new(STAGE).join("f"));
-            let _ = own.remove_tree(swap::NEXT.as_ref());
-        }
-    }
-
-    /// Everything that is to be renamed, complete with owner and mode, on the disk. For trees that are swapped the tree itself.
-    fn prepare(&self, roots: &[Root]) -> Result<Vec<(u16, u64)>, Error> {
-        for root in roots {
-            let own = self.own(root.ix).map_err(|error| Error::io(&root.path, error))?;
-            let makes =
-                self.taken.plan.makes.iter().filter(|make| {
-                    self.entry(make).is_some_and(|entry| entry.path.root() == root.ix)
-                });
-            let makes: Vec<_> = makes.collect();
-            let singly = makes.len() <= SINGLY;
-            let mut uses: HashMap<Hash, usize> = HashMap::new();
-            let many = |make: &&&Make| make.from == From::Staged && !make.alone;
-            for make in makes.iter().filter(many) {
-                if let Some(hash) = self.entry(make).and_then(|entry| hash_of(entry)) {
-                    *uses.entry(*hash).or_default() += 1;
-                }
-            }
-            for make in &makes {
-                let Some(entry) = self.entry(make) else { continue };
-                self.shared.standby_still()?;
-                self.make(roots, make, entry, &mut uses, singly)
-                    .map_err(|error| Error::io(root.path.join(entry.path.as_path()), error))?;
-            }
-            let sync = || {
-                if !singly {
-                    own.sync_all()?;
-                } else if !makes.is_empty() {
-                    own.at(Path::new(STAGE).join("f"))?.sync()?;
-                }
-                io::Result::Ok(())
-            };
-            sync().map_err(|error| Error::io(&root.path, error))?;
-        }
-        if self.shared.config.atomic {
-            return self.shared.build(roots, &self.owns, &self.taken);
-        }
-        Ok(Vec::new())
-    }
-
-    fn entry(&self, make: &Make) -> Option<&Arc<Entry>> {
-        self.taken.offer.manifest.at(make.entry)
-    }
-
-    fn make(
-        &self,
-        roots: &[Root],
-        make: &Make,
-        entry: &Entry,
-        uses: &mut HashMap<Hash, usize>,
-        singly: bool,
-    ) -> io::Result<()> {
-        let places = &**self.places(entry.path.root())?;
-        let Places { complete, ready, .. } = places;
-        let number = PathBuf::from(make.number.to_string());
-        let (size, hash) = match &entry.kind {
-            Kind::Link { target } => {
-                ready.symlink(&number, OsStr::from_bytes(target))?;
-                return ready.own_link(&number, entry.uid, entry.gid);
-            }
-            Kind::Folder => return Ok(()),
-            Kind::File { size, hash } => (*size, *hash),
-        };
-        let mut held = None;
-        match &make.from {
-            From::Staged => {
-                let mut finished = places.finished();
-                let made_there = finished.ready.contains(&make.number);
-                let came = finished.complete.get_mut(&hash);
-                let done = made_there || came.is_some();
-                let last = make.alone || {
-                    let left = uses.get_mut(&hash).ok_or(io::ErrorKind::NotFound)?;
-                    *left -= 1;
-                    *left == 0
-                };
-                if made_there {
-                    // And has its name.
-                } else if last {
-                    // Not by a second name, which would have to go again.
-                    complete.rename(Path::new(&hex(&hash)), ready, &number)?;
-                    held = came.and_then(Option::take);
-                } else {
-                    let mut from = complete.file(hex(&hash))?;
-                    let look = self.shared.halt.standby();
-                    copy(&mut from, ready, &number, (size, &hash), look)?;
-                }
-                if !singly && done && make.alone {
-                    return Ok(());
-                }
-            }
-            From::Local(local) => {
-                let path = &local.path;
-                let root = roots.get(usize::from(path.root())).ok_or(io::ErrorKind::NotFound)?;
-                let look = self.shared.halt.standby();
-                let mut from = root.dir.file(path.as_path())?;
-                let copied = copy(&mut from, ready, &number, (size, &hash), look);
-                if copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
-                    // Not what it was taken for: the next attempt reads it.
-                    self.shared.state().drifted.push(path.clone());
-                }
-                copied?;
-            }
-            From::Link => {}
-        }
-        let file = match held {
-            Some(file) => file,
-            None => ready.file(&number)?,
-        };
-        meta::apply(&file, entry, &self.shared.config)?;
-        if singly { disk::sync_file(&file) } else { Ok(()) }
     }
 }
 

@@ -134,9 +134,9 @@ impl Store {
         let base = if record.file == 0 || grown > self.base.max(SLACK) {
             changed.file = record.file + 1;
             changed.length = 0;
-            Some(self.add(&mut changed, |sink| Step::encode_whole(next, sink))?)
+            Some(self.add(&mut changed, |sink| Tree::default().encode_step(next, sink))?)
         } else {
-            self.add(&mut changed, |sink| tree.step_to(next).encode(sink))?;
+            self.add(&mut changed, |sink| tree.encode_step(next, sink))?;
             None
         };
         self.write(&changed)?;

@@ -33,7 +33,7 @@ pub(crate) struct Tree {
     marks: Arc<Vec<Mark>>,
 }
 
-/// From one tree to the next.
+/// From one tree to the next, as [`Tree::encode_step`] writes it.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
     pub(crate) put: Vec<Item>,
@@ -162,21 +162,60 @@ impl Tree {
         self.with(&dropped, step.put)
     }
 
-    /// What leads from `self` to `next`, marks included.
-    pub(crate) fn step_to(&self, next: &Self) -> Step {
-        let (mut step, mut old) = (Step::default(), self.iter().peekable());
+    /// The octets of the [`Step`] from `self` to `next`, marks included.
+    pub(crate) fn encode_step(&self, next: &Self, sink: Sink<'_>) -> io::Result<()> {
+        let (mut put, mut gone) = (0, 0);
+        self.compare(next, |change| {
+            match change {
+                Change::Put(..) => put += 1,
+                Change::Gone(_) => gone += 1,
+            }
+            Ok(())
+        })?;
+        // More than once over both trees: the step itself is in memory at no time.
+        let mut out = Out::default();
+        out.u64(put);
+        self.compare(next, |change| {
+            if let Change::Put(entry, mark) = change {
+                encode_item(&mut out, entry, mark);
+                out.hand_on(sink)?;
+            }
+            Ok(())
+        })?;
+        out.u64(gone);
+        self.compare(next, |change| {
+            if let Change::Gone(path) = change {
+                out.path(path);
+                out.hand_on(sink)?;
+            }
+            Ok(())
+        })?;
+        out.hand_on_rest(sink)
+    }
+
+    fn compare<'t>(
+        &'t self,
+        next: &'t Self,
+        mut found: impl FnMut(Change<'t>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut old = self.iter().peekable();
         for (entry, mark) in next.iter() {
             while let Some((gone, _)) = old.next_if(|(known, _)| known.path < entry.path) {
-                step.gone.push(gone.path.clone());
+                found(Change::Gone(&gone.path))?;
             }
             match old.next_if(|(known, _)| known.path == entry.path) {
                 Some(same) if same == (entry, mark) => {}
-                _ => step.put.push((Arc::clone(entry), mark)),
+                _ => found(Change::Put(entry, mark))?,
             }
         }
-        step.gone.extend(old.map(|(entry, _)| entry.path.clone()));
-        step
+        old.try_for_each(|(gone, _)| found(Change::Gone(&gone.path)))
     }
+}
+
+/// One of those of which a [`Step`] consists.
+enum Change<'t> {
+    Put(&'t Entry, Mark),
+    Gone(&'t RelPath),
 }
 
 /// Positions in `manifest` of all that is below the folder `path`.
@@ -250,33 +289,6 @@ fn encode_item(out: &mut Out, entry: &Entry, mark: Mark) {
 }
 
 impl Step {
-    /// The octets of a step that leads from nothing to `tree`.
-    pub(crate) fn encode_whole(tree: &Tree, sink: Sink<'_>) -> io::Result<()> {
-        let mut out = Out::default();
-        out.u64(tree.marks.len() as u64);
-        for (entry, mark) in tree.iter() {
-            encode_item(&mut out, entry, mark);
-            out.hand_on(sink)?;
-        }
-        out.u64(0);
-        out.hand_on_rest(sink)
-    }
-
-    pub(crate) fn encode(&self, sink: Sink<'_>) -> io::Result<()> {
-        let mut out = Out::default();
-        out.u64(self.put.len() as u64);
-        for (entry, mark) in &self.put {
-            encode_item(&mut out, entry, *mark);
-            out.hand_on(sink)?;
-        }
-        out.u64(self.gone.len() as u64);
-        for path in &self.gone {
-            out.path(path);
-            out.hand_on(sink)?;
-        }
-        out.hand_on_rest(sink)
-    }
-
     pub(crate) fn decode(octets: &mut In<'_>) -> Result<Self, Malformed> {
         let mut step = Self::default();
         for _ in 0..octets.u64()? {

@@ -190,9 +190,14 @@ impl Shared {
             if let Some(there) = root.dir.see(path.as_path())? {
                 keeper.stamp(at_s)?;
                 if there.what == What::Folder {
-                    keeper.aside(&root.dir, Keep::Trash, path.as_path())?;
+                    keeper.aside((&root.dir, path.as_path()), Keep::Trash, path.as_path())?;
                 } else {
-                    keeper.link(Keep::Trash, path.as_path(), &there)?;
+                    keeper.link(
+                        (&root.dir, path.as_path()),
+                        Keep::Trash,
+                        path.as_path(),
+                        &there,
+                    )?;
                 }
             }
             if let Some(parent) = path.as_path().parent().filter(|p| !p.as_os_str().is_empty()) {

@@ -121,6 +121,8 @@ impl Replicator {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.process_group(0).env_remove(room::INSIDE);
+        // As the unit does.
+        command.env("MALLOC_ARENA_MAX", "1");
         let child = ns.run(move || Ok(command.spawn()?)).context("cannot start a replicator")?;
         self.pid = Some(i32::try_from(child.id()).context("process id out of range")?);
         Ok(())

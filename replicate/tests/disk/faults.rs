@@ -341,10 +341,13 @@ fn a_folder_that_is_moved_away_while_files_come_into_it_is_not_taken_for_the_tre
     const FILES: usize = 5;
     let scene = || {
         let (a, b) = (Host::new("a"), Host::new("b"));
-        a.write("d/old", "old");
+        (0..FILES).for_each(|n| a.write(&format!("d/old{n}"), format!("old {n}")));
         a.claim(1, 1);
         sync(&a, &b);
-        (0..FILES).for_each(|n| a.write(&format!("d/{n}"), n.to_string()));
+        for n in 0..FILES {
+            a.write(&format!("d/{n}"), n.to_string());
+            a.write(&format!("d/old{n}"), format!("new {n}"));
+        }
         a.seal();
         (a, b)
     };
@@ -352,34 +355,77 @@ fn a_folder_that_is_moved_away_while_files_come_into_it_is_not_taken_for_the_tre
     fail::arm(u64::MAX, Action::Count);
     push(&a, &b).unwrap();
     let steps = fail::disarm();
-    // The files come to their places by the last renames before that folder is brought to the disk; those after it are the record's.
-    let synced = steps.iter().rposition(|step| *step == "fsync folder done").unwrap();
-    let renames = steps[..synced].iter().enumerate().filter(|(_, step)| **step == "rename");
-    let mut refused = 0;
-    for (at, _) in renames {
-        let (a, b) = scene();
-        let (from, to) = (b.path("d"), b.path("away"));
-        fail::arm_call(at as u64 + 1, move || fs::rename(from, to).unwrap());
-        let pushed = push(&a, &b);
-        fail::disarm();
-        match pushed {
-            // It was moved before anybody was in it, or after the last file came.
-            Ok(Transfer::Done) => drop(b.set().drift().unwrap()),
-            other => {
-                assert!(matches!(other, Err(Refusal::Disk(_))), "step {at}: {other:?}");
-                refused += 1;
+    let renames = steps.iter().enumerate().filter(|(_, step)| **step == "rename");
+    let renames: Vec<_> = renames.map(|(at, _)| at as u64 + 1).collect();
+    for replaced in [false, true] {
+        let mut refused = 0;
+        for at in &renames {
+            let (a, b) = scene();
+            let (d, away) = (b.path("d"), b.path("away"));
+            fail::arm_call(*at, move || {
+                fs::rename(&d, away).unwrap();
+                if replaced {
+                    // Another one in its place, with files that only this host has.
+                    fs::create_dir(&d).unwrap();
+                    (0..FILES).for_each(|n| fs::write(d.join(format!("old{n}")), "here").unwrap());
+                }
+            });
+            let pushed = push(&a, &b);
+            fail::disarm();
+            match pushed {
+                // After the last file came.
+                Ok(Transfer::Done) => drop(b.set().drift().unwrap()),
+                other => {
+                    assert!(matches!(other, Err(Refusal::Disk(_))), "step {at}: {other:?}");
+                    refused += 1;
+                }
             }
+            a.write("later", "x");
+            a.seal();
+            push(&a, &b).unwrap();
+            b.set().drift().unwrap();
+            a.write("later still", "x");
+            sync(&a, &b);
+            // Everything that was there is in the tree or kept.
+            let kept: Vec<_> =
+                ["trash", "rescue"].into_iter().flat_map(|kind| b.kept(kind)).collect();
+            let has = |content: &str| kept.iter().any(|(_, c)| c == content.as_bytes());
+            for n in 0..FILES {
+                assert!(has(&format!("old {n}")), "step {at}: old {n} is lost: {kept:?}");
+            }
+            assert!(!replaced || has("here"), "step {at}: {kept:?}");
+            b.assert_clean();
         }
-        a.write("later", "x");
-        a.seal();
-        push(&a, &b).unwrap();
-        b.set().drift().unwrap();
-        a.write("later still", "x");
-        sync(&a, &b);
-        assert!(b.path("d/old").exists());
-        b.assert_clean();
+        assert!(refused >= 2 * FILES, "each time a file comes into it: {refused}");
     }
-    assert!(refused >= FILES, "each time a file comes into it: {refused}");
+}
+
+#[test]
+fn what_may_not_have_reached_the_disk_is_not_believed_however_it_reads() {
+    // More than are brought there one by one.
+    const FILES: usize = 100;
+    let (a, b) = (Host::new("a"), Host::new("b"));
+    (0..FILES).for_each(|n| a.write(&n.to_string(), format!("content {n}")));
+    a.claim(1, 1);
+    fail::arm(u64::MAX, Action::Count);
+    let missing = |b: &Host| {
+        let offer = a.set().source().offer().unwrap();
+        b.set().target().take("a", &offer).unwrap().needs().len()
+    };
+    assert_eq!(missing(&b), FILES);
+    push(&a, &b).unwrap();
+    let steps = fail::disarm();
+    let synced = steps.iter().position(|step| *step == "syncfs").unwrap() as u64 + 1;
+    let b = Host::new("b");
+    fail::arm(synced, Action::Error);
+    missing(&b);
+    let refused = push(&a, &b);
+    fail::disarm();
+    assert!(matches!(refused, Err(Refusal::Disk(_))), "{refused:?}");
+    assert_eq!(missing(&b), FILES, "all of it comes again");
+    assert!(matches!(push(&a, &b).unwrap(), Transfer::Done));
+    assert_eq!(b.read("7"), "content 7");
+    b.assert_clean();
 }
 
 #[test]
