@@ -131,7 +131,7 @@ impl StageFile for Part {
         let (part, prev) = (part_name(&self.hash, "part"), part_name(&self.hash, "prev"));
         let Places { complete, parts, ready, .. } = &*self.places;
         self.sink.end()?;
-        self.shared.still_sound()?;
+        self.shared.stage.still()?;
         if self.sink.length != self.size || self.segments.whole() != Some(self.hash) {
             match self.number {
                 Some(number) => ready.unlink(number.to_string().as_ref())?,

@@ -137,8 +137,7 @@ impl Set {
             rules,
             clock,
             halt: Halt::default(),
-            syncing: AtomicBool::default(),
-            unsound: AtomicBool::default(),
+            stage: Arc::default(),
             work: Mutex::new(Work { store, shelf: Shelf::default() }),
             state: Mutex::new(state),
         };

@@ -191,7 +191,7 @@ impl Shared {
                 [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::PERM, Errno::ACCESS]
                     .iter()
                     .any(|known| errno == Some(known.raw_os_error()))
-                    || errno.is_none()
+                    || errno.is_none() && source.kind() != io::ErrorKind::NotFound
             }
             _ => true,
         };

@@ -29,7 +29,6 @@ use std::io;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Below the own folder.
@@ -60,6 +59,17 @@ pub(crate) struct SetStage {
     missing: HashMap<(u16, Hash), u32>,
     /// Files whose content the sender does not have any more.
     left: Vec<RelPath>,
+    /// What is ready is meant to come to its place.
+    meant: bool,
+}
+
+impl Drop for SetStage {
+    fn drop(&mut self) {
+        if !self.meant {
+            // Otherwise by the next attempt: this process may not live to see it.
+            let _ = self.shared.distrust(&self.owns);
+        }
+    }
 }
 
 /// Contents that came this time: their files have owner, mode and time of the entry that was asked for.
@@ -105,9 +115,9 @@ impl SetStage {
     /// Opens the stage; what is of use in it stays, everything else goes.
     pub(crate) fn open(shared: Arc<Shared>, owns: Vec<Dir>, taken: Taken) -> Result<Self, Error> {
         let (missing, left, places) = (HashMap::new(), Vec::new(), Vec::new());
-        let mut stage = Self { shared, owns, places, taken, missing, left };
+        let mut stage = Self { shared, owns, places, taken, missing, left, meant: false };
         stage.find_missing();
-        stage.distrust()?;
+        stage.shared.distrust(&stage.owns)?;
         for at in 0..stage.owns.len() {
             let root = u16::try_from(at).unwrap_or(u16::MAX);
             match stage.resume(root) {
@@ -143,19 +153,6 @@ impl SetStage {
                 }
             }
         }
-    }
-
-    /// Of what is left of an earlier attempt nothing is used where the disk may have lost it: it reads as it was written until it
-    /// is read from the disk itself.
-    fn distrust(&self) -> Result<(), Error> {
-        if !self.shared.unsound.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        for (own, path) in self.owns.iter().zip(&self.shared.config.paths) {
-            own.remove_tree(STAGE.as_ref()).map_err(|error| Error::io(path, error))?;
-        }
-        self.shared.unsound.store(false, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Octets of the content of that entry.
@@ -354,9 +351,7 @@ impl SetStage {
             Ok(swap) => swap,
             Err(error) => {
                 // A claim waits: what is left is looked through by the next attempt, or goes when this host owns.
-                if self.shared.unsound.load(Ordering::Relaxed) {
-                    // The next attempt removes it.
-                } else if !matches!(error, Error::Interrupted) {
+                if !matches!(error, Error::Interrupted) {
                     self.drop_prepared();
                 }
                 return Err(refusal(error));
@@ -393,6 +388,7 @@ impl SetStage {
         shared.update(work, |record| record.holed = holed).map_err(refusal)?;
         // From here on a claim would find the tree half in place.
         let folder: &Folder = work.store.folder();
+        self.meant = true;
         if let Err(error) = shared.standby_still().and_then(|()| intent.write(folder)) {
             // It may be on the disk all the same.
             match Intent::read(folder) {

@@ -15,12 +15,12 @@ use crate::record::Record;
 use crate::root::Root;
 use crate::rules::Rules;
 use crate::set::{LogLine, Notice, Place};
+use crate::sound::Soundness;
 use crate::store::Store;
 use crate::thin::Shelf;
 use crate::tree::Tree;
 use crate::unsealed::{UNKNOWN_MS, Unsealed};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use vipd_core::config::model::Replicate;
 use vipd_core::replica::{PeerReport, SetReport};
@@ -38,10 +38,7 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) clock: Clock,
     pub(crate) halt: Halt,
-    /// What came is on its way to the disk.
-    pub(crate) syncing: AtomicBool,
-    /// Something that was staged may not have reached the disk.
-    pub(crate) unsound: AtomicBool,
+    pub(crate) stage: Arc<Soundness>,
     pub(crate) work: Mutex<Work>,
     pub(crate) state: Mutex<State>,
 }

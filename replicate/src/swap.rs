@@ -86,7 +86,7 @@ impl Shared {
             meta::apply(next.at(entry.path.as_path())?, entry, &self.config)?;
         }
         meta::like(&root.dir, &next)?;
-        own.sync_all()?;
+        self.stage.judge(own.sync_all())?;
         Ok(next.seen()?.ino)
     }
 

@@ -63,11 +63,12 @@ impl SetStage {
             }
             let sync = || {
                 if !singly {
-                    self.shared.sound(own.sync_all())?;
+                    self.shared.stage.judge(own.sync_all())?;
                 } else if !makes.is_empty() {
-                    own.at(Path::new(STAGE).join("f"))?.sync()?;
+                    let ready = own.at(Path::new(STAGE).join("f"))?;
+                    self.shared.stage.judge(ready.sync())?;
                 }
-                io::Result::Ok(())
+                self.shared.stage.still()
             };
             sync().map_err(|error| Error::io(&root.path, error))?;
         }
@@ -146,6 +147,6 @@ impl SetStage {
             None => ready.file(&number)?,
         };
         meta::apply(&file, entry, &self.shared.config)?;
-        if singly { self.shared.sound(disk::sync_file(&file)) } else { Ok(()) }
+        if singly { self.shared.stage.judge(disk::sync_file(&file)) } else { Ok(()) }
     }
 }
