@@ -2,8 +2,8 @@
 //! way is not used.
 //!
 //! A write that failed is told once, to whoever waits for all of it, and the pages that did not arrive read on as if they had. So
-//! after such an error nothing of the stage is believed, whatever its hash: it is removed at once, or before anything else is staged.
-//! Must never be asked to remove what an intent needs.
+//! after such an error nothing of the stage is believed, whatever its hash: it is removed at once, or before anything else is staged,
+//! which a file in it tells the next process as well. Must never be asked to remove what an intent needs.
 
 use crate::disk::Dir;
 use crate::error::Error;
@@ -11,6 +11,7 @@ use crate::stage::STAGE;
 use crate::state::Shared;
 use crate::sweep::Sweep;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,24 +22,37 @@ const SYNC_EVERY: usize = 2048;
 /// Between two looks at whether the disk has what it was sent.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// Among the files that are ready: not all that is in the stage may be on the disk.
+pub(crate) const MARK: &str = "lost";
+
+/// The same from the own folder.
+pub(crate) fn mark() -> PathBuf {
+    Path::new(STAGE).join("f").join(MARK)
+}
+
 /// What is known of the stage of a set.
 #[derive(Debug, Default)]
 pub(crate) struct Soundness {
     /// What came is on its way to the disk.
     syncing: AtomicBool,
     /// Something that was staged may not have reached the disk: why.
-    lost: Mutex<Option<String>>,
+    lost: Mutex<Option<(io::ErrorKind, String)>>,
 }
 
 impl Soundness {
-    fn lost(&self) -> MutexGuard<'_, Option<String>> {
+    fn lost(&self) -> MutexGuard<'_, Option<(io::ErrorKind, String)>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `synced`, remembered where it went wrong.
-    pub(crate) fn judge(&self, synced: io::Result<()>) -> io::Result<()> {
+    /// `synced`, remembered where it went wrong: here, and by a file at `mark`, if the disk takes one.
+    pub(crate) fn judge(
+        &self,
+        synced: io::Result<()>,
+        (folder, mark): (&Dir, impl AsRef<Path>),
+    ) -> io::Result<()> {
         if let Err(error) = &synced {
-            *self.lost() = Some(error.to_string());
+            *self.lost() = Some((error.kind(), error.to_string()));
+            let _ = folder.create(mark);
         }
         synced
     }
@@ -46,10 +60,10 @@ impl Soundness {
     /// Nothing went wrong on the way to the disk so far.
     pub(crate) fn still(&self) -> io::Result<()> {
         let lost = self.lost();
-        let Some(why) = &*lost else { return Ok(()) };
+        let Some((kind, why)) = &*lost else { return Ok(()) };
         let text =
             format!("what came before could not be brought to the disk ({why}): it comes again");
-        Err(io::Error::other(text))
+        Err(io::Error::new(*kind, text))
     }
 }
 
@@ -67,7 +81,7 @@ impl Shared {
         let begun = folder.at(".").and_then(|folder| {
             let sync = move || {
                 // Told with the next file, or by the end.
-                let _ = stage.judge(folder.sync_all());
+                let _ = stage.judge(folder.sync_all(), (&folder, MARK));
                 stage.syncing.store(false, Ordering::Release);
             };
             thread::Builder::new().name("replica-sync".into()).spawn(sync)
@@ -79,6 +93,10 @@ impl Shared {
 
     /// Removes what may be lost from the stages below `owns`, of which nothing is in use.
     pub(crate) fn distrust(&self, owns: &[Dir]) -> Result<(), Error> {
+        if self.state().owns {
+            // Nothing is staged here any more, and what is left goes by and by.
+            return Ok(());
+        }
         let look = self.halt.standby();
         let failed = |at: usize, error| {
             Error::io(self.config.paths.get(at).cloned().unwrap_or_default(), error)
@@ -88,7 +106,8 @@ impl Shared {
             look.look().map_err(|error| failed(0, error))?;
             thread::sleep(PAUSE);
         }
-        if self.stage.still().is_ok() {
+        let marked = |own: &Dir| own.see(mark()).is_ok_and(|seen| seen.is_some());
+        if self.stage.still().is_ok() && !owns.iter().any(marked) {
             return Ok(());
         }
         for (at, own) in owns.iter().enumerate() {
@@ -135,7 +154,9 @@ mod tests {
             file.finish()
         };
         bring(0).unwrap();
-        b.0.stage.judge(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        let own = Dir::open(&dirs[1].path().join("root/.vipd")).unwrap();
+        let lost = Err(io::ErrorKind::StorageFull.into());
+        b.0.stage.judge(lost, (&own, mark())).unwrap_err();
         let error = bring(1).unwrap_err().to_string();
         assert!(error.contains("no storage space") && error.contains("comes again"), "{error}");
         drop(stage);
@@ -151,12 +172,20 @@ mod tests {
         let set = host(dir.path());
         let own = dir.path().join("root/.vipd");
         std::fs::create_dir_all(own.join("stage/c/x")).unwrap();
+        std::fs::create_dir_all(own.join("stage/f")).unwrap();
         let owns = [Dir::open(&own).unwrap()];
-        set.0.stage.judge(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        let lost = Err(io::ErrorKind::StorageFull.into());
+        set.0.stage.judge(lost, (&owns[0], mark())).unwrap_err();
         set.announce(true);
         assert!(matches!(set.0.distrust(&owns), Err(Error::Interrupted)));
         assert!(own.join("stage/c/x").exists() && set.0.stage.still().is_err());
         set.announce(false);
+        set.0.distrust(&owns).unwrap();
+        assert!(!own.join("stage").exists());
+        // And by another process.
+        std::fs::create_dir_all(own.join("stage/f")).unwrap();
+        let lost = Err(io::ErrorKind::StorageFull.into());
+        Soundness::default().judge(lost, (&owns[0], mark())).unwrap_err();
         set.0.distrust(&owns).unwrap();
         assert!(!own.join("stage").exists());
     }

@@ -65,8 +65,8 @@ pub(crate) struct SetStage {
 
 impl Drop for SetStage {
     fn drop(&mut self) {
-        if !self.meant {
-            // Otherwise by the next attempt: this process may not live to see it.
+        // What is only on its way is waited for by the next attempt.
+        if !self.meant && self.shared.stage.still().is_err() {
             let _ = self.shared.distrust(&self.owns);
         }
     }
@@ -351,7 +351,8 @@ impl SetStage {
             Ok(swap) => swap,
             Err(error) => {
                 // A claim waits: what is left is looked through by the next attempt, or goes when this host owns.
-                if !matches!(error, Error::Interrupted) {
+                // Nor does what may be lost need names.
+                if !matches!(error, Error::Interrupted) && shared.stage.still().is_ok() {
                     self.drop_prepared();
                 }
                 return Err(refusal(error));

@@ -12,6 +12,7 @@ use crate::meta;
 use crate::path::{OWN_FOLDER, RelPath};
 use crate::plan::{Make, hash_of};
 use crate::root::{Root, own_beside};
+use crate::sound;
 use crate::stage::{Taken, ready_name};
 use crate::state::Shared;
 use crate::tree::{Mark, Tree};
@@ -86,7 +87,7 @@ impl Shared {
             meta::apply(next.at(entry.path.as_path())?, entry, &self.config)?;
         }
         meta::like(&root.dir, &next)?;
-        self.stage.judge(own.sync_all())?;
+        self.stage.judge(own.sync_all(), (own, sound::mark()))?;
         Ok(next.seen()?.ino)
     }
 

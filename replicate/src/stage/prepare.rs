@@ -11,6 +11,7 @@ use crate::meta;
 use crate::part::copy;
 use crate::plan::{From, Make, hash_of};
 use crate::root::Root;
+use crate::sound::{MARK, mark};
 use crate::store::hex;
 use crate::swap;
 use std::collections::HashMap;
@@ -63,10 +64,10 @@ impl SetStage {
             }
             let sync = || {
                 if !singly {
-                    self.shared.stage.judge(own.sync_all())?;
+                    self.shared.stage.judge(own.sync_all(), (own, mark()))?;
                 } else if !makes.is_empty() {
                     let ready = own.at(Path::new(STAGE).join("f"))?;
-                    self.shared.stage.judge(ready.sync())?;
+                    self.shared.stage.judge(ready.sync(), (own, mark()))?;
                 }
                 self.shared.stage.still()
             };
@@ -147,6 +148,9 @@ impl SetStage {
             None => ready.file(&number)?,
         };
         meta::apply(&file, entry, &self.shared.config)?;
-        if singly { self.shared.stage.judge(disk::sync_file(&file)) } else { Ok(()) }
+        if !singly {
+            return Ok(());
+        }
+        self.shared.stage.judge(disk::sync_file(&file), (ready, MARK))
     }
 }

@@ -377,6 +377,8 @@ fn a_folder_that_is_moved_away_while_files_come_into_it_is_not_taken_for_the_tre
                 Ok(Transfer::Done) => drop(b.set().drift().unwrap()),
                 other => {
                     assert!(matches!(other, Err(Refusal::Disk(_))), "step {at}: {other:?}");
+                    let alarms = b.set().report().alarms.join("\n");
+                    assert!(alarms.contains("somebody changed what it needed"), "{alarms}");
                     refused += 1;
                 }
             }
