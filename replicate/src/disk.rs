@@ -1,9 +1,8 @@
 //! Folders that are open, and names below them: every call that touches a root goes through here.
 //!
 //! A name is resolved by the kernel below its folder and never through a link, into another file system or out of the
-//! folder (openat2), so nothing that somebody swaps in meanwhile leads elsewhere; a folder that is open when somebody moves it away
-//! is looked at again after some names ([`Near`]). Must never follow a link, and never
-//! change anything without a failpoint before and after.
+//! folder (openat2), so nothing that somebody swaps in meanwhile leads elsewhere; whether a folder that is kept open was moved away
+//! is looked at after some names ([`Near`]). Must never follow a link, and never change anything without a failpoint before and after.
 
 use crate::fail;
 use rustix::fs::{self, Advice, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};

@@ -189,4 +189,30 @@ mod tests {
         set.0.distrust(&owns).unwrap();
         assert!(!own.join("stage").exists());
     }
+
+    #[test]
+    fn what_is_on_its_way_is_waited_for_before_anything_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = host(dir.path());
+        let own = dir.path().join("root/.vipd");
+        std::fs::create_dir_all(own.join("stage/f")).unwrap();
+        let owns = [Dir::open(&own).unwrap()];
+        // What goes well takes nothing away.
+        set.0.made(SYNC_EVERY - 1, &owns[0]);
+        assert!(!set.0.stage.syncing.load(Ordering::Acquire), "not yet");
+        set.0.made(SYNC_EVERY, &owns[0]);
+        set.0.distrust(&owns).unwrap();
+        assert!(!set.0.stage.syncing.load(Ordering::Acquire) && own.join("stage/f").exists());
+        // One that fails late.
+        let (stage, at) = (Arc::clone(&set.0.stage), Dir::open(&own).unwrap());
+        stage.syncing.store(true, Ordering::Relaxed);
+        let late = thread::spawn(move || {
+            thread::sleep(PAUSE * 10);
+            stage.judge(Err(io::ErrorKind::StorageFull.into()), (&at, mark())).unwrap_err();
+            stage.syncing.store(false, Ordering::Release);
+        });
+        set.0.distrust(&owns).unwrap();
+        assert!(!own.join("stage").exists());
+        late.join().unwrap();
+    }
 }
